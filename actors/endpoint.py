@@ -1,80 +1,374 @@
 """Endpoint actors: one per provider account, with a long-lived worker for each connection.
 
-The first half of this file is what a transport must offer; `engine.transports` holds the real ones. The second half is
-the actor: it opens as many connections as the scheduler wants, ahead of need, hands each granted call to the worker
-that was used last, and lets the workers report to the scheduler themselves.
-
-Knows no provider and no HTTP: a call is a body and a path, an answer is bytes with a verdict.
+The actor opens as many connections as the scheduler wants, ahead of need, hands each granted call to the worker that
+was used last, and lets the workers report to the scheduler themselves. Every grant is answered exactly once, whatever
+ends the worker or the actor.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Callable
 
 import msgspec
+import trio
 
-from actors.messages import APICalling, Charge, Reply, Verdict
+from actors import messages as ms
+from actors.clock import now_us, trio_deadline
+from actors.errors import ConnectFailed
+from actors.mailbox import Mailbox, MailboxStatistics
+from actors.messages import Fault, Reply, decode_calling, encode
+from actors.transport import Answer, Connection, TooLate, Transport
 
-
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """How one attempt ended, as the transport saw it.
-
-    `input_tokens` and `output_tokens` count only with `charge="usage"`. `keep`: the connection can serve another call.
-    `barrier`, `hint_us` and `exempt` are those of `actors.messages.Outcome`.
-    """
-
-    verdict: Verdict
-    charge: Charge
-    reply: Reply
-    keep: bool
-    input_tokens: int = 0
-    output_tokens: int = 0
-    barrier: bool = False
-    hint_us: int | None = None
-    exempt: bool = False
+IDLE_US = 60_000_000
+CONNECTING_AT_ONCE = 64
+CONNECT_WITHIN_S = 10.0
+RECONNECT_FIRST_US = 100_000
+RECONNECT_MOST_US = 10_000_000
 
 
-class Attempt(Protocol):
-    """The worker's ear, given to a connection for one exchange. Both methods are called once, in this order."""
+class EndpointStatistics(msgspec.Struct, frozen=True):
+    """One endpoint actor. `busy` is a live gauge; `served` counts exchanges that ended, `opened` connections made."""
+
+    name: str
+    idle: int
+    busy: int
+    connecting: int
+    wanted: int
+    opened: int
+    connect_failures: int
+    served: int
+    mailbox: MailboxStatistics
+
+
+class _Worker:
+    """One connection's place: the task that owns it reads `inbox`, the actor writes to it."""
+
+    __slots__ = ("connection", "drop_reason", "grant", "idle_since_us", "inbox", "scope", "served", "wake")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.wake, self.inbox = trio.open_memory_channel[ms.Mail](1)
+        self.grant: ms.Grant | None = None
+        self.scope = trio.CancelScope()
+        self.drop_reason = ""
+        self.idle_since_us = 0
+        self.served = 0
+
+
+class _Attempt:
+    """The one attempt a worker is busy with. See `Attempt`."""
+
+    __slots__ = ("_report", "begun", "grant")
+
+    def __init__(self, grant: ms.Grant, report: Callable[[bytes], None]) -> None:
+        self.grant = grant
+        self.begun = False
+        self._report = report
 
     def begin(self) -> None:
-        """Called right before the first byte is written: from here on bytes may have left.
-
-        Raises:
-          TooLate: the grant has expired. Write nothing, let the exception through; the connection stays good.
-        """
+        if now_us() > self.grant.not_after_us:
+            raise TooLate
+        self.begun = True
 
     def sent(self) -> None:
-        """Called when the last byte of the request has been handed to the kernel: this instant is the call's stamp."""
+        self._report(encode(ms.Sent(self.grant.call_id, self.grant.attempt, now_us())))
 
 
-class Connection(Protocol):
-    """An open connection to a provider: one place in flight, used by one call at a time."""
+class EndpointActor:
+    """The connections to one provider account.
 
-    def usable(self) -> bool:
-        """Whether the other side still holds the connection open, looked at without waiting, right before use."""
+    `scheduler` is the mailbox its workers report to, `jitter` draws a random fraction of 2**32. Whatever ends the
+    actor, every grant it holds is answered: with `Unsent` if no byte had left, else with an outcome that is unknown.
+    """
 
-    async def exchange(self, calling: APICalling, attempt: Attempt) -> Answer:
-        """Send one call and read its whole answer. Whatever the provider or the network does is an `Answer`.
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        transport: Transport,
+        scheduler: Mailbox,
+        jitter: Callable[[], int],
+        *,
+        max_connections: int = 1000,
+        mailbox: Mailbox | None = None,
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.mailbox = mailbox if mailbox is not None else Mailbox(f"endpoint {name}", self.reject)
+        self._transport = transport
+        self._scheduler = scheduler
+        self._jitter = jitter
+        self._max_connections = max_connections
+        self._idle: list[_Worker] = []
+        self._busy: dict[int, _Worker] = {}
+        self._connecting = 0
+        self._wanted = 0
+        self._queued = False
+        self._failures_in_a_row = 0
+        self._not_before_us = 0
+        self._opened = 0
+        self._connect_failures = 0
+        self._served = 0
+        self._crashed = False
+        self.stopped = False
 
-        A connection that breaks before `begin` raises `ConnectFailed` (nothing was sent); after it, the answer's
-        verdict is ``unknown``. Cancellation: passes through; the caller closes the connection.
-        """
+    async def run(self) -> None:
+        """Work until told to stop. A bug in a worker or in the transport ends the actor with that exception."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._report(ms.OpenEndpoint(self.number, self.name, self._max_connections))
+                while True:
+                    self._open_connections(nursery)
+                    mail = await self.mailbox.receive(self._next_wake_us())
+                    if mail is None:
+                        self._close_idle(now_us())
+                    elif not self._handle(mail):
+                        nursery.cancel_scope.cancel()
+                        break
+        finally:
+            for worker in self._idle:
+                self._report(ms.Lost(self.number))
+                worker.wake.close()
+            self._idle.clear()
+            # What is still busy was handed a call and stopped before it looked at it.
+            for worker in self._busy.values():
+                self._scheduler.post(*self._unsent(worker.grant, ready=False))
+            self._busy.clear()
+            self.stopped = True
 
-    async def aclose(self) -> None:
-        """Close without ceremony and without waiting for the other side; safe to call twice and when cancelled."""
+    def reject(self, mail: ms.Mail) -> None:
+        """What becomes of mail nobody will read: a grant is handed back."""
+        message = ms.decode_for_endpoint.decode(mail[0])
+        if isinstance(message, ms.Grant):
+            self._report(ms.Unsent(message.call_id, message.attempt, self.number, ready=True))
 
+    def statistics(self) -> EndpointStatistics:
+        """A frozen copy of the state."""
+        return EndpointStatistics(
+            name=self.name,
+            idle=len(self._idle),
+            busy=len(self._busy),
+            connecting=self._connecting,
+            wanted=self._wanted,
+            opened=self._opened,
+            connect_failures=self._connect_failures,
+            served=self._served,
+            mailbox=self.mailbox.statistics(),
+        )
 
-class Transport(Protocol):
-    """What an endpoint actor needs to know of the outside: how to open a connection there."""
+    def __repr__(self) -> str:
+        return (
+            f"<EndpointActor {self.name}: {len(self._busy)} busy, {len(self._idle)} idle, "
+            f"{self._connecting} connecting, {self._wanted} wanted>"
+        )
 
-    async def connect(self) -> Connection:
-        """Open one connection, TLS included.
+    # --- mail ---
 
-        Raises:
-          ConnectFailed: it could not be opened, and why; nothing was sent.
-        """
+    def _handle(self, mail: ms.Mail) -> bool:
+        """Act on one piece of mail; False if it says stop."""
+        message = ms.decode_for_endpoint.decode(mail[0])
+        if isinstance(message, ms.Grant):
+            self._give(message, mail)
+        elif isinstance(message, ms.Wanted):
+            self._wanted = message.connections
+            self._queued = message.queued
+            if message.queued:
+                self._not_before_us = 0
+        elif isinstance(message, ms.Drop):
+            worker = self._busy.get(message.call_id)
+            if worker is not None:
+                worker.drop_reason = message.reason
+                worker.scope.cancel()
+        else:
+            return False
+        return True
 
+    def _give(self, grant: ms.Grant, mail: ms.Mail) -> None:
+        """Hand a granted call to the worker that was used last and whose connection still stands."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.connection.usable():
+                self._busy[grant.call_id] = worker
+                worker.grant = grant
+                worker.drop_reason = ""
+                worker.scope = trio.CancelScope(deadline=trio_deadline(grant.stop_us))
+                worker.wake.send_nowait(mail)
+                return
+            self._report(ms.Lost(self.number))
+            worker.wake.close()
+            if not worker.served:
+                self._connect_failed(
+                    Fault("ConnectFailed", f"{self.name} closed the connection at once; nothing was sent")
+                )
+        # The place the grant took was that of a connection reported lost: it is free again, as far as grants go.
+        self._scheduler.post(*self._unsent(grant, ready=True))
 
-class TooLate(Exception):  # noqa: N818  # a signal between an attempt and its worker, never seen by a caller
-    """The grant's time to begin has passed before a byte was written."""
+    # --- connections ---
+
+    def _open_connections(self, nursery: trio.Nursery) -> None:
+        """As many as are wanted and not there yet, but few at a time, and slowly while nobody waits for them."""
+        there = len(self._idle) + len(self._busy) + self._connecting
+        missing = min(self._wanted, self._max_connections) - there
+        if missing > 0 and not self._queued and now_us() < self._not_before_us:
+            return
+        for _ in range(min(missing, CONNECTING_AT_ONCE - self._connecting)):
+            self._connecting += 1
+            nursery.start_soon(self._work, nursery)
+
+    def _next_wake_us(self) -> int | None:
+        wake_us = self._idle[0].idle_since_us + IDLE_US if self._idle else math.inf
+        if self._not_before_us and not self._queued:
+            wake_us = min(wake_us, self._not_before_us)
+        return None if wake_us == math.inf else int(wake_us)
+
+    def _close_idle(self, at_us: int) -> None:
+        if at_us >= self._not_before_us:
+            self._not_before_us = 0
+        # The list is in the order of last use: what has been idle longest stands first.
+        while self._idle and self._idle[0].idle_since_us + IDLE_US <= at_us:
+            self._report(ms.Lost(self.number))
+            self._idle.pop(0).wake.close()
+
+    def _connect_failed(self, fault: Fault) -> None:
+        self._connect_failures += 1
+        wait_us = min(RECONNECT_MOST_US, RECONNECT_FIRST_US << min(self._failures_in_a_row, 10))
+        self._failures_in_a_row += 1
+        self._not_before_us = now_us() + wait_us
+        self._report(ms.ConnectAttemptFailed(self.number, fault, self._jitter()))
+
+    # --- a worker's life ---
+
+    async def _work(self, nursery: trio.Nursery) -> None:
+        """Open one connection and serve calls over it until it is not worth keeping."""
+        connection = None
+        try:
+            connection = await self._connect()
+        finally:
+            self._connecting -= 1
+        if connection is not None:
+            worker = _Worker(connection)
+            try:
+                self._rest(worker)
+                self._report(ms.Ready(self.number))
+                async for mail in worker.inbox:
+                    if not await self._serve(worker, mail):
+                        break
+            finally:
+                await connection.aclose()
+        self._open_connections(nursery)
+
+    async def _connect(self) -> Connection | None:
+        fault = None
+        with trio.move_on_after(CONNECT_WITHIN_S) as scope:
+            try:
+                connection = await self._transport.connect()
+            except ConnectFailed as error:
+                fault = Fault("ConnectFailed", error.message)
+            else:
+                self._opened += 1
+                self._failures_in_a_row = 0
+                return connection
+        if scope.cancelled_caught:
+            fault = Fault(
+                "ConnectFailed", f"{self.name} could not be reached in {CONNECT_WITHIN_S:.0f} s; nothing was sent"
+            )
+        if fault is not None:
+            self._connect_failed(fault)
+        return None
+
+    def _rest(self, worker: _Worker) -> None:
+        worker.idle_since_us = now_us()
+        self._idle.append(worker)
+
+    async def _serve(self, worker: _Worker, mail: ms.Mail) -> bool:
+        """One attempt: send, read, report. Whether the worker can serve another."""
+        grant = ms.decode_grant.decode(mail[0])
+        attempt = _Attempt(grant, self._scheduler.post)
+        keep = False
+        report: ms.Mail | None = None
+        try:
+            with worker.scope as scope:
+                if scope.cancel_called:  # the caller has given up since the grant
+                    keep = True
+                else:
+                    answer = await self._exchange(worker, mail, attempt)
+                    keep = answer is None or answer.keep
+                    if answer is not None:
+                        report = self._outcome(grant, answer)
+            if scope.cancelled_caught:
+                report = self._given_up(attempt, worker.drop_reason)
+        except ConnectFailed:
+            keep = False
+        except Exception:
+            self._crashed = True  # the other workers are cancelled by this, and tell their callers why
+            raise
+        finally:
+            # Also when this task is cancelled or the transport has a bug: every grant is answered, once.
+            if report is None:
+                reason = "crashed" if self._crashed else "shutdown"
+                report = self._given_up(attempt, reason) if attempt.begun else self._unsent(grant, ready=keep)
+            del self._busy[grant.call_id]
+            worker.served += 1
+            self._served += 1
+            if keep:
+                self._rest(worker)
+            self._scheduler.post(*report)
+        return keep
+
+    @staticmethod
+    async def _exchange(worker: _Worker, mail: ms.Mail, attempt: _Attempt) -> Answer | None:
+        """The exchange itself; None if the grant had expired before a byte was written."""
+        try:
+            return await worker.connection.exchange(decode_calling.decode(mail[1]), attempt)
+        except TooLate:
+            return None
+
+    def _unsent(self, grant: ms.Grant | None, *, ready: bool) -> ms.Mail:
+        assert grant is not None, "a busy worker has a grant"
+        return encode(ms.Unsent(grant.call_id, grant.attempt, self.number, ready=ready)), b""
+
+    def _outcome(self, grant: ms.Grant, answer: Answer) -> ms.Mail:
+        outcome = ms.Outcome(
+            call_id=grant.call_id,
+            attempt=grant.attempt,
+            endpoint=self.number,
+            ready=answer.keep,
+            at_us=now_us(),
+            verdict=answer.verdict,
+            charge=answer.charge,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            barrier=answer.barrier,
+            hint_us=answer.hint_us,
+            exempt=answer.exempt,
+            jitter=0 if answer.verdict == "done" else self._jitter(),
+        )
+        return encode(outcome), encode(answer.reply)
+
+    def _given_up(self, attempt: _Attempt, reason: str) -> ms.Mail:
+        """The report on an attempt that was stopped: by its timeout, a cancellation, the engine, or a bug."""
+        grant = attempt.grant
+        if not attempt.begun and reason:
+            return self._unsent(grant, ready=False)
+        reason = reason or "timeout"
+        if attempt.begun:
+            text = f"no complete answer came ({reason}); the request had left and may have been billed"
+            fault = Fault("OutcomeUnknown", text, detail=reason, sent=True)
+        else:
+            fault = Fault("ConnectFailed", "the attempt's time was over before a byte was sent; nothing was spent")
+        outcome = ms.Outcome(
+            call_id=grant.call_id,
+            attempt=grant.attempt,
+            endpoint=self.number,
+            ready=False,
+            at_us=now_us(),
+            verdict="cancelled" if reason == "cancelled" else "unknown" if attempt.begun else "retry",
+            charge="kept" if attempt.begun else "nothing",
+            wrote=attempt.begun,
+            jitter=self._jitter(),
+        )
+        return encode(outcome), encode(Reply(fault=fault))
+
+    def _report(self, message: ms.Message) -> None:
+        self._scheduler.post(encode(message))

@@ -46,8 +46,8 @@ class APICalling(_Message, frozen=True, tag="call"):
 
     `input_tokens` and `output_tokens` are the estimate to reserve; `output_is_guess` says that the caller set no cap
     on the output, so that a limit smaller than the guess shrinks the guess instead of refusing the call.
-    `deadline_us` bounds the whole call (0: none), `timeout_us` each attempt from its grant. `format` names the wire
-    format that wrote the body, `path` is what follows the endpoint's address.
+    `deadline_us` bounds the whole call (0: none), `timeout_us` each attempt from its grant. `model` and `format` name
+    what the body asks for and the wire format that wrote it.
     """
 
     call_id: int
@@ -64,8 +64,8 @@ class APICalling(_Message, frozen=True, tag="call"):
     handled: bool = False
     priority: int = 0
     flow: str = ""
+    model: str = ""
     format: str = ""
-    path: str = ""
     traceparent: str = ""
     metadata: bytes = b""
     body: memoryview = EMPTY
@@ -122,7 +122,7 @@ class Reply(_Message, frozen=True, tag="reply"):
     body: memoryview = EMPTY
 
 
-# --- what the scheduler is told -----------------------------------------------------------------------------------
+# --- what the scheduler is told ---
 
 
 class QuotaSpec(msgspec.Struct, frozen=True, array_like=True):
@@ -245,7 +245,7 @@ class Drain(_Message, frozen=True, tag="drain"):
     queue: Literal["finish", "discard", "stop"]
 
 
-# --- what endpoints and their workers are told ----------------------------------------------------------------------
+# --- what endpoints and their workers are told ---
 
 
 class Wanted(_Message, frozen=True, tag="wanted"):
@@ -276,11 +276,24 @@ class Drop(_Message, frozen=True, tag="drop"):
     reason: Literal["cancelled", "shutdown"]
 
 
+class Observe(_Message, frozen=True, tag="observe"):
+    """Whether anybody observes: only then are `HookEvent`s written."""
+
+    listening: bool
+
+
+class Watch(_Message, frozen=True, tag="watch"):
+    """Answer in the reply slot `call_id` as soon as no call waits for its turn, or none is live at all."""
+
+    call_id: int
+    until: Literal["none_waiting", "quiet"]
+
+
 class Stop(_Message, frozen=True, tag="stop"):
     """End the actor; there is nothing more for it to do."""
 
 
-# --- what a caller's reply slot is given ------------------------------------------------------------------------------
+# --- what a caller's reply slot is given ---
 
 
 class Ended(_Message, frozen=True, tag="ended"):
@@ -300,25 +313,15 @@ class Ended(_Message, frozen=True, tag="ended"):
     fault: Fault | None = None
 
 
-# --- the hook bus --------------------------------------------------------------------------------------------------------
-
-HookPhase: TypeAlias = Literal["pre_event_create", "pre_invocation", "post_invocation"]
+# --- the hook bus ---
 
 
 class HookCall(_Message, frozen=True, tag="hook_call"):
-    """Run the handlers of `phase` for a call. Behind it travels what they are about."""
+    """Run the handlers that come after a call, then deliver it. `ended` is the encoded `Ended`; behind the message
+    travels the `Reply`."""
 
     call_id: int
-    phase: HookPhase
-
-
-class HookAnswer(_Message, frozen=True, tag="hook_answer"):
-    """The handlers of `phase` are through with a call."""
-
-    call_id: int
-    phase: HookPhase
-    proceed: bool
-    fault: Fault | None = None
+    ended: bytes
 
 
 EventName: TypeAlias = Literal["queued", "granted", "sent", "unsent", "retrying", "ended", "barrier"]
@@ -350,6 +353,8 @@ ToScheduler: TypeAlias = (
     | Cancel
     | LimitObserved
     | Drain
+    | Observe
+    | Watch
     | Stop
 )
 ToEndpoint: TypeAlias = Wanted | Grant | Drop | Stop
@@ -370,13 +375,14 @@ Message: TypeAlias = (
     | Cancel
     | LimitObserved
     | Drain
+    | Observe
+    | Watch
     | Wanted
     | Grant
     | Drop
     | Stop
     | Ended
     | HookCall
-    | HookAnswer
     | HookEvent
 )
 """The closed union: everything that ever crosses a channel is the encoding of one of these."""
@@ -388,4 +394,5 @@ decode_for_endpoint: msgspec.msgpack.Decoder[ToEndpoint] = msgspec.msgpack.Decod
 decode_for_hook_bus: msgspec.msgpack.Decoder[ToHookBus] = msgspec.msgpack.Decoder(ToHookBus)
 decode_calling: msgspec.msgpack.Decoder[APICalling] = msgspec.msgpack.Decoder(APICalling)
 decode_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+decode_grant: msgspec.msgpack.Decoder[Grant] = msgspec.msgpack.Decoder(Grant)
 decode_ended: msgspec.msgpack.Decoder[Ended] = msgspec.msgpack.Decoder(Ended)

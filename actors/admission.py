@@ -1,0 +1,247 @@
+"""Who may be admitted now, and if nobody, when that will change. The rules of the promises 1, 2, 4 and 6.
+
+A lane's *head* is admitted as soon as its quotas have room, a permit is free and a worker of its endpoint is ready. A
+call behind it may go first only if the head loses nothing by it: its *instant* stays what it is, and a permit and a
+worker are left to it. Among lanes that share a quota, the head of the lane whose turn it is is kept for the others like
+their own. `pick` answers for now, `wake_us` for the future; the two use the same questions, so a wake-up is exact.
+
+Pure: no trio, no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from actors.effects import EndpointStatistics, LaneStatistics
+from actors.lanes import NO_CEILINGS, Ceilings, Lane, Ticket, within
+from actors.limits import UNBOUNDED, Cost
+from actors.messages import OpenLane
+from actors.meters import Meter
+from actors.retrying import Barrier, RetryBudget
+
+
+class LaneState:
+    """One lane as the schedule keeps it: its order, its meters, its permits and what its provider last said."""
+
+    def __init__(self, spec: OpenLane, meters: tuple[Meter, ...]) -> None:
+        self.number = spec.lane
+        self.name = spec.name
+        self.order = Lane()
+        self.meters = meters
+        self.permits = spec.concurrency_limit or UNBOUNDED
+        self.permits_held = 0
+        self.backing_off = 0
+        self.barrier = Barrier()
+        self.budget = RetryBudget()
+        self.watched: Ticket | None = None
+        self.instant_us = 0
+        self.wake_us: int | None = None
+
+    @property
+    def permits_free(self) -> int:
+        return self.permits - self.permits_held
+
+    def worth_opening(self, now_us: int) -> int:
+        """About how many more calls like its head the quotas admit soon: what connections are worth opening for."""
+        head = self.order.head
+        worth = UNBOUNDED
+        for meter in self.meters:
+            cost = head.cost[meter.index] if head is not None else 0
+            if cost:
+                in_a_period = -(-(meter.burst or meter.limit) // cost) - self.permits_held
+                worth = min(worth, max(in_a_period, meter.room(now_us) // cost))
+        return worth
+
+    def statistics(self, now_us: int) -> LaneStatistics:
+        """A frozen copy of what this lane holds."""
+        return LaneStatistics(
+            name=self.name,
+            queued=self.order.waiting,
+            backing_off=self.backing_off,
+            in_flight=self.permits_held,
+            permits_held=self.permits_held,
+            barrier_until_us=self.barrier.until_us,
+            retry_budget=self.budget.left,
+            quotas=tuple(meter.statistics(now_us) for meter in self.meters),
+        )
+
+    def room(self, now_us: int) -> Ceilings:
+        """The most a call may cost in each dimension to be admitted now."""
+        ceilings = list(NO_CEILINGS)
+        for meter in self.meters:
+            ceilings[meter.index] = min(ceilings[meter.index], meter.room(now_us))
+        return (ceilings[0], ceilings[1], ceilings[2], ceilings[3])
+
+    def fresh_instant(self, cost: Cost, now_us: int) -> int:
+        """The earliest time the quotas and pace allow `cost`, open claims assumed sent in time."""
+        return max((meter.instant(cost[meter.index], now_us) for meter in self.meters), default=now_us)
+
+    def watch(self, now_us: int) -> None:
+        """Give a head that has just become one its instant."""
+        head = self.order.head
+        if head is not self.watched:
+            self.watched = head
+            if head is not None:
+                self.instant_us = self.fresh_instant(head.cost, now_us)
+
+    def hasten(self, now_us: int) -> None:
+        """A claim was stamped or given back: the head's instant may now be earlier, never later."""
+        head = self.order.head
+        if head is not None and head is self.watched and self.instant_us > now_us:
+            self.instant_us = min(self.instant_us, self.fresh_instant(head.cost, now_us))
+
+    def reference_us(self, head: Ticket, now_us: int) -> int:
+        """When the head will be admitted, as things stand: its instant, unless debt or a late sender prevents that."""
+        self.watch(now_us)
+        at_us = max(self.instant_us, now_us)
+        for meter in self.meters:
+            if meter.spare(at_us, now_us) < head.cost[meter.index]:
+                return self.fresh_instant(head.cost, now_us)
+        return at_us
+
+
+class EndpointState:
+    """One endpoint as the schedule keeps it. `lanes` are those with calls that wait for it."""
+
+    def __init__(self, number: int, name: str, max_connections: int) -> None:
+        self.number = number
+        self.name = name
+        self.max_connections = max_connections
+        self.ready = 0
+        self.in_flight = 0
+        self.wanted = 0
+        self.told_queued = False
+        self.down: bytes = b""
+        self.lanes: dict[int, None] = {}
+
+    def statistics(self, lanes: dict[int, LaneState]) -> EndpointStatistics:
+        """A frozen copy of what this endpoint holds."""
+        return EndpointStatistics(
+            name=self.name,
+            ready=self.ready,
+            wanted=self.wanted,
+            in_flight=self.in_flight,
+            queued=sum(lanes[number].order.waiting_at(self.number) for number in self.lanes),
+            down=bool(self.down),
+        )
+
+
+class _Kept:
+    """A head that nobody admitted before it may delay, and the meters it shares with the lane in question."""
+
+    __slots__ = ("cost", "endpoint", "meters", "reference_us")
+
+    def __init__(self, owner: LaneState, head: Ticket, lane: LaneState, now_us: int) -> None:
+        self.endpoint = head.endpoint
+        self.cost = head.cost
+        self.reference_us = owner.reference_us(head, now_us)
+        self.meters = [meter for meter in lane.meters if owner is lane or meter in owner.meters]
+
+    def slack(self, meter: Meter, now_us: int) -> int:
+        return meter.slack(self.reference_us, self.cost[meter.index], now_us)
+
+
+class Admission:
+    """The question "who is next?", over lanes and endpoints that the schedule owns."""
+
+    def __init__(self, lanes: dict[int, LaneState], endpoints: dict[int, EndpointState]) -> None:
+        self._lanes = lanes
+        self._endpoints = endpoints
+
+    def pick(self, lane: LaneState, now_us: int) -> Ticket | None:
+        """The call of this lane to admit now, if any."""
+        head = lane.order.head
+        if head is None or lane.barrier.until_us > now_us or lane.permits_free < 1:
+            return None
+        ceilings = lane.room(now_us)
+        if min(ceilings) < 0 or ceilings[0] < 1:
+            return None
+        kept = self._others(lane, now_us)
+        ceilings = self._tighten(ceilings, kept, now_us)
+        if within(head.cost, ceilings) and self._worker_left(head.endpoint, kept):
+            return head
+        if lane.order.waiting < 2 or lane.permits_free < 2:
+            return None
+        own = _Kept(lane, head, lane, now_us)
+        ceilings = self._tighten(ceilings, [own], now_us)
+        if ceilings[0] < 1:
+            return None
+        kept.append(own)
+        return lane.order.behind(ceilings, lambda endpoint: self._worker_left(endpoint, kept))
+
+    def wake_us(self, lane: LaneState, now_us: int) -> int | None:
+        """When a call of this lane may be admitted next, if nobody reports anything before. None: not by time."""
+        lane.watch(now_us)
+        head = lane.order.head
+        if head is None:
+            return None
+        if lane.barrier.until_us > now_us:
+            return lane.barrier.until_us
+        if lane.permits_free < 1:
+            return None
+        kept = self._others(lane, now_us)
+        soonest = None
+        if self._worker_left(head.endpoint, kept):
+            soonest = self._when(lane, head.cost, kept, now_us)
+        if lane.order.waiting > 1 and lane.permits_free > 1:
+            kept.append(_Kept(lane, head, lane, now_us))
+            soonest = lane.order.soonest_behind(
+                lambda cost: self._when(lane, cost, kept, now_us),
+                lambda endpoint: self._worker_left(endpoint, kept),
+                soonest,
+            )
+        return soonest
+
+    def _others(self, lane: LaneState, now_us: int) -> list[_Kept]:
+        """The heads of other lanes whose turn it is at a quota they share with this one."""
+        kept: list[_Kept] = []
+        seen: list[LaneState] = [lane]
+        for meter in lane.meters:
+            if len(meter.lanes) > 1:
+                sharing = (self._lanes[number] for number in meter.lanes)
+                waiting = (one for one in sharing if one.order.waiting and one.barrier.until_us <= now_us)
+                first = min(waiting, key=_turn, default=lane)
+                if first not in seen and first.order.head is not None:
+                    seen.append(first)
+                    kept.append(_Kept(first, first.order.head, lane, now_us))
+        return kept
+
+    @staticmethod
+    def _tighten(ceilings: Ceilings, kept: Iterable[_Kept], now_us: int) -> Ceilings:
+        for one in kept:
+            tighter = list(ceilings)
+            for meter in one.meters:
+                tighter[meter.index] = min(tighter[meter.index], one.slack(meter, now_us))
+            ceilings = (tighter[0], tighter[1], tighter[2], tighter[3])
+        return ceilings
+
+    def _worker_left(self, endpoint: int, kept: Iterable[_Kept]) -> bool:
+        """Whether a worker is ready there, and one more for a kept head that waits at the same endpoint."""
+        needed = 2 if any(one.endpoint == endpoint for one in kept) else 1
+        return self._endpoints[endpoint].ready >= needed
+
+    @staticmethod
+    def _when(lane: LaneState, cost: Cost, kept: Iterable[_Kept], now_us: int) -> int | None:
+        """When `cost` could be admitted in this lane without harm to the kept heads, if nobody reports anything."""
+        at_us = now_us
+        for meter in lane.meters:
+            fits_us = meter.earliest(cost[meter.index], now_us)
+            if fits_us is None:
+                return None
+            at_us = max(at_us, fits_us)
+        for one in kept:
+            for meter in one.meters:
+                amount = cost[meter.index]
+                if amount <= one.slack(meter, now_us):
+                    continue
+                # Not beside the kept head while it still waits for its room: then only where both find room, which
+                # a paced quota never has.
+                both_us = None if meter.spec.pace else meter.earliest(amount + one.cost[meter.index], now_us)
+                if both_us is None:
+                    return None
+                at_us = max(at_us, both_us, one.reference_us)
+        return at_us
+
+
+def _turn(lane: LaneState) -> int:
+    return lane.order.turn

@@ -1,0 +1,377 @@
+"""Meters: the state of each quota, and the claims calls hold on it, in exact integers.
+
+Rules: time is integer microseconds and is always passed in; amounts are integers; nothing here waits. A claim is *open*
+from the grant until the request has left, *stamped* from then on; an open claim never expires. Every question about the
+future is answered twice: as things stand (an open claim stays until somebody reports), which gives exact wake-ups, and
+*assumed* (an open claim counts as sent `NOT_AFTER_US` after its grant), which gives a waiting call its instant.
+
+Pure: no trio, no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import msgspec
+
+from actors.limits import DIMENSIONS, NOT_AFTER_US, UNBOUNDED
+from actors.messages import Dimension, QuotaSpec
+
+_MERGE_FROM_US = 3_600_000_000
+_MERGE_FRACTION = 4096
+
+
+class QuotaStatistics(msgspec.Struct, frozen=True):
+    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`."""
+
+    name: str
+    dimension: Dimension
+    limit: int
+    period_us: int
+    occupied: int
+    open: int
+    debt: int
+
+
+class Entry:
+    """One stamped amount in a window's log. An expired entry has the amount 0."""
+
+    __slots__ = ("amount", "first_us", "stamp_us")
+
+    def __init__(self, stamp_us: int, amount: int) -> None:
+        self.stamp_us = stamp_us
+        self.first_us = stamp_us
+        self.amount = amount
+
+
+class Claim:
+    """One call's part of one quota: the amount it was admitted with, open until it has an entry."""
+
+    __slots__ = ("amount", "entry", "granted_us", "meter")
+
+    def __init__(self, meter: Meter, amount: int, granted_us: int) -> None:
+        self.meter = meter
+        self.amount = amount
+        self.granted_us = granted_us
+        self.entry: Entry | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.entry is None
+
+
+class Meter:
+    """The state of one quota. `lanes` are the lanes it stands over; whoever opens them keeps the list.
+
+    `room`, `earliest` and `spare` count what pace forbids as no room at all: -1, which not even a call that costs
+    nothing fits into.
+    """
+
+    def __init__(self, spec: QuotaSpec) -> None:
+        self.spec = spec
+        self.dimension: Dimension = spec.dimension
+        self.index = DIMENSIONS.index(spec.dimension)
+        self.limit = spec.limit
+        self.burst = spec.burst
+        self.window_us = spec.period_us + spec.guard_us
+        self.open_amount = 0
+        self.lanes: list[int] = []
+        self._open: dict[Claim, None] = {}
+        self._next_start_us = 0
+
+    # --- what every kind of meter answers ---
+
+    def room(self, now_us: int) -> int:
+        """The largest amount that could be admitted now; negative while over the limit."""
+        raise NotImplementedError
+
+    def earliest(self, amount: int, now_us: int) -> int | None:
+        """The first instant at which `amount` fits as things stand; None if a report must come first."""
+        raise NotImplementedError
+
+    def instant(self, amount: int, now_us: int) -> int:
+        """The first instant at which `amount` fits, open claims assumed sent in time. `amount` is admissible."""
+        raise NotImplementedError
+
+    def spare(self, at_us: int, now_us: int) -> int:
+        """The room there will be at `at_us`, open claims assumed sent in time and nothing else admitted."""
+        raise NotImplementedError
+
+    def slack(self, at_us: int, amount: int, now_us: int) -> int:
+        """How much could be admitted now and still leave room for `amount` at `at_us`."""
+        raise NotImplementedError
+
+    def debt(self, now_us: int) -> int:
+        """How far the quota stands above its limit."""
+        return max(0, -self._available(now_us))
+
+    def occupied(self, now_us: int) -> int:
+        """What is taken of the capacity now, open claims included."""
+        return (self.burst or self.limit) - self._available(now_us)
+
+    def statistics(self, now_us: int) -> QuotaStatistics:
+        """A frozen copy of what this quota holds."""
+        return QuotaStatistics(
+            name=self.spec.name,
+            dimension=self.dimension,
+            limit=self.limit,
+            period_us=self.spec.period_us,
+            occupied=self.occupied(now_us),
+            open=self.open_amount,
+            debt=self.debt(now_us),
+        )
+
+    def _available(self, now_us: int) -> int:
+        raise NotImplementedError
+
+    # --- the life of a claim ---
+
+    def claim(self, amount: int, now_us: int) -> Claim:
+        """Take `amount`, open, at the grant. The caller has seen that there is room."""
+        claim = Claim(self, amount, now_us)
+        self._open[claim] = None
+        self.open_amount += amount
+        if self.spec.pace:
+            self._next_start_us = now_us + -(-amount * self.window_us // self.limit)
+        return claim
+
+    def stamp(self, claim: Claim, stamp_us: int, now_us: int) -> None:
+        """The request has left at `stamp_us`: the claim is no longer open."""
+        del self._open[claim]
+        self.open_amount -= claim.amount
+        claim.entry = self._enter(claim.amount, stamp_us, now_us)
+
+    def give_back(self, claim: Claim) -> None:
+        """Undo an open claim: nothing was sent."""
+        del self._open[claim]
+        self.open_amount -= claim.amount
+        claim.amount = 0
+
+    def settle(self, claim: Claim, used: int, now_us: int) -> None:
+        """Replace what a stamped claim reserved by what was used; what is above it becomes debt stamped now."""
+        if used > claim.amount:
+            self._enter(used - claim.amount, now_us, now_us)
+        elif used < claim.amount and self.spec.settle == "usage":
+            self._shrink(claim, claim.amount - used, now_us)
+
+    def forgive(self, claim: Claim, now_us: int) -> None:
+        """The provider did not charge a stamped claim at all."""
+        self._shrink(claim, claim.amount, now_us)
+
+    def set_limit(self, limit: int, now_us: int) -> None:
+        """The provider named another limit. What is already admitted stays."""
+        self.limit = limit
+
+    def _enter(self, amount: int, stamp_us: int, now_us: int) -> Entry:
+        raise NotImplementedError
+
+    def _shrink(self, claim: Claim, by: int, now_us: int) -> None:
+        raise NotImplementedError
+
+    # --- helpers ---
+
+    def _paced(self, at_us: int) -> int:
+        return max(at_us, self._next_start_us)
+
+    def _pace_ceiling(self, at_us: int, now_us: int) -> int:
+        """The largest amount whose admission now would let pace pass the next one at `at_us`."""
+        if not self.spec.pace:
+            return UNBOUNDED
+        return (at_us - now_us) * self.limit // self.window_us
+
+    def _assumed(self, now_us: int) -> Iterator[tuple[int, int]]:
+        """(assumed stamp, amount) of every open claim, in the order of their grants."""
+        for claim in self._open:
+            yield max(claim.granted_us + NOT_AFTER_US, now_us), claim.amount
+
+
+class SlidingWindow(Meter):
+    """In no window of the length `window_us` is more than `limit` admitted.
+
+    An entry counts while ``t < stamp + window``. The log is ordered by stamp; a stamp may arrive a little out of order.
+    For periods of an hour and more, neighbours within period/4096 share one entry at the later stamp, which keeps the
+    log short and can only delay, never overshoot.
+    """
+
+    def __init__(self, spec: QuotaSpec) -> None:
+        super().__init__(spec)
+        self._log: deque[Entry] = deque()
+        self._stamped = 0
+        self._grain_us = spec.period_us // _MERGE_FRACTION if spec.period_us >= _MERGE_FROM_US else 0
+
+    def room(self, now_us: int) -> int:
+        if now_us < self._next_start_us:
+            return -1
+        return self._available(now_us)
+
+    def earliest(self, amount: int, now_us: int) -> int | None:
+        over = amount - self._available(now_us)
+        if over <= 0:
+            return self._paced(now_us)
+        for entry in self._log:
+            over -= entry.amount
+            if over <= 0:
+                return self._paced(entry.stamp_us + self.window_us)
+        return None
+
+    def instant(self, amount: int, now_us: int) -> int:
+        stands = self.earliest(amount, now_us)
+        if stands is not None:
+            return stands
+        over = amount - self._available(now_us) - self._stamped
+        stamp_us = now_us
+        for stamp_us, held in self._assumed(now_us):  # noqa: B007  # the last one counts, also after the loop
+            over -= held
+            if over <= 0:
+                break
+        return self._paced(stamp_us + self.window_us)
+
+    def spare(self, at_us: int, now_us: int) -> int:
+        if at_us < self._next_start_us:
+            return -1
+        spare = self._available(now_us)
+        for entry in self._log:
+            if entry.stamp_us + self.window_us > at_us:
+                break
+            spare += entry.amount
+        for stamp_us, held in self._assumed(now_us):
+            if stamp_us + self.window_us > at_us:
+                break
+            spare += held
+        return spare
+
+    def slack(self, at_us: int, amount: int, now_us: int) -> int:
+        ceiling = self._pace_ceiling(at_us, now_us)
+        if at_us >= now_us + NOT_AFTER_US + self.window_us:
+            return ceiling
+        return min(ceiling, self.spare(at_us, now_us) - amount)
+
+    def _available(self, now_us: int) -> int:
+        log = self._log
+        while log and log[0].stamp_us + self.window_us <= now_us:
+            entry = log.popleft()
+            self._stamped -= entry.amount
+            entry.amount = 0
+        return self.limit - self._stamped - self.open_amount
+
+    def _enter(self, amount: int, stamp_us: int, now_us: int) -> Entry:
+        log = self._log
+        self._stamped += amount
+        later = []
+        while log and log[-1].stamp_us > stamp_us:
+            later.append(log.pop())
+        if log and stamp_us - log[-1].first_us <= self._grain_us:
+            entry = log[-1]
+            entry.stamp_us = stamp_us
+            entry.amount += amount
+        else:
+            entry = Entry(stamp_us, amount)
+            log.append(entry)
+        log.extend(reversed(later))
+        return entry
+
+    def _shrink(self, claim: Claim, by: int, now_us: int) -> None:
+        entry = claim.entry
+        assert entry is not None
+        self._available(now_us)  # an entry that has left the window is 0 by now, and nothing comes back from it
+        by = min(by, entry.amount)
+        entry.amount -= by
+        self._stamped -= by
+
+
+class TokenBucket(Meter):
+    """A bucket of `burst`, full at first, refilled with `limit` per `window_us`.
+
+    The level is kept in units of one amount times one microsecond of the window, so it is exact. An open claim is held
+    out of the level and leaves it when the report of its sending is handled: no earlier than the provider can have
+    charged it.
+    """
+
+    def __init__(self, spec: QuotaSpec) -> None:
+        super().__init__(spec)
+        self._full = spec.burst * self.window_us
+        self._level = self._full
+        self._at_us = 0
+
+    def room(self, now_us: int) -> int:
+        if now_us < self._next_start_us:
+            return -1
+        return self._available(now_us)
+
+    def earliest(self, amount: int, now_us: int) -> int | None:
+        self._refill(now_us)
+        wanted = (self.open_amount + amount) * self.window_us
+        if wanted <= self._level:
+            return self._paced(now_us)
+        if wanted > self._full:
+            return None
+        return self._paced(now_us - (self._level - wanted) // self.limit)
+
+    def instant(self, amount: int, now_us: int) -> int:
+        self._refill(now_us)
+        at_us, level, held = now_us, self._level, self.open_amount
+        for stamp_us, open_amount in [*self._assumed(now_us), (UNBOUNDED, 0)]:
+            wanted = (held + amount) * self.window_us
+            if wanted <= self._full:
+                ripe_us = at_us + max(0, -((level - wanted) // self.limit))
+                if ripe_us <= stamp_us:
+                    return self._paced(ripe_us)
+            level = min(self._full, level + (stamp_us - at_us) * self.limit) - open_amount * self.window_us
+            held -= open_amount
+            at_us = stamp_us
+        raise AssertionError("an admissible amount always fits in the end")
+
+    def spare(self, at_us: int, now_us: int) -> int:
+        if at_us < self._next_start_us:
+            return -1
+        level, held = self._level_at(at_us, now_us)
+        return level // self.window_us - held
+
+    def slack(self, at_us: int, amount: int, now_us: int) -> int:
+        ceiling = self._pace_ceiling(at_us, now_us)
+        # Until its assumed stamp, what is admitted now weighs on the room in full; from then on the bucket refills
+        # behind it, and only what it would have lost to the brim comes back.
+        brim_us = min(at_us, now_us + NOT_AFTER_US)
+        level, held = self._level_at(brim_us, now_us)
+        level += (at_us - brim_us) * self.limit
+        return min(ceiling, level // self.window_us - held - amount)
+
+    def set_limit(self, limit: int, now_us: int) -> None:
+        self._refill(now_us)
+        super().set_limit(limit, now_us)
+
+    def _level_at(self, at_us: int, now_us: int) -> tuple[int, int]:
+        """The level at `at_us` and what is still held open then."""
+        self._refill(now_us)
+        level, held, reached_us = self._level, self.open_amount, now_us
+        for stamp_us, open_amount in self._assumed(now_us):
+            if stamp_us > at_us:
+                break
+            level = min(self._full, level + (stamp_us - reached_us) * self.limit) - open_amount * self.window_us
+            held -= open_amount
+            reached_us = stamp_us
+        return min(self._full, level + (at_us - reached_us) * self.limit), held
+
+    def _refill(self, now_us: int) -> None:
+        if now_us > self._at_us:
+            self._level = min(self._full, self._level + (now_us - self._at_us) * self.limit)
+            self._at_us = now_us
+
+    def _available(self, now_us: int) -> int:
+        self._refill(now_us)
+        return self._level // self.window_us - self.open_amount
+
+    def _enter(self, amount: int, stamp_us: int, now_us: int) -> Entry:
+        self._refill(now_us)
+        self._level -= amount * self.window_us
+        return Entry(stamp_us, amount)
+
+    def _shrink(self, claim: Claim, by: int, now_us: int) -> None:
+        self._refill(now_us)
+        self._level = min(self._full, self._level + by * self.window_us)
+
+
+def meter_of(spec: QuotaSpec) -> Meter:
+    """The meter that keeps a quota of this kind, empty."""
+    return TokenBucket(spec) if spec.burst else SlidingWindow(spec)

@@ -1,0 +1,331 @@
+"""The moves a ticket can make, and the dispatch that follows every one of them.
+
+Life of a ticket: QUEUED -> GRANTED -> SENT -> gone; from GRANTED back to QUEUED (unsent); from GRANTED, SENT or QUEUED
+(no connection) to BACKING_OFF and from there to QUEUED; from anywhere to gone. Rules: whoever changes what a lane
+depends on touches the lane; `dispatch` then grants what can be granted, notes the next wake-up of each touched lane and
+tells the endpoints what could be used. `advanced` makes the changes that time alone has brought about.
+
+Pure: no trio, no clock, no random, no I/O.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Literal
+
+from actors.admission import Admission, EndpointState, LaneState
+from actors.effects import Effect, Finished, Granted, Queued, Retrying, Want
+from actors.lanes import State, Ticket
+from actors.ledger import Ledger
+from actors.limits import DIMENSIONS, NOT_AFTER_US, Cost, Limit, admissible, cost_of
+from actors.messages import ConnectAttemptFailed, Ended, Fault, GaveUp, Outcome, Status
+from actors.meters import Meter
+from actors.retrying import backoff_us, refusal
+
+DrainMode = Literal["", "finish", "discard", "stop"]
+
+
+class Moves:
+    """All lanes, endpoints and live calls of one engine, and everything that can happen to them."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[int, LaneState] = {}
+        self._endpoints: dict[int, EndpointState] = {}
+        self._meters: dict[int, Meter] = {}
+        self._live: dict[int, Ticket] = {}
+        self._admission = Admission(self._lanes, self._endpoints)
+        self._draining: DrainMode = ""
+        self._deadlines: list[tuple[int, int]] = []
+        self._returns: list[tuple[int, int, int]] = []
+        self._wakes: list[tuple[int, int]] = []
+        self._dirty: dict[int, None] = {}
+        self._changed: dict[int, None] = {}
+        self._last_cost: Cost = cost_of(0, 0)
+        self._submitted = 0
+        self._ledger = Ledger()
+        self._in_flight = 0
+        self._late = 0
+        self._retries = 0
+        self._ended: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0, "skipped": 0, "aborted": 0}
+
+    # --- time ---
+
+    def _advanced(self, now_us: int) -> list[Effect]:
+        """Deadlines that have passed end their calls, backoffs that are over return theirs, ripe lanes get dirty."""
+        effects: list[Effect] = []
+        while self._deadlines and self._deadlines[0][0] <= now_us:
+            _, call_id = heappop(self._deadlines)
+            if self._deadline_stands(call_id):
+                self._expire(self._live[call_id], effects, now_us)
+        while self._returns and self._returns[0][0] <= now_us:
+            entry = heappop(self._returns)
+            if self._return_stands(entry):
+                ticket = self._live[entry[2]]
+                lane = self._lanes[ticket.lane]
+                lane.backing_off -= 1
+                if down := self._endpoints[ticket.endpoint].down:
+                    ticket.reply = ticket.reply or down
+                    self._finish(ticket, "failed", effects, now_us)
+                    continue
+                effects.append(Queued(ticket, returned=True))
+                self._enqueue(ticket, lane, touch=True)
+        while self._wakes and self._wakes[0][0] <= now_us:
+            at_us, number = heappop(self._wakes)
+            if self._lanes[number].wake_us == at_us:
+                self._dirty[number] = None
+        return effects
+
+    def _deadline_stands(self, call_id: int) -> bool:
+        ticket = self._live.get(call_id)
+        return ticket is not None and ticket.state in (State.QUEUED, State.BACKING_OFF)
+
+    def _return_stands(self, entry: tuple[int, int, int]) -> bool:
+        ticket = self._live.get(entry[2])
+        return ticket is not None and ticket.state is State.BACKING_OFF and ticket.return_us == entry[0]
+
+    def _expire(self, ticket: Ticket, effects: list[Effect], now_us: int) -> None:
+        was_queued = self._withdraw(ticket)
+        if ticket.attempted:
+            self._finish(ticket, "failed", effects, now_us, gave_up="deadline", was_queued=was_queued)
+        else:
+            fault = Fault(
+                "DeadlineExceeded", "the deadline passed while the call waited for its turn; nothing was sent"
+            )
+            self._finish(ticket, "failed", effects, now_us, fault=fault, was_queued=was_queued)
+
+    # --- admission ---
+
+    def _dispatch(self, effects: list[Effect], now_us: int) -> list[Effect]:
+        """Grant what can be granted, then note when to look again and tell the endpoints what could be used."""
+        dirty = self._dirty
+        while dirty:
+            number = next(iter(dirty)) if len(dirty) == 1 else min(dirty, key=self._turn)
+            lane = self._lanes[number]
+            ticket = self._admission.pick(lane, now_us)
+            if ticket is not None:
+                self._grant(ticket, lane, effects, now_us)
+                continue
+            del dirty[number]
+            wake_us = self._admission.wake_us(lane, now_us)
+            if wake_us != lane.wake_us:
+                lane.wake_us = wake_us
+                if wake_us is not None:
+                    heappush(self._wakes, (wake_us, number))
+        for number in self._changed:
+            want = self._want(self._endpoints[number], now_us)
+            if want is not None:
+                effects.append(want)
+        self._changed.clear()
+        return effects
+
+    def _turn(self, number: int) -> int:
+        lane = self._lanes[number]
+        return lane.order.turn if lane.order.waiting else -1
+
+    def _grant(self, ticket: Ticket, lane: LaneState, effects: list[Effect], now_us: int) -> None:
+        self._dequeue(ticket, lane)
+        endpoint = self._endpoints[ticket.endpoint]
+        endpoint.ready -= 1
+        endpoint.in_flight += 1
+        lane.permits_held += 1
+        self._in_flight += 1
+        self._ledger.reserve(ticket, lane.meters, now_us)
+        ticket.state = State.GRANTED
+        ticket.attempts += 1
+        ticket.grants += 1
+        ticket.granted_us = now_us
+        ticket.sent_us = 0
+        stop_us = now_us + ticket.timeout_us
+        if ticket.deadline_us:
+            stop_us = min(stop_us, ticket.deadline_us)
+        effects.append(Granted(ticket, ticket.grants, now_us, min(now_us + NOT_AFTER_US, stop_us), stop_us))
+
+    def _want(self, endpoint: EndpointState, now_us: int) -> Want | None:
+        """What to tell an endpoint, if that differs enough from what it was told last."""
+        extra = 0
+        for number in endpoint.lanes:
+            lane = self._lanes[number]
+            waiting = lane.order.waiting_at(endpoint.number)
+            extra += max(0, min(waiting, lane.permits_free, lane.worth_opening(now_us)))
+        queued = bool(endpoint.lanes)
+        connections = min(endpoint.max_connections, endpoint.in_flight + extra)
+        if endpoint.wanted // 2 < connections <= endpoint.wanted and queued == endpoint.told_queued:
+            return None
+        endpoint.wanted = connections
+        endpoint.told_queued = queued
+        return Want(endpoint.number, connections, queued)
+
+    # --- the moves of a ticket ---
+
+    def _attempt(self, call_id: int, attempt: int) -> Ticket | None:
+        """The ticket, if this very attempt of it is in flight."""
+        ticket = self._live.get(call_id)
+        if ticket is None or ticket.grants != attempt or ticket.state not in (State.GRANTED, State.SENT):
+            return None
+        return ticket
+
+    def _touch(self, lane: LaneState) -> None:
+        """Something about the lane has changed: look again at it and at those that share a quota with it."""
+        self._dirty[lane.number] = None
+        for meter in lane.meters:
+            if len(meter.lanes) > 1:
+                for number in meter.lanes:
+                    self._dirty[number] = None
+
+    def _ready_again(self, endpoint: EndpointState) -> None:
+        endpoint.ready += 1
+        for number in endpoint.lanes:
+            self._dirty[number] = None
+
+    def _enqueue(self, ticket: Ticket, lane: LaneState, *, touch: bool) -> None:
+        ticket.state = State.QUEUED
+        lane.order.push(ticket)
+        self._endpoints[ticket.endpoint].lanes[lane.number] = None
+        self._changed[ticket.endpoint] = None
+        if touch:
+            self._touch(lane)
+
+    def _dequeue(self, ticket: Ticket, lane: LaneState) -> None:
+        lane.order.remove(ticket)
+        if not lane.order.waiting_at(ticket.endpoint):
+            del self._endpoints[ticket.endpoint].lanes[lane.number]
+        self._changed[ticket.endpoint] = None
+        self._touch(lane)
+
+    def _withdraw(self, ticket: Ticket) -> bool:
+        """Take a waiting call out of wherever it waits; whether that was the queue."""
+        lane = self._lanes[ticket.lane]
+        if ticket.state is State.QUEUED:
+            self._dequeue(ticket, lane)
+            return True
+        lane.backing_off -= 1
+        return False
+
+    def _release(self, ticket: Ticket) -> LaneState:
+        """The permit and the place at the endpoint come back."""
+        lane = self._lanes[ticket.lane]
+        lane.permits_held -= 1
+        self._in_flight -= 1
+        self._endpoints[ticket.endpoint].in_flight -= 1
+        self._changed[ticket.endpoint] = None
+        self._touch(lane)
+        return lane
+
+    def _stamp(self, ticket: Ticket, stamp_us: int, now_us: int) -> None:
+        self._ledger.stamp(ticket, stamp_us, now_us)
+        self._hasten(self._lanes[ticket.lane], now_us)
+
+    def _settle(self, ticket: Ticket, lane: LaneState, message: Outcome, now_us: int) -> None:
+        """The attempt's reservation becomes what the attempt cost."""
+        if ticket.state is State.GRANTED and not message.wrote:
+            self._ledger.give_back(ticket)
+            self._hasten(lane, now_us)
+            return
+        if ticket.state is State.GRANTED:
+            self._stamp(ticket, message.at_us, now_us)
+        self._ledger.settle(ticket, message, now_us)
+        if message.charge == "nothing":
+            self._hasten(lane, now_us)
+
+    def _hasten(self, lane: LaneState, now_us: int) -> None:
+        """A claim was stamped or given back: heads that wait for that quota may have an earlier instant."""
+        self._touch(lane)
+        lane.hasten(now_us)
+        for meter in lane.meters:
+            if len(meter.lanes) > 1:
+                for number in meter.lanes:
+                    self._lanes[number].hasten(now_us)
+
+    def _retry(
+        self,
+        ticket: Ticket,
+        lane: LaneState,
+        message: Outcome | ConnectAttemptFailed,
+        effects: list[Effect],
+        now_us: int,
+    ) -> None:
+        """Let an attempted call back off, or end it with its last error and the reason for giving up."""
+        outcome = message if isinstance(message, Outcome) else None
+        hint_us = outcome.hint_us if outcome is not None else None
+        exempt = outcome is not None and outcome.exempt
+        ended_us = min(outcome.at_us, now_us) if outcome is not None else now_us
+        at_us = max(now_us, ended_us + backoff_us(ticket.attempts, message.jitter, hint_us))
+        gave_up: GaveUp = ""
+        if self._draining in ("discard", "stop"):
+            gave_up = "shutdown"
+        elif ticket.deadline_us and at_us >= ticket.deadline_us:
+            gave_up = "deadline"
+        else:
+            gave_up = refusal(ticket.attempts, hint_us, lane.budget, exempt=exempt)
+        if gave_up:
+            self._finish(ticket, "failed", effects, now_us, gave_up=gave_up, was_queued=outcome is None)
+            return
+        self._retries += 1
+        lane.backing_off += 1
+        ticket.state = State.BACKING_OFF
+        ticket.return_us = at_us
+        heappush(self._returns, (at_us, ticket.seq, ticket.call_id))
+        effects.append(Retrying(ticket, at_us, was_queued=outcome is None))
+
+    def _abandon(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
+        """The engine stops before a waiting call's turn has come."""
+        if ticket.attempted:
+            self._finish(ticket, "failed", effects, now_us, gave_up="shutdown", was_queued=was_queued)
+        else:
+            fault = Fault("ShuttingDown", "the engine stopped before the call's turn came; nothing was sent")
+            self._finish(ticket, "aborted", effects, now_us, fault=fault, was_queued=was_queued)
+
+    def _refit(self, lane: LaneState, effects: list[Effect], now_us: int) -> None:
+        """A limit has changed: what waits and can never fit any more ends."""
+        for ticket in list(lane.order):
+            too_small = admissible(ticket.cost, lane.meters)
+            if too_small is not None:
+                self._dequeue(ticket, lane)
+                fault = capacity_fault(ticket, *too_small)
+                self._finish(ticket, "failed", effects, now_us, fault=fault, was_queued=True)
+
+    def _finish(
+        self,
+        ticket: Ticket,
+        status: Status,
+        effects: list[Effect],
+        now_us: int,
+        *,
+        fault: Fault | None = None,
+        gave_up: GaveUp = "",
+        was_queued: bool = False,
+    ) -> None:
+        """The one place every call leaves by."""
+        self._live.pop(ticket.call_id, None)
+        self._ended[status] += 1
+        ended = Ended(
+            call_id=ticket.call_id,
+            status=status,
+            attempts=ticket.attempts,
+            submitted_us=ticket.submitted_us,
+            granted_us=ticket.granted_us,
+            sent_us=ticket.sent_us,
+            ended_us=now_us,
+            gave_up=gave_up,
+            fault=fault,
+        )
+        effects.append(Finished(ticket, ended, ticket.reply, was_queued))
+
+
+def cancelled_fault(*, sent: bool) -> Fault:
+    """What a cancelled call holds as its error."""
+    left = "the request had left and may have been billed" if sent else "nothing was sent"
+    return Fault("CallCancelled", f"the call was cancelled; {left}", sent=sent)
+
+
+def capacity_fault(ticket: Ticket, quota: Limit, capacity: int) -> Fault:
+    """What a call holds as its error that one quota could never admit."""
+    requested = ticket.cost[DIMENSIONS.index(quota.dimension)]
+    return Fault(
+        "CapacityExceeded",
+        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
+        "be sent; nothing was sent. Make it smaller, or raise the limit",
+        detail=quota.dimension,
+        requested=requested,
+        capacity=capacity,
+    )

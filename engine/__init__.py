@@ -1,0 +1,83 @@
+"""Penstock: give it your calls and your limits; it spends every bit of the limit, never a bit more, and loses no call.
+
+What a user types is exported here: `open_engine` and `Engine` run calls, `iModel` makes them, `Call` is one of them,
+`CallStream` is many as they end, `Quota` is a limit, and the errors say whose fault it was and whether anything was
+spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and read), `transports` (how to reach
+them), and the kernel in the package `actors`.
+"""
+
+from actors.limits import Quota
+from engine.call import Call, CallOptions, CallStream, Timings, Usage
+from engine.errors import (
+    AgentError,
+    CallCancelled,
+    CapacityExceeded,
+    ConnectFailed,
+    DeadlineExceeded,
+    EngineNotRunning,
+    InternalError,
+    InvalidCall,
+    MalformedReply,
+    MissingKey,
+    NotAdmitted,
+    OutcomeUnknown,
+    Overloaded,
+    PenstockError,
+    ProviderError,
+    ProviderUnavailable,
+    QuotaExhausted,
+    RateLimited,
+    Rejected,
+    ShuttingDown,
+    TransportError,
+    Truncated,
+    UnknownEndpoint,
+    UsageError,
+    Vetoed,
+)
+from engine.imodel import iModel
+from engine.opening import gather, open_engine
+from engine.runtime import Engine, EngineStatistics
+
+APICalling = Call
+"""The seed systems' name for a call."""
+
+__all__ = [
+    "APICalling",
+    "AgentError",
+    "Call",
+    "CallCancelled",
+    "CallOptions",
+    "CallStream",
+    "CapacityExceeded",
+    "ConnectFailed",
+    "DeadlineExceeded",
+    "Engine",
+    "EngineNotRunning",
+    "EngineStatistics",
+    "InternalError",
+    "InvalidCall",
+    "MalformedReply",
+    "MissingKey",
+    "NotAdmitted",
+    "OutcomeUnknown",
+    "Overloaded",
+    "PenstockError",
+    "ProviderError",
+    "ProviderUnavailable",
+    "Quota",
+    "QuotaExhausted",
+    "RateLimited",
+    "Rejected",
+    "ShuttingDown",
+    "Timings",
+    "TransportError",
+    "Truncated",
+    "UnknownEndpoint",
+    "Usage",
+    "UsageError",
+    "Vetoed",
+    "gather",
+    "iModel",
+    "open_engine",
+]

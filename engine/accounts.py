@@ -1,0 +1,148 @@
+"""What a model is bound to in one engine: its lane and its provider account, each with a number for the actors.
+
+A lane is a name with quotas, permits and a queue's capacity; two descriptions of one name must agree. An account is one
+provider, address and key: whoever has the same shares its connections. Descriptions come from `iModel` and from the
+configuration file; the numbers are given here, once an engine first meets them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import Protocol
+
+import msgspec
+
+from actors.limits import Quota
+from actors.mailbox import Places
+from actors.messages import OpenLane, QuotaSpec
+from engine.config import EngineConfig
+from engine.errors import UsageError
+from engine.providers.catalogue import EndpointSpec
+
+QUEUE_CAPACITY = 10_000
+MAX_CONNECTIONS = 1_000
+
+
+class LaneDescription(msgspec.Struct, frozen=True):
+    """A lane as a user states it; None is "not said", so that a second model can join a lane by its name alone."""
+
+    name: str
+    quotas: tuple[Quota, ...] | None = None
+    queue_capacity: int | None = None
+    concurrency_limit: int | None = None
+    ageing_s: float | None = None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """One provider account: where its calls go, and with which key. The key is in no repr."""
+
+    spec: EndpointSpec
+    key: str | None
+    max_connections: int = MAX_CONNECTIONS
+
+    @property
+    def identity(self) -> tuple[str, str, bytes]:
+        """Equal for the same provider, address and key, without holding the key."""
+        return self.spec.provider, self.spec.url, hashlib.sha256((self.key or "").encode()).digest()
+
+    @property
+    def name(self) -> str:
+        """What logs, statistics and errors call it."""
+        return f"{self.spec.provider} {self.spec.url}"
+
+    def __repr__(self) -> str:
+        return f"Account({self.name!r}, key={'***' if self.key else None})"
+
+
+class Model(Protocol):
+    """What has to be known of a model to send its calls."""
+
+    @property
+    def lane(self) -> LaneDescription:
+        """Its lane, as the user described it."""
+
+    def account(self) -> Account:
+        """Its provider account.
+
+        Raises:
+          MissingKey: the provider wants a key and there is none.
+        """
+
+
+class OpenedLane(msgspec.Struct, frozen=True):
+    """A lane that the scheduler knows: its number, the quotas as the actors hold them, and the places of its queue."""
+
+    description: LaneDescription
+    number: int
+    quotas: tuple[QuotaSpec, ...]
+    places: Places
+
+
+class Lanes:
+    """The lanes of one engine, by name."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._opened: dict[str, OpenedLane] = {}
+        self._numbers = itertools.count(1)
+        self._quota_numbers = itertools.count(1)
+        self._configured: dict[str, LaneDescription] = {
+            name: LaneDescription(name, lane.quotas, lane.queue_capacity, lane.concurrency_limit, lane.ageing_s)
+            for name, lane in config.lanes.items()
+        }
+        self._shared: dict[str, list[QuotaSpec]] = {}
+        for shared in config.quotas:
+            spec = shared.quota.spec(next(self._quota_numbers))
+            for name in shared.lanes:
+                self._shared.setdefault(name, []).append(spec)
+        self.places: dict[int, Places] = {}
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    def find(self, wanted: LaneDescription) -> OpenedLane | None:
+        """The opened lane of that name.
+
+        Raises:
+          UsageError: there is one, and what is said of it now differs from what was said before.
+        """
+        opened = self._opened.get(wanted.name)
+        if opened is not None:
+            self._compare(wanted, opened.description)
+        return opened
+
+    def open(self, wanted: LaneDescription) -> tuple[OpenedLane, OpenLane]:
+        """Open a lane that is not there yet; the message is for the scheduler."""
+        configured = self._configured.get(wanted.name)
+        if configured is not None:
+            self._compare(wanted, configured)
+            wanted = configured
+        number = next(self._numbers)
+        own = tuple(quota.spec(next(self._quota_numbers)) for quota in wanted.quotas or ())
+        quotas = (*own, *self._shared.get(wanted.name, ()))
+        places = self.places[number] = Places(wanted.name, wanted.queue_capacity or QUEUE_CAPACITY)
+        opened = self._opened[wanted.name] = OpenedLane(wanted, number, quotas, places)
+        message = OpenLane(
+            number,
+            wanted.name,
+            quotas,
+            concurrency_limit=wanted.concurrency_limit or 0,
+            ageing_us=int((wanted.ageing_s or 60.0) * 1_000_000),
+        )
+        return opened, message
+
+    def close(self) -> None:
+        """Tell everybody who waits for a place that there will be none."""
+        for places in self.places.values():
+            places.close()
+
+    @staticmethod
+    def _compare(wanted: LaneDescription, known: LaneDescription) -> None:
+        for field in ("quotas", "queue_capacity", "concurrency_limit", "ageing_s"):
+            said, before = getattr(wanted, field), getattr(known, field)
+            if said is not None and said != before:
+                raise UsageError(
+                    f"lane {wanted.name!r} is open with {field}={before!r}; a lane of one name has one set of numbers. "
+                    "Leave them out here, or name another lane",
+                    lane=wanted.name,
+                )

@@ -1,0 +1,393 @@
+"""What a user holds: a `Call`, and the `CallStream` that calls come out of.
+
+A call is its own reply slot: identity and arguments first, its one outcome later. Its arguments are written once, by
+the wire format, when the call is made, so changing them afterwards changes nothing; what came back is decoded when it
+is looked at. A call knows what to send and what came back, never how.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import msgspec
+
+from actors.limits import is_number
+from actors.messages import Ended, Fault, Reply, decode_calling, decode_ended, decode_reply, encode
+from actors.slots import Progress, ReplySlot
+from engine.accounts import Model
+from engine.errors import InvalidCall, PenstockError, error_of, fault_of
+from engine.providers.wire import Encoded, Usage, View, WireFormat
+
+__all__ = ["Call", "CallOptions", "CallStatus", "CallStream", "Timings", "Usage"]
+
+CallStatus = Literal[
+    "pending", "queued", "processing", "calling", "completed", "failed", "cancelled", "skipped", "aborted"
+]
+
+_LIVE: dict[Progress, CallStatus] = {
+    Progress.PENDING: "pending",
+    Progress.SUBMITTED: "queued",
+    Progress.QUEUED: "queued",
+    Progress.GRANTED: "processing",
+    Progress.SENT: "calling",
+}
+
+_numbers = itertools.count(1)
+
+
+class CallOptions(msgspec.Struct, frozen=True):
+    """What a call wants of the engine; none of it reaches a provider.
+
+    `deadline_s` counts from submit and bounds the whole call (None: no bound); `timeout_s` bounds each attempt from its
+    grant. ``on_unknown="retry"`` allows another attempt when the request had left and no complete answer came back,
+    which may be billed twice. `metadata` is the caller's own and is handed back untouched.
+
+    Raises:
+      InvalidCall: a value is out of range or of the wrong type; the message names it.
+    """
+
+    priority: int = 0
+    flow: str = ""
+    deadline_s: float | None = None
+    timeout_s: float = 600.0
+    metadata: Mapping[str, Any] | None = None
+    on_unknown: Literal["fail", "retry"] = "fail"
+
+    def __post_init__(self) -> None:
+        if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
+            raise _invalid("priority", self.priority, "a whole number; smaller is served earlier")
+        if not _is_text(self.flow) or len(self.flow) > 200:
+            raise _invalid("flow", self.flow, "a text of at most 200 characters")
+        if self.deadline_s is not None and not _is_span(self.deadline_s):
+            raise _invalid("deadline_s", self.deadline_s, "seconds from submit, above 0, or None")
+        if not _is_span(self.timeout_s):
+            raise _invalid("timeout_s", self.timeout_s, "seconds for each attempt, above 0")
+        if self.metadata is not None and not isinstance(self.metadata, Mapping):
+            raise _invalid("metadata", self.metadata, "a mapping of your own, or None")
+        if self.on_unknown not in ("fail", "retry"):
+            raise _invalid("on_unknown", self.on_unknown, '"fail" or "retry"')
+
+
+
+
+def _is_span(value: object) -> bool:
+    return isinstance(value, int | float) and is_number(value) and 0 < value <= 366 * 86_400
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _invalid(name: str, value: object, wanted: str) -> InvalidCall:
+    return InvalidCall(f"{name} must be {wanted}, not {value!r:.80}; nothing was sent", argument=name)
+
+
+OPTION_NAMES = frozenset(CallOptions.__struct_fields__)
+NO_OPTIONS = CallOptions()
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Where a call's time went, in seconds; None for what it never reached.
+
+    `waited_s` from submit to its last grant, `sending_s` from there until the request had left, `answering_s` from
+    there to the end, `total_s` from submit to the end, backoffs included.
+    """
+
+    waited_s: float | None
+    sending_s: float | None
+    answering_s: float | None
+    total_s: float
+
+
+class CallOwner(Model, Protocol):
+    """Who a call belongs to: the model it was made for."""
+
+    @property
+    def lane_name(self) -> str:
+        """What its lane is called."""
+
+    @property
+    def endpoint_name(self) -> str:
+        """What its provider account is called."""
+
+    @property
+    def format(self) -> WireFormat:
+        """The wire format that writes its requests and reads its answers."""
+
+
+class Call(ReplySlot):
+    """One metered API call: made by `iModel.create_api_calling`, sent by `submit`, `invoke` or `map`.
+
+    `id` is unique in the process. Looking at a call never waits; `wait()` does. A call that is dropped does not cancel
+    itself.
+    """
+
+    __slots__ = ("_cancel", "_decoded", "_ended", "_error", "_reply", "_request", "id", "model", "options", "owner")
+
+    def __init__(
+        self,
+        owner: CallOwner,
+        model: str,
+        request: Encoded | InvalidCall,
+        options: CallOptions = NO_OPTIONS,
+    ) -> None:
+        super().__init__()
+        self.id = next(_numbers)
+        self.owner = owner
+        self.model = model
+        self.options = options
+        self._request: Encoded | InvalidCall | bytes = request
+        self._cancel: Callable[[int], None] | None = None
+        self._decoded: object = _NOT_YET
+        self._ended: Ended | None = None
+        self._reply: Reply | None = None
+        self._error: PenstockError | None = None
+
+    # --- on the way out ---
+
+    @property
+    def request(self) -> Encoded:
+        """What is to be sent.
+
+        Raises:
+          InvalidCall: the arguments could not be written, or the call has been submitted already.
+        """
+        if isinstance(self._request, Encoded):
+            return self._request
+        if isinstance(self._request, bytes):
+            raise InvalidCall(f"call {self.id} is under way already; wait for it, or make another", call_id=self.id)
+        raise self._request
+
+    def under_way(self, calling: bytes, cancel: Callable[[int], None]) -> None:
+        """Note that the call has been submitted as `calling`, and how it can be cancelled."""
+        self._request = calling
+        self._cancel = cancel
+
+    @property
+    def payload(self) -> Any:
+        """The request body as Python objects: what the provider is or was sent. None if it could not be written."""
+        if isinstance(self._request, Encoded):
+            return self.owner.format.decode(self._request.body)
+        if isinstance(self._request, bytes):
+            return self.owner.format.decode(decode_calling.decode(self._request).body)
+        return None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The caller's own, as given."""
+        return self.options.metadata if self.options.metadata is not None else _NOTHING
+
+    # --- on the way back ---
+
+    @property
+    def status(self) -> CallStatus:
+        """Where the call is: ``pending queued processing calling``, or how it ended: ``completed failed cancelled
+        skipped aborted``. Queued also while backing off; processing is granted, calling is sent."""
+        ended = self.ended
+        return ended.status if ended is not None else _LIVE[self.progress]
+
+    @property
+    def ended(self) -> Ended | None:
+        """The terminal message, None while the call is live."""
+        if self._ended is None and self.mail is not None:
+            self._ended = decode_ended.decode(self.mail[0])
+        return self._ended
+
+    @property
+    def reply(self) -> Reply:
+        """What the last attempt brought back, as bytes; an empty one if none did."""
+        if self._reply is None:
+            if self.mail is None or not self.mail[1]:
+                return _NO_REPLY
+            self._reply = decode_reply.decode(self.mail[1])
+        return self._reply
+
+    @property
+    def response(self) -> Any:
+        """The provider's answer as Python objects, decoded once; None while there is none or it cannot be decoded."""
+        if self._decoded is _NOT_YET:
+            if self.mail is None:
+                return None
+            body = self.reply.body
+            try:
+                self._decoded = self.owner.format.decode(body) if len(body) else None
+            except msgspec.DecodeError:
+                self._decoded = None
+        return self._decoded
+
+    @property
+    def view(self) -> View:
+        """The answer in the same terms for every provider."""
+        return self.owner.format.view(self.response)
+
+    @property
+    def text(self) -> str | None:
+        """The answer's text, None if it has none."""
+        return self.view.text if self.status == "completed" else None
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider says the call cost, None where it did not say."""
+        reply = self.reply
+        if reply.input_tokens is None and reply.output_tokens is None:
+            return None
+        total = None
+        if reply.input_tokens is not None and reply.output_tokens is not None:
+            total = reply.input_tokens + reply.output_tokens
+        return Usage(reply.input_tokens, reply.output_tokens, total, reply.cached_tokens, reply.reasoning_tokens)
+
+    @property
+    def attempts(self) -> int:
+        """How many times it was tried; failed connections count."""
+        return self.ended.attempts if self.ended is not None else 0
+
+    @property
+    def timings(self) -> Timings | None:
+        """Where its time went, None while it is live."""
+        ended = self.ended
+        if ended is None:
+            return None
+        granted, sent = ended.granted_us or None, ended.sent_us or None
+        return Timings(
+            waited_s=None if granted is None else (granted - ended.submitted_us) / 1e6,
+            sending_s=None if granted is None or sent is None else (sent - granted) / 1e6,
+            answering_s=None if sent is None else (ended.ended_us - sent) / 1e6,
+            total_s=(ended.ended_us - ended.submitted_us) / 1e6,
+        )
+
+    @property
+    def error(self) -> PenstockError | None:
+        """Why the call did not complete; None while it is live and when it did. Always the same object."""
+        ended = self.ended
+        if self._error is None and ended is not None and ended.status != "completed":
+            self._error = error_of(
+                ended.fault or self.reply.fault or _NO_REASON,
+                call_id=self.id,
+                lane=self.owner.lane_name,
+                endpoint=self.owner.endpoint_name,
+                gave_up=ended.gave_up,
+                call=self,
+            )
+        return self._error
+
+    def raise_for_status(self) -> Call:
+        """Itself if it completed.
+
+        Raises:
+          PenstockError: `error`, if it ended otherwise.
+          InvalidCall: it has not ended yet.
+        """
+        if self.mail is None:
+            raise InvalidCall(f"call {self.id} has not ended yet ({self.status}); wait for it", call_id=self.id)
+        if self.error is not None:
+            raise self.error
+        return self
+
+    # --- while it is under way ---
+
+    async def wait(self) -> Call:
+        """Wait until it has ended, and return it. Any number of tasks may, at any time.
+
+        Cancellation ends only this wait, never the call.
+
+        Raises:
+          InvalidCall: it was never submitted, so it would never end.
+        """
+        if self.progress is Progress.PENDING:
+            raise InvalidCall(f"call {self.id} was never submitted; there is nothing to wait for", call_id=self.id)
+        await self.wait_ended()
+        return self
+
+    def cancel(self) -> None:
+        """Give the call up, wherever it is: queued, backing off or in flight. No effect on one that has ended."""
+        if self.mail is not None:
+            return
+        if self._cancel is not None:
+            self._cancel(self.id)
+        else:
+            self.conclude("cancelled", Fault("CallCancelled", "the call was cancelled before it was submitted"))
+
+    def conclude(self, status: Literal["cancelled", "skipped"], fault: Fault) -> None:
+        """End a call that never reached the scheduler."""
+        ended = Ended(self.id, status, 0, 0, 0, 0, 0, fault=fault)
+        self.put((encode(ended), b""))
+
+    def skip(self, error: PenstockError) -> None:
+        """End a call that could not be queued, with the error that `submit` would have raised."""
+        self.conclude("skipped", fault_of(error))
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.status} model={self.model!r} endpoint={self.owner.endpoint_name!r}>"
+
+
+_NOT_YET = object()
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_REPLY = Reply()
+_NO_REASON = Fault("InternalError", "the call ended without saying why: a bug in penstock, please report it")
+
+
+T = TypeVar("T", covariant=True)
+
+
+class StreamSource(Protocol[T]):
+    """Where the items of a `CallStream` come from."""
+
+    async def take(self) -> T | None:
+        """The next item, None after the last. Raises what ended the source, once its items are out."""
+
+    async def end(self) -> None:
+        """Stop, cancel what is under way, and return when nothing of it is left."""
+
+    def abandon(self) -> None:
+        """The stream was dropped: stop and cancel. Called from anywhere, also from another thread."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to stop."""
+
+
+class CallStream(Generic[T]):
+    """Items as they come: ``async for`` over it, best inside ``async with``, which ends it when the block is left.
+
+    Iterating it to the end ends it, too. One that is dropped before is ended by its finaliser with a `ResourceWarning`.
+    ``await`` on it returns the stream itself. It holds no nursery and no cancel scope.
+    """
+
+    def __init__(self, source: StreamSource[T]) -> None:
+        self._source = source
+
+    def __aiter__(self) -> CallStream[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        item = await self._source.take()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    def __await__(self) -> Generator[Any, Any, CallStream[T]]:
+        yield from ()
+        return self
+
+    async def __aenter__(self) -> CallStream[T]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream: nothing more is pulled, what is under way is cancelled. Idempotent."""
+        await self._source.end()
+
+    def __del__(self) -> None:
+        if not self._source.over:
+            warnings.warn(
+                f"{self!r} was dropped before its end; use it in an async with", ResourceWarning, stacklevel=2
+            )
+            self._source.abandon()

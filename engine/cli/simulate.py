@@ -1,0 +1,166 @@
+"""`penstock simulate`: the simulated provider alone, in the foreground, for anybody's client.
+
+Its address is the first line of stdout, so that a script can read it; what happened is summed up on stderr at the end.
+It runs until SIGINT or SIGTERM, in this process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import trio
+from cyclopts import Parameter
+
+from engine.cli.options import Count, CountOrZero, Probability, Seconds
+from engine.cli.signals import until_signalled
+from engine.errors import UsageError
+from engine.simulator import (
+    ConstantLatency,
+    ExponentialLatency,
+    FaultRates,
+    Latency,
+    LognormalLatency,
+    ProviderLimit,
+    Simulator,
+    SimulatorConfig,
+    SimulatorStatistics,
+    UniformLatency,
+    serve,
+)
+
+KINDS = {"sliding": "sliding_window", "fixed": "fixed_window", "bucket": "token_bucket"}
+LATENCIES: dict[str, Callable[..., Latency]] = {
+    "constant": ConstantLatency,
+    "uniform": UniformLatency,
+    "lognormal": LognormalLatency,
+    "exponential": ExponentialLatency,
+}
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Faults:
+    """How often each fault is injected: probabilities from 0 to 1, together at most 1."""
+
+    fault_rate_limited: Probability = 0.0
+    """Refuse with 429 and Retry-After, without a limit having been reached."""
+    fault_server_error: Probability = 0.0
+    """Accept, then answer 500."""
+    fault_unavailable: Probability = 0.0
+    """Accept, then answer 503."""
+    fault_bare_error: Probability = 0.0
+    """Accept, then answer 500 with a bare string as the error."""
+    fault_reset_before: Probability = 0.0
+    """Reset the connection before the request was read."""
+    fault_reset_after: Probability = 0.0
+    """Accept, then reset the connection instead of answering."""
+    fault_stall: Probability = 0.0
+    """Accept, then never answer."""
+    fault_malformed_json: Probability = 0.0
+    """Accept, then answer 200 with broken JSON."""
+    fault_html: Probability = 0.0
+    """Accept, then answer 200 with a page of HTML."""
+    fault_empty: Probability = 0.0
+    """Accept, then answer 200 with nothing."""
+    fault_truncated: Probability = 0.0
+    """Accept, then cut the connection within the answer."""
+    fault_wrong_types: Probability = 0.0
+    """Accept, then answer with numbers as strings."""
+    fault_null_usage: Probability = 0.0
+    """Accept, then answer without a usage."""
+
+    def rates(self) -> FaultRates:
+        """The same, as the simulator is told."""
+        return FaultRates(**{name.removeprefix("fault_"): rate for name, rate in dataclasses.asdict(self).items()})
+
+
+async def simulate(
+    *,
+    port: CountOrZero = 0,
+    limit_requests: Count | None = None,
+    limit_tokens: Count | None = None,
+    per: Seconds = 60.0,
+    enforce: Literal["sliding", "fixed", "bucket"] = "sliding",
+    charge: Literal["arrival", "usage"] = "arrival",
+    latency: str = "lognormal:0.3,0.5",
+    faults: Annotated[Faults | None, Parameter(name="*")] = None,
+    seed: CountOrZero = 0,
+    log: str | None = None,
+) -> int:
+    """Run the simulated provider alone, for anybody's client, until interrupted.
+
+    Args:
+      port: Where to listen on 127.0.0.1; 0 takes a free port.
+      limit_requests: At most so many requests in each --per seconds; without it, any number.
+      limit_tokens: At most so many input and output tokens together in each --per seconds.
+      per: The period of the limits, in seconds.
+      enforce: How the limits are enforced: sliding window, fixed window, or token bucket.
+      charge: What a request costs in tokens: its input and output cap on arrival, or what its usage says.
+      latency: Seconds an answer takes: 0.3, uniform:0.1,0.5, lognormal:MEDIAN,SIGMA or exponential:MEAN.
+      seed: What chance is drawn from; the same seed has the same faults for the same calls.
+      log: A file for one line of JSON per arrival.
+    """
+    asked = {"requests": limit_requests, "total_tokens": limit_tokens}
+    config = SimulatorConfig(
+        port=port,
+        seed=seed,
+        latency=latency_of(latency),
+        faults=(faults or Faults()).rates(),
+        log_path=log,
+        limits=tuple(
+            ProviderLimit(dimension, limit, per, KINDS[enforce], charge)  # type: ignore[arg-type]  # by the tables above
+            for dimension, limit in asked.items()
+            if limit is not None
+        ),
+    )
+    return await until_signalled(lambda: _run(config))
+
+
+async def _run(config: SimulatorConfig) -> None:
+    async with trio.open_nursery() as nursery:
+        simulator: Simulator = await nursery.start(serve, config)
+        print(simulator.base_url, flush=True)
+        try:
+            await trio.sleep_forever()
+        finally:
+            print(summary(simulator.statistics()), file=sys.stderr)
+
+
+def latency_of(text: str) -> Latency:
+    """Read ``0.3``, ``uniform:0.1,0.5`` and the like. Raises `UsageError` if it is none of them."""
+    kind, colon, rest = text.partition(":")
+    if not colon:
+        kind, rest = "constant", text
+    try:
+        return LATENCIES[kind](*(float(number) for number in rest.split(",")))
+    except (KeyError, ValueError, TypeError):
+        raise UsageError(
+            f"--latency {text!r} is not understood; write seconds, or uniform:0.1,0.5, lognormal:0.3,0.5 (median, "
+            "sigma) or exponential:0.3 (mean)"
+        ) from None
+
+
+def summary(now: SimulatorStatistics) -> str:
+    """What became of the requests, in a few lines."""
+    refused = ", ".join(f"{count} by {why}" for why, count in sorted(now.refused.items())) or "none"
+    faults = ", ".join(f"{count} {name}" for name, count in sorted(now.faults.items())) or "none"
+    lines = [
+        f"requests       {now.arrivals}, of which {now.accepted} accepted",
+        f"refused        {refused}",
+        f"faults         {faults}",
+        f"tokens         {now.input_tokens} in, {now.output_tokens} out",
+    ]
+    lines += [
+        f"worst window   {window.worst} {window.dimension} in {window.period_us / 1e6:g} s, of {window.limit}"
+        for window in now.worst_windows
+    ]
+    if now.loop.late:
+        lines.append(
+            f"late           the simulator's own loop was up to {now.loop.max_late_us / 1e3:.1f} ms late, "
+            f"{now.loop.over_guard} times over its guard of {now.loop.guard_us / 1e3:g} ms: the machine is too busy "
+            "for exact instants"
+        )
+    return "\n".join(lines)

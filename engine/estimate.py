@@ -1,0 +1,156 @@
+"""How much a call will be counted as before the provider has said so: its input by a measured rule, its output learned.
+
+No tokenizer: their vocabularies are downloaded at first use, cost milliseconds a call, and most providers publish
+none. The rule here costs one pass over the text in C, errs on the high side for prose and code, and what it gets
+wrong is settled when the provider reports the real usage.
+
+Pure: no trio, no I/O, no clock, no randomness. Counts are what providers bill by; the limits call them input and
+output.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Mapping
+
+import msgspec
+
+PER_MESSAGE = 4
+"""What a message costs beside its text: role and separators (OpenAI's cookbook says 3 and a primer of 3)."""
+
+PER_MEDIUM = 1_200
+"""An image, a recording or a file, whatever its size: providers bill them by area or duration, which the bytes do not
+tell. Images are billed at 85 to 1,600 by OpenAI, Anthropic and Gemini (2026-11-20)."""
+
+FIRST_OUTPUT = 512
+WINDOW = 128
+_ENOUGH = 10
+_MEDIA = frozenset({"image_url", "input_image", "image", "input_audio", "audio", "video_url", "file", "input_file"})
+# Not part of what the model reads, or (messages) counted by themselves.
+_UNCOUNTED = frozenset({"messages", "model", "metadata", "logit_bias", "stop", "stream_options", "user"})
+
+
+def estimate_text(text: str) -> int:
+    """What a text will count as: characters / 3.6 + 0.28 for each further UTF-8 byte, rounded up.
+
+    Measured against o200k: English 1.45 of the truth, Python 1.28, Chinese 1.15, Russian 2.47, Markdown 1.19, compact
+    JSON 0.86, base64 0.41.
+    """
+    length = len(text)
+    beyond = 0 if text.isascii() else len(text.encode("utf-8", "surrogatepass")) - length
+    return -((-125 * length - 126 * beyond) // 450)
+
+
+def estimate_json(value: object) -> int:
+    """What tool schemas and other JSON will count as: a third of their UTF-8 bytes, rounded up.
+
+    A value that cannot be encoded counts 0: refusing it is the wire format's business.
+    """
+    try:
+        return -(-len(msgspec.json.encode(value)) // 3)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return 0
+
+
+def estimate_content(content: object) -> int:
+    """A message's content: a text, a list of parts, or nothing. Images and the like count `PER_MEDIUM` each."""
+    if isinstance(content, str):
+        return estimate_text(content)
+    if not isinstance(content, (list, tuple)):
+        return 0 if content is None else estimate_json(content)
+    return sum(_estimate_part(part) for part in content)
+
+
+def estimate_chat(arguments: Mapping[str, object]) -> int:
+    """The input of a chat call, with everything that is sent, ready to be reserved: the margin of a tenth is in it.
+
+    Takes the arguments as a user gives them and accepts any nonsense (it counts little or nothing).
+    """
+    messages = arguments.get("messages")
+    total = sum(_estimate_message(message) for message in messages) if isinstance(messages, (list, tuple)) else 0
+    for name, value in arguments.items():
+        if name not in _UNCOUNTED and isinstance(value, (dict, list, tuple)) and value:
+            total += estimate_json(value)
+    return -(-11 * total // 10)
+
+
+def output_of(arguments: Mapping[str, object]) -> int | None:
+    """The most a chat call may produce, over all its choices; None where the caller set no cap."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        cap = arguments.get(name)
+        if isinstance(cap, int) and not isinstance(cap, bool) and cap > 0:
+            return cap * choices_of(arguments)
+    return None
+
+
+def choices_of(arguments: Mapping[str, object]) -> int:
+    """How many answers a chat call asks for (`n`), 1 where it does not say."""
+    choices = arguments.get("n")
+    return choices if isinstance(choices, int) and not isinstance(choices, bool) and choices > 0 else 1
+
+
+class OutputGuess:
+    """What a call without a cap will probably produce: the 90th percentile of what was seen. One for each model.
+
+    The rule: with fewer than 10 observations, the largest so far, but at least 512; from then on the exact 90th
+    percentile (nearest rank) of the last 128. Accuracy: for calls of one kind it lies between the true 85th and 95th
+    percentile 95 times in 100 once 128 were seen; after a change of kind it has forgotten the old one 128 calls later.
+    Deterministic; an observation costs about a microsecond, asking costs nothing.
+    """
+
+    __slots__ = ("_recent", "_sorted")
+
+    def __init__(self) -> None:
+        self._recent: deque[int] = deque()
+        self._sorted: list[int] = []
+
+    def observe(self, output_tokens: int, choices: int = 1) -> None:
+        """Learn what one call produced, over all its `choices`. Negative counts are ignored."""
+        if output_tokens < 0:
+            return
+        each = -(-output_tokens // max(choices, 1))
+        if len(self._recent) == WINDOW:
+            oldest = self._recent.popleft()
+            del self._sorted[bisect_left(self._sorted, oldest)]
+        self._recent.append(each)
+        insort(self._sorted, each)
+
+    def guess(self, choices: int = 1) -> int:
+        """What to reserve for the output of a call with so many choices, at least 1 for each."""
+        seen = len(self._sorted)
+        if seen < _ENOUGH:
+            each = max(FIRST_OUTPUT, self._sorted[-1]) if seen else FIRST_OUTPUT
+        else:
+            each = self._sorted[-(-9 * seen // 10) - 1]
+        return max(each, 1) * max(choices, 1)
+
+    def __repr__(self) -> str:
+        return f"OutputGuess(guess={self.guess()}, seen={len(self._sorted)})"
+
+
+def _estimate_message(message: object) -> int:
+    if not isinstance(message, dict):
+        return PER_MESSAGE
+    total = PER_MESSAGE
+    for name, value in message.items():
+        if name == "content":
+            total += estimate_content(value)
+        elif name == "role" or value is None:
+            continue
+        elif isinstance(value, str):
+            total += estimate_text(value)
+        else:
+            total += estimate_json(value)
+    return total
+
+
+def _estimate_part(part: object) -> int:
+    if isinstance(part, str):
+        return estimate_text(part)
+    if not isinstance(part, dict):
+        return estimate_json(part)
+    if part.get("type") in _MEDIA:
+        return PER_MEDIUM
+    text = part.get("text")
+    return estimate_text(text) if isinstance(text, str) else estimate_json(part)

@@ -1,0 +1,268 @@
+"""`iModel`: one provider's model with its limits, the object most users hold.
+
+Built anywhere, without a running loop, and bound at first use to the engine it was given, else to the innermost open
+one. Used alone, in an ``async with``, it opens an engine of its own. The constructor is that of lionagi's iModel; an
+argument whose feature this version lacks raises a clear error.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import trio
+
+from actors.limits import Quota, is_count
+from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
+from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
+from engine.errors import InvalidCall, UsageError
+from engine.opening import current_engine, is_engine_open, open_engine
+from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_model
+from engine.providers.wire import WireFormat
+from engine.runtime import Engine
+
+Self = TypeVar("Self", bound="iModel")
+
+_SHORT_WINDOW_S = 1.0
+
+
+class iModel:  # noqa: N801  # the name its users know
+    """A model of one provider, with limits.
+
+    Args:
+      provider: ``"openai"``, ``"groq"``, ... Inferred from `model` (``"groq/llama-3.3"``), else openai. Any other name
+        is taken for a service that speaks the OpenAI chat format at `base_url`.
+      base_url: the service's address, in place of the provider's own.
+      endpoint: ``"chat"``.
+      api_key: the key; else the provider's environment variables are looked at, when the first call is submitted.
+      limit_requests, limit_tokens: at most so many requests, and input plus output tokens, in any window of `interval`
+        seconds (default `capacity_refresh_time`, 60). Calls wait for their turn and complete.
+      queue_capacity: how many calls may wait (10,000); `submit` waits for a place.
+      concurrency_limit: how many may be in flight.
+      quotas: further limits, as `Quota`.
+      lane: the name of a lane to share; models of one lane share its limits. Default: a lane of its own.
+      engine: the engine to use, in place of the innermost open one.
+      max_connections: how many connections the provider account may hold; the first model of an account decides.
+      **kwargs: `model` and everything else is sent with every call, unless the call says otherwise.
+
+    Raises:
+      UsageError: an argument is out of range or not supported by this version; the message names it.
+      UnknownEndpoint: no such provider, and no address given.
+    """
+
+    def __init__(
+        self,
+        provider: str | None = None,
+        base_url: str | None = None,
+        endpoint: str = "chat",
+        api_key: str | None = None,
+        queue_capacity: int | None = None,
+        capacity_refresh_time: float = 60,
+        interval: float | None = None,
+        limit_requests: int | None = None,
+        limit_tokens: int | None = None,
+        concurrency_limit: int | None = None,
+        streaming_process_func: Callable[..., Any] | None = None,
+        provider_metadata: Mapping[str, Any] | None = None,
+        hook_registry: object = None,
+        *,
+        engine: Engine | None = None,
+        lane: str | None = None,
+        quotas: Iterable[Quota] = (),
+        http_client: object = None,
+        max_connections: int = MAX_CONNECTIONS,
+        **kwargs: Any,
+    ) -> None:
+        _refuse_later(
+            streaming_process_func=streaming_process_func,
+            provider_metadata=provider_metadata,
+            hook_registry=hook_registry,
+            http_client=http_client,
+        )
+        if not isinstance(endpoint, str):
+            raise UsageError(f"endpoint must be a name like 'chat', not {type(endpoint).__name__}")
+        self.id = str(uuid.uuid4())
+        self.created_at = time.time()
+        given = kwargs.pop("model", "")
+        if not isinstance(given, str):
+            raise UsageError(f"model must be the model's name, not {type(given).__name__}")
+        provider, self._model = split_model(given, provider)
+        self._defaults = {**kwargs, "model": self._model} if self._model else dict(kwargs)
+        _check_count("max_connections", max_connections)
+        _check_count("queue_capacity", queue_capacity)
+        _check_count("concurrency_limit", concurrency_limit)
+        self._spec: EndpointSpec = resolve(provider, endpoint, base_url)
+        self._api_key = api_key
+        self._max_connections = max_connections
+        self._engine = engine
+        self._own_engine: AbstractAsyncContextManager[Engine] | None = None
+        self._lane = LaneDescription(
+            name=lane or f"imodel-{self.id}",
+            quotas=_quotas(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas, required=not lane),
+            queue_capacity=queue_capacity,
+            concurrency_limit=concurrency_limit,
+        )
+
+    # --- what it is ---
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, without its provider; empty if none was given."""
+        return self._model
+
+    @property
+    def lane(self) -> LaneDescription:
+        """The lane its calls go through."""
+        return self._lane
+
+    @property
+    def lane_name(self) -> str:
+        """What that lane is called in errors and statistics."""
+        return self._lane.name
+
+    @property
+    def endpoint_name(self) -> str:
+        """What the provider account is called in errors and statistics: the provider and its address."""
+        return f"{self._spec.provider} {self._spec.url}"
+
+    @property
+    def format(self) -> WireFormat:
+        """The wire format of its provider."""
+        return self._spec.format
+
+    def account(self) -> Account:
+        """The provider account, key included.
+
+        Raises:
+          MissingKey: the provider wants a key, none was given, and its variables are not set.
+        """
+        return Account(self._spec, api_key(self._spec, self._api_key, os.environ), self._max_connections)
+
+    def __repr__(self) -> str:
+        return f"<iModel {self._spec.provider}/{self._model} at {self._spec.url}>"
+
+    # --- calls ---
+
+    def create_api_calling(self, **kwargs: Any) -> Call:
+        """Make a call without sending it. Its arguments are copied; what is wrong with them is raised by `submit`.
+
+        `priority`, `flow`, `deadline_s`, `timeout_s`, `metadata` and `on_unknown` are for the engine (see
+        `CallOptions`); everything else goes to the provider, over what the constructor was given.
+        """
+        given = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
+        arguments = {**self._defaults, **kwargs}
+        model = arguments.get("model")
+        name = model if isinstance(model, str) else self._model
+        try:
+            options = CallOptions(**given) if given else NO_OPTIONS
+            return Call(self, name, self._spec.format.encode(arguments), options)
+        except InvalidCall as error:
+            return Call(self, name, error)
+
+    async def invoke(self, api_call: Call | None = None, **kwargs: Any) -> Call:
+        """Send a call and wait until it has ended: `api_call`, or one made of `kwargs`.
+
+        What became of it is on the call; a provider's failure is not raised. Cancellation cancels the call.
+
+        Raises:
+          EngineNotRunning: no engine is open here.
+          UsageError, NotAdmitted: what is known before the call is queued; see `Engine.submit`.
+        """
+        if api_call is None:
+            api_call = self.create_api_calling(**kwargs)
+        elif kwargs:
+            raise InvalidCall("invoke takes a call or the arguments of one, not both", argument=next(iter(kwargs)))
+        elif not isinstance(api_call, Call):
+            raise InvalidCall(f"invoke takes a call made by create_api_calling, not {type(api_call).__name__}")
+        if api_call.mail is not None:
+            return api_call
+        return await self.engine.invoke(api_call)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine its calls run in now.
+
+        Raises:
+          EngineNotRunning: none was given and none is open here.
+        """
+        return self._engine if self._engine is not None else current_engine()
+
+    # --- alone ---
+
+    async def __aenter__(self: Self) -> Self:
+        """Use the model: in the engine there is, else in one of its own until the block is left."""
+        if self._engine is None and not is_engine_open():
+            own = open_engine()
+            self._engine = await own.__aenter__()
+            self._own_engine = own
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        own, self._own_engine = self._own_engine, None
+        if own is not None:
+            self._engine = None
+            await own.__aexit__(kind, error, traceback)
+
+    async def close(self) -> None:
+        """Be done with the model. It can be used again afterwards, and is still limited.
+
+        Connections belong to the engine, which closes idle ones itself; so nothing has to be given back here.
+        """
+        await trio.lowlevel.checkpoint()
+
+
+def _refuse_later(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise UsageError(f"{name}= is not supported by this version of penstock; leave it out")
+
+
+def _check_count(name: str, value: object) -> None:
+    if value is not None and not is_count(value):
+        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+
+
+def _quotas(
+    limit_requests: int | None,
+    limit_tokens: int | None,
+    interval: float | None,
+    capacity_refresh_time: float,
+    further: Iterable[Quota],
+    *,
+    required: bool,
+) -> tuple[Quota, ...] | None:
+    """The limits as quotas; None if nothing was said and the lane may say it."""
+    name, period_s = "capacity_refresh_time", capacity_refresh_time
+    if interval is not None:
+        name, period_s = "interval", interval
+    if not is_number(period_s) or not 1e-6 <= period_s <= 366 * 86_400:
+        raise UsageError(f"{name} must be seconds between 1e-6 and a year, not {period_s!r}")
+    _check_count("limit_requests", limit_requests)
+    _check_count("limit_tokens", limit_tokens)
+    quotas: list[Quota] = []
+    if limit_requests is not None:
+        quotas.append(Quota("requests", limit_requests, period_s))
+    if limit_tokens is not None:
+        quotas.append(Quota("total_tokens", limit_tokens, period_s))
+    if quotas and interval is not None and interval < _SHORT_WINDOW_S:
+        warnings.warn(
+            f"interval={interval} is the window the limits count in, not how often the queue is looked at",
+            stacklevel=3,
+        )
+    for quota in further:
+        quotas.append(_checked(quota))
+    return tuple(quotas) if quotas or required else None
+
+
+def _checked(quota: object) -> Quota:
+    if not isinstance(quota, Quota):
+        raise UsageError(f"quotas= holds Quota objects, not {type(quota).__name__}")
+    return quota

@@ -1,0 +1,140 @@
+"""`Engine.map`: many calls in, the same calls out as they end, never more than a buffer of them in between.
+
+A puller task in the engine's nursery takes calls from the caller's iterable and submits them; the stream the caller
+holds reads what has ended. The two share only this state, never the stream itself, so that a dropped stream is noticed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, Iterable
+from typing import Protocol
+
+import trio
+
+from actors.slots import ReplySlot
+from engine.call import Call
+from engine.errors import InvalidCall, NotAdmitted, ShuttingDown, UsageError
+
+
+class Submitter(Protocol):
+    """What a mapping needs of the engine."""
+
+    async def submit(self, call: Call) -> Call: ...
+    def run_soon(self, mapping: Mapping) -> None: ...
+
+
+class Mapping:
+    """One `map`: calls pulled, under way, ended and not yet read. `buffer` bounds all three together."""
+
+    def __init__(
+        self, engine: Submitter, calls: Iterable[Call] | AsyncIterable[Call], *, ordered: bool, buffer: int
+    ) -> None:
+        self._engine = engine
+        self._calls = calls
+        self._ordered = ordered
+        self._buffer = buffer
+        self._line: deque[Call] = deque()
+        self._held: dict[Call, None] = {}
+        self._pulling = True
+        self._stopped = False
+        self._failure: Exception | None = None
+        self._scope = trio.CancelScope()
+        self._room = trio.lowlevel.ParkingLot()
+        self._news = trio.lowlevel.ParkingLot()
+
+    # --- the puller's side ---
+
+    async def pull(self) -> None:
+        """Pull and submit until the iterable ends, the engine takes no more, or the stream is ended."""
+        try:
+            with self._scope:
+                if isinstance(self._calls, AsyncIterable):
+                    async for call in self._calls:
+                        if not await self._send(call):
+                            break
+                else:
+                    for call in self._calls:
+                        if not await self._send(call):
+                            break
+        except Exception as error:  # noqa: BLE001  # the caller's own iterable failed: raised where the stream is read
+            self._failure = error
+        finally:
+            self._pulling = False
+            self._news.unpark_all()
+
+    async def _send(self, call: Call) -> bool:
+        """Submit one call; what keeps it from being queued comes out with it. Whether to pull on,
+        once there is room for another."""
+        if not isinstance(call, Call):
+            raise InvalidCall(f"map takes calls made by create_api_calling, not {type(call).__name__}")
+        if call in self._held or (call.progress and call.mail is None):
+            raise InvalidCall(f"call {call.id} is under way already; map wants each call once", call_id=call.id)
+        self._held[call] = None
+        if self._ordered:
+            self._line.append(call)
+        try:
+            await self._engine.submit(call)
+        except (UsageError, NotAdmitted) as error:
+            if call.mail is None:
+                call.skip(error)
+            call.call_at_end(self._ended)
+            return not isinstance(error, ShuttingDown)
+        except BaseException:
+            call.cancel()
+            raise
+        call.call_at_end(self._ended)
+        while len(self._held) >= self._buffer:
+            await self._room.park()
+        return True
+
+    def _ended(self, slot: ReplySlot) -> None:
+        assert isinstance(slot, Call)
+        if not self._ordered:
+            self._line.append(slot)
+        self._news.unpark_all()
+
+    # --- the reader's side ---
+
+    async def take(self) -> Call | None:
+        """The next call that has ended; None after the last. Raises what the caller's iterable raised, at its end."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            if self._line and self._line[0].mail is not None:
+                call = self._line.popleft()
+                del self._held[call]
+                self._room.unpark_all()
+                return call
+            if not self._pulling and not self._held:
+                failure, self._failure = self._failure, None
+                if failure is not None:
+                    raise failure
+                return None
+            await self._news.park()
+
+    async def end(self) -> None:
+        """Stop pulling, cancel what is under way, and wait until all of it has ended."""
+        self.stop()
+        while self._pulling:
+            await self._news.park()
+        for call in list(self._held):
+            if call.progress:
+                await call.wait_ended()
+        self._held.clear()
+        self._line.clear()
+
+    def abandon(self) -> None:
+        """The stream was dropped, by whichever thread: have it stopped by the engine's own."""
+        self._engine.run_soon(self)
+
+    def stop(self) -> None:
+        """Stop pulling and cancel what is under way."""
+        self._stopped = True
+        self._scope.cancel()
+        for call in self._held:
+            call.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to stop: it was stopped, or all has been pulled and read."""
+        return self._stopped or (not self._pulling and not self._held)

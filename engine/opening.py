@@ -1,0 +1,141 @@
+"""`open_engine`: the nursery an engine lives in, and how it is left; and `gather`, trio's missing convenience.
+
+Rules: leaving normally drains, leaving by an exception stops at once; the block's own exception leaves unchanged; no
+exception group with a single cause leaves here. Which engine is open is a context variable, so tasks inherit it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import trio
+
+from engine.config import EngineConfig, parse_config
+from engine.errors import EngineNotRunning, UsageError
+from engine.runtime import Engine
+from engine.switchboard import TransportFactory, http_transport
+
+T = TypeVar("T")
+
+_current: ContextVar[Engine | None] = ContextVar("penstock_engine", default=None)
+
+
+def current_engine() -> Engine:
+    """The innermost open engine of this context.
+
+    Raises:
+      EngineNotRunning: there is none.
+    """
+    engine = _current.get()
+    if engine is None:
+        raise EngineNotRunning(
+            "no engine is open here. Open one around the code, `async with open_engine():`, or use the model alone, "
+            "`async with iModel(...) as model:`"
+        )
+    return engine
+
+
+def is_engine_open() -> bool:
+    """Whether an engine is open in this context."""
+    return _current.get() is not None
+
+
+@contextlib.asynccontextmanager
+async def open_engine(
+    config: str | os.PathLike[str] | EngineConfig | None = None,
+    *,
+    journal: object = None,
+    hooks: object = None,
+    transport: TransportFactory | None = None,
+) -> AsyncIterator[Engine]:
+    """Open an engine for the block: ``async with open_engine() as engine``.
+
+    `config` is the path of a TOML file, a parsed `EngineConfig`, or None. `transport` makes the transports of provider
+    accounts instead of HTTP, for tests and for other ways to reach a provider.
+
+    Leaving the block normally drains: what was accepted runs to its end. Leaving it by an exception or by cancellation
+    stops at once, and every call that has not ended ends. The block's own exception leaves unchanged.
+
+    Raises:
+      UsageError: the configuration is wrong, or asks for what this version does not have.
+      InternalError: the engine itself failed.
+    """
+    if journal is not None or hooks is not None:
+        raise UsageError("journal= and hooks= are not supported by this version; leave them out")
+    if config is None:
+        config = EngineConfig()
+    elif not isinstance(config, EngineConfig):
+        config = await _read_config(os.fspath(config))
+    engine: Engine | None = None
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            engine = Engine(config, nursery, transport or http_transport)
+            before = _current.set(engine)
+            try:
+                yield engine
+                await engine.drain()
+                await engine.stop()
+            except BaseException as error:  # noqa: BLE001  # kept, and raised below as it is
+                raised = error
+                nursery.cancel_scope.cancel()
+            finally:
+                _current.reset(before)
+    except BaseExceptionGroup as group:
+        raised = raised or only_cause(group)
+    finally:
+        if engine is not None:
+            engine.end()
+    failure = engine.failure if engine is not None else None
+    if failure is not None and (raised is None or isinstance(raised, trio.Cancelled)):
+        raise failure
+    if raised is not None:
+        raise raised
+
+
+async def _read_config(path: str) -> EngineConfig:
+    try:
+        text = await trio.Path(path).read_text("utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: the configuration cannot be read: {error.strerror}") from error
+    return parse_config(text, path)
+
+
+def only_cause(group: BaseExceptionGroup[Any]) -> BaseException:
+    """A group's one cause, or the group if it has several. Cancellation is no cause beside another."""
+    causes = list(_leaves(group))
+    real = [cause for cause in causes if not isinstance(cause, trio.Cancelled)]
+    if not real:
+        return causes[0]
+    return real[0] if len(real) == 1 else group
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+async def gather(*awaitables: Awaitable[T]) -> list[T]:
+    """Await all of them at once and return their results in their order.
+
+    The first exception cancels the others and is raised as it is; several at once are raised as a group.
+    """
+    results: list[Any] = [None] * len(awaitables)
+
+    async def run(index: int, awaitable: Awaitable[T]) -> None:
+        results[index] = await awaitable
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for index, awaitable in enumerate(awaitables):
+                nursery.start_soon(run, index, awaitable)
+    except BaseExceptionGroup as group:
+        raise only_cause(group) from None
+    return results

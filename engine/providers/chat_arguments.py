@@ -1,0 +1,170 @@
+"""The arguments of a chat call: checked against the documented ranges, and written as JSON.
+
+Refused here is what no provider would take and what must never be sent; all else is the provider's to judge, because
+a refusal of theirs costs nothing and their lists of fields grow faster than ours. The sentences name the argument,
+what is wrong with it and what to do, and quote no text of the caller's.
+
+Pure: no trio, no httpx, no I/O. Ranges: platform.openai.com/docs/api-reference/chat (2026-11-20).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from engine.errors import InvalidCall
+
+_CAPS = ("max_tokens", "max_completion_tokens")
+
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+}
+_INTEGERS: dict[str, tuple[int, int | None]] = {
+    "max_tokens": (1, None),
+    "max_completion_tokens": (1, None),
+    "n": (1, None),
+    "top_logprobs": (0, 20),
+    "seed": (-(2**63), 2**63 - 1),
+}
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "stream": ((bool,), "True or False"),
+    "logprobs": ((bool,), "True or False"),
+    "parallel_tool_calls": ((bool,), "True or False"),
+    "stop": ((str, list, tuple), "a text or a list of texts"),
+    "logit_bias": ((dict,), "a dict from vocabulary number to bias"),
+    "response_format": ((dict,), 'a dict like {"type": "json_object"}'),
+    "stream_options": ((dict,), "a dict"),
+    "tools": ((list, tuple), "a list of dicts"),
+    "tool_choice": ((str, dict), 'a text like "auto" or a dict'),
+    "user": ((str,), "a text"),
+}
+# What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
+_SECRETS = frozenset({"api_key", "apikey", "authorization", "headers", "extra_headers", "default_headers"})
+
+
+def check(payload: Mapping[str, object]) -> None:
+    """Refuse what no provider would take, and what must never be sent."""
+    for name in payload:
+        if not isinstance(name, str):
+            raise invalid(repr(name)[:60], "an argument's name must be a text")
+        if name.lower() in _SECRETS:
+            raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
+    model = payload.get("model")
+    if not isinstance(model, str) or not model.strip():
+        raise invalid("model", 'it must be a text with something in it; pass model="..."')
+    _check_messages(payload)
+    for name in payload:
+        if name in _RANGES:
+            _check_number(name, payload[name])
+        elif name in _INTEGERS:
+            _check_integer(name, payload[name])
+        elif name in _TYPES and not isinstance(payload[name], _TYPES[name][0]):
+            raise invalid(name, f"it must be {_TYPES[name][1]}, not {_kind(payload[name])}")
+    biases = payload.get("logit_bias")
+    for bias in biases.values() if isinstance(biases, dict) else ():
+        if not _is_number(bias) or not -100 <= bias <= 100:
+            raise invalid("logit_bias", f"each bias must be a number from -100 to 100, not {_shown(bias)}")
+
+
+def _check_messages(payload: Mapping[str, object]) -> None:
+    messages = payload.get("messages")
+    if messages is None and "prompt" in payload:
+        raise invalid("prompt", 'a chat has messages; pass messages=[{"role": "user", "content": "..."}] instead')
+    if not isinstance(messages, (list, tuple)) or not messages:
+        given = "it is missing" if messages is None else "it is empty"
+        if not isinstance(messages, (list, tuple, type(None))):
+            given = f"it is {_kind(messages)}"
+        raise invalid("messages", f'{given}; pass a list like [{{"role": "user", "content": "..."}}]')
+    for position, message in enumerate(messages):
+        where = f"messages[{position}]"
+        if not isinstance(message, dict):
+            raise invalid(where, f'it must be a dict like {{"role": "user", "content": "..."}}, not {_kind(message)}')
+        role = message.get("role")
+        if not isinstance(role, str) or not role:
+            raise invalid(where, 'it has no "role"; use "system", "user", "assistant" or "tool"')
+        content = message.get("content")
+        if not isinstance(content, (str, list, tuple, type(None))):
+            raise invalid(f'{where}["content"]', f"it must be a text or a list of parts, not {_kind(content)}")
+
+
+def _check_number(name: str, value: Any) -> None:
+    low, high = _RANGES[name]
+    if not _is_number(value) or not low <= value <= high:
+        raise invalid(name, f"it must be a number from {low} to {high}, not {_shown(value)}")
+
+
+def _check_integer(name: str, value: object) -> None:
+    low, high = _INTEGERS[name]
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
+        bounds = f"from {low} to {high}" if high is not None else f"of at least {low}"
+        raise invalid(name, f"it must be a whole number {bounds}, not {_shown(value)}")
+
+
+def one_cap(payload: dict[str, object], field: str | None) -> None:
+    """Send the cap on the output once, under the name this provider takes."""
+    given = [name for name in _CAPS if name in payload]
+    if len(given) == 2 and payload["max_tokens"] != payload["max_completion_tokens"]:
+        raise invalid("max_tokens", "it differs from max_completion_tokens, which is the same thing; pass one of them")
+    if given:
+        cap = payload[given[0]]
+        for name in given:
+            del payload[name]
+        payload[field or given[-1]] = cap
+
+
+def without_nulls(messages: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    """The messages without the nulls that SDK objects are dumped with and strict gateways refuse. `content` may be
+    null: with tool calls it says that there is no text."""
+    clean = []
+    for message in messages:
+        if any(value is None and name != "content" for name, value in message.items()):
+            message = {name: value for name, value in message.items() if value is not None or name == "content"}
+        clean.append(message)
+    return clean
+
+
+def to_json(payload: Mapping[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(payload)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        culprit, problem = _unencodable(payload, error)
+    raise invalid(culprit, f"it cannot be written as JSON ({problem}); pass plain dicts, lists, texts and numbers")
+
+
+def _unencodable(payload: Mapping[str, object], error: Exception) -> tuple[str, str]:
+    """Which argument JSON refused, and what it said of it, without quoting any text."""
+    parts: dict[str, object] = {name: value for name, value in payload.items() if name != "messages"}
+    messages = payload.get("messages")
+    if isinstance(messages, list):
+        parts |= {f"messages[{position}]": message for position, message in enumerate(messages)}
+    for name, value in parts.items():
+        try:
+            msgspec.json.encode(value)
+        except UnicodeEncodeError:
+            return name, "it holds half of a surrogate pair, which is no character"
+        except RecursionError:
+            return name, "it is nested too deeply, or holds itself"
+        except (TypeError, ValueError, OverflowError) as refused:
+            return name, str(refused)[:200]
+    return "arguments", type(error).__name__
+
+
+def invalid(argument: str, problem: str) -> InvalidCall:
+    return InvalidCall(f"{argument}: {problem}. Nothing was sent.", argument=argument)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:40] if isinstance(value, (int, float)) else _kind(value)

@@ -1,0 +1,255 @@
+"""The OpenAI chat completions format, which most providers speak, each with a few words of its own.
+
+What differs between them is data, in a `Dialect`; the code is one. Arguments are checked against the documented
+ranges before anything is sent; what is not known here is passed on as it is, because providers add fields faster than
+anybody lists them. Answers are read as leniently as possible: one odd field never costs an answer that was paid for.
+
+Pure: no trio, no httpx, no I/O. Ranges and field names: platform.openai.com/docs/api-reference/chat, and the
+providers' own SDKs as of 2026-11-20.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from engine.estimate import estimate_chat, output_of
+from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
+from engine.providers.chat_arguments import check, invalid, one_cap, to_json, without_nulls
+from engine.providers.wire import (
+    Encoded,
+    Reading,
+    ToolCall,
+    Usage,
+    View,
+    count,
+    decode_json,
+    mapping,
+    text_or_none,
+)
+from engine.retry import Advice, ErrorView, advise
+
+
+class Dialect(msgspec.Struct, frozen=True):
+    """How a provider's chat format differs from the shared one.
+
+    `cap_field` is the one name it takes for the cap on the output (None: whichever the caller used). `refused` maps a
+    field it answers 400 to, to the only value it takes there (None: it takes none). `stream_usage`: it reports the
+    usage of a stream only when asked. `rest_is_output`: its completion count leaves hidden reasoning out, its total
+    does not.
+    """
+
+    name: str
+    cap_field: str | None = None
+    refused: Mapping[str, object] = {}
+    stream_usage: bool = False
+    rest_is_output: bool = False
+
+
+class OpenAIChat:
+    """`WireFormat` of the OpenAI chat shape, in one provider's dialect. Immutable; holds no key and no address."""
+
+    __slots__ = ("dialect", "name")
+    path = "/chat/completions"
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
+        self.name = f"openai_chat/{dialect.name}"
+
+    def __repr__(self) -> str:
+        return f"OpenAIChat({self.dialect.name!r})"
+
+    def encode(self, arguments: Mapping[str, object]) -> Encoded:
+        """Write a call's arguments as a body. They are not changed; those that are None are not sent.
+
+        `max_tokens` and `max_completion_tokens` are the same thing here: the one the provider takes is sent.
+
+        Raises:
+          InvalidCall: an argument is missing, out of its range, refused by this provider, or cannot be written as JSON.
+        """
+        payload: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
+        check(payload)
+        self._check_dialect(payload)
+        payload["messages"] = without_nulls(payload["messages"])
+        one_cap(payload, self.dialect.cap_field)
+        streaming = payload.get("stream") is True
+        if streaming and self.dialect.stream_usage and "stream_options" not in payload:
+            payload["stream_options"] = {"include_usage": True}
+        return Encoded(to_json(payload), estimate_chat(payload), output_of(payload), streaming)
+
+    def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
+        """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
+        payload = _skim(body)
+        success = 200 <= status <= 299
+        kept = kept_headers(headers)
+        usage = self._usage(payload)
+        known = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
+        error = error_in(payload, failed=not success)
+        if success and error is None and _is_answer(payload, usage):
+            return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=known), kept)
+        if success and error is None:
+            # Not tried again: the first attempt may be billed, and its bytes are the caller's.
+            advice = Advice("failed", "kept", kind="MalformedReply")
+            error = error_in(payload, failed=True)
+        else:
+            advice = advise(status, headers, error or ErrorView(), now_s, charge_usage=known)
+        if error is None or not error.message:
+            error = with_text(error or ErrorView(), body)
+        return Reading(usage, fault_for(advice, status, error, request_id_of(headers, payload)), advice, kept)
+
+    def view(self, response: object) -> View:
+        """The first choice of a decoded answer. Never raises, whatever was decoded."""
+        body = mapping(response)
+        choice = _first_choice(body)
+        message = mapping(choice.get("message"))
+        finish = text_or_none(choice.get("finish_reason"))
+        return View(
+            text=_text(message.get("content")),
+            reasoning=text_or_none(message.get("reasoning_content")) or text_or_none(message.get("reasoning")),
+            tool_calls=_tool_calls(message),
+            finish_reason=_FINISH.get(finish, finish) if finish else None,
+            provider_id=text_or_none(body.get("id")),
+            model=text_or_none(body.get("model")),
+        )
+
+    def decode(self, body: bytes | memoryview) -> object:
+        """A body as Python objects, leniently (`engine.providers.wire.decode_json`).
+
+        Raises:
+          msgspec.DecodeError: it is not JSON, however leniently read.
+        """
+        return decode_json(body)
+
+    def _check_dialect(self, payload: Mapping[str, object]) -> None:
+        for name, allowed in self.dialect.refused.items():
+            if name in payload and (allowed is None or payload[name] != allowed):
+                takes = "does not take it" if allowed is None else f"takes only {allowed!r}"
+                raise invalid(name, f"{self.dialect.name} {takes}; leave it out")
+
+    def _usage(self, payload: object) -> Usage | None:
+        """The usage in any of the spellings seen; None where nothing of it is a number."""
+        body = mapping(payload)
+        found = mapping(body.get("usage")) or mapping(mapping(body.get("x_groq")).get("usage"))
+        given = count(_first(found, "prompt_tokens", "input_tokens"))
+        made = count(_first(found, "completion_tokens", "output_tokens"))
+        total = count(found.get("total_tokens"))
+        if total is not None and given is not None and total >= given:
+            rest = total - given
+            if made is None or (self.dialect.rest_is_output and rest > made):
+                made = rest
+        elif total is not None and given is None and made is not None and total >= made:
+            given = total - made
+        elif total is None and given is not None and made is not None:
+            total = given + made
+        cached = count(mapping(_first(found, "prompt_tokens_details", "input_tokens_details")).get("cached_tokens"))
+        reasoning = mapping(_first(found, "completion_tokens_details", "output_tokens_details")).get("reasoning_tokens")
+        if given is None and made is None and total is None:
+            return None
+        return Usage(
+            input_tokens=given,
+            output_tokens=made,
+            total_tokens=total,
+            cached_tokens=count(found.get("prompt_cache_hit_tokens")) if cached is None else cached,
+            reasoning_tokens=count(found.get("reasoning_tokens") if reasoning is None else reasoning),
+        )
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+class _Skimmed(msgspec.Struct):
+    """The small part of an answer that decides about the call. The choices stay unread bytes."""
+
+    error: Any = None
+    usage: Any = None
+    x_groq: Any = None
+    request_id: Any = None
+    choices: msgspec.Raw = msgspec.Raw(b"")
+
+
+_skimmer = msgspec.json.Decoder(_Skimmed)
+
+
+def _skim(body: bytes | memoryview) -> object:
+    """What matters of a body as plain objects; None where it is not JSON.
+
+    The common case, a well-formed answer, costs one pass that builds almost nothing. Whatever is not that, or says
+    "error" somewhere, is decoded in full.
+    """
+    try:
+        seen = _skimmer.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        seen = None
+    choices = b"" if seen is None else bytes(seen.choices)
+    if seen is not None and not seen.error and choices.startswith(b"[") and b'"error"' not in choices:
+        return {"usage": seen.usage, "x_groq": seen.x_groq, "request_id": seen.request_id, "choices": []}
+    try:
+        payload = decode_json(body)
+    except msgspec.DecodeError:
+        return None
+    failed = _first_choice(mapping(payload)).get("error")
+    if failed and isinstance(payload, dict) and not payload.get("error"):
+        payload["error"] = failed
+    return payload
+
+
+def _is_answer(payload: object, usage: Usage | None) -> bool:
+    """Whether a success holds an answer: it has choices, or at least says what it cost (a blocked answer may)."""
+    return isinstance(mapping(payload).get("choices"), list) or usage is not None
+
+
+def _first(found: Mapping[str, object], *names: str) -> object:
+    return next((found[name] for name in names if found.get(name) is not None), None)
+
+
+def _first_choice(body: Mapping[str, object]) -> Mapping[str, object]:
+    choices = body.get("choices")
+    return mapping(choices[0]) if isinstance(choices, list) and choices else {}
+
+
+_FINISH = {"function_call": "tool_calls", "insufficient_system_resource": "error"}
+
+
+def _text(content: object) -> str | None:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return None
+    parts = [part if isinstance(part, str) else _part_text(part) for part in content]
+    return "".join(parts)
+
+
+def _part_text(part: object) -> str:
+    found = mapping(part)
+    text = found.get("text")
+    return text if found.get("type", "text") in ("text", "output_text") and isinstance(text, str) else ""
+
+
+def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
+    """The tool calls, those of the older `function_call` field too. An empty list means none."""
+    given = message.get("tool_calls")
+    entries = list(given) if isinstance(given, list) else []
+    if not entries and isinstance(message.get("function_call"), dict):
+        entries = [{"function": message["function_call"]}]
+    calls = []
+    for position, entry in enumerate(entries):
+        call = mapping(entry)
+        function = mapping(call.get("function")) or mapping(call.get("custom"))
+        name = function.get("name")
+        if isinstance(name, str):
+            arguments = function.get("arguments", function.get("input"))
+            identity = text_or_none(call.get("id")) or f"call_{position}"
+            calls.append(ToolCall(identity, name, _arguments(arguments)))
+    return tuple(calls)
+
+
+def _arguments(value: object) -> str:
+    """A tool call's arguments as JSON text. Some servers send an object; nothing means no arguments."""
+    if isinstance(value, str):
+        return value if value.strip() else "{}"
+    try:
+        return "{}" if value is None else msgspec.json.encode(value).decode()
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return "{}"

@@ -1,0 +1,385 @@
+"""`Engine`: holds the actors together, takes calls, hands back what became of them.
+
+The engine's nursery holds the scheduler, the hook bus and one endpoint actor for each provider account, each with its
+supervisor. Rules: a call that was accepted ends, whatever happens to the actors; what is known to be wrong with it is
+raised before it is queued; no exception group with a single cause leaves here. Signals are the command line's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterable, Iterable
+from typing import Literal
+
+import msgspec
+import trio
+
+from actors import messages as ms
+from actors.actor import supervise
+from actors.clock import now_us
+from actors.endpoint import EndpointStatistics
+from actors.hook_bus import HookBusActor, HookBusStatistics, Observer
+from actors.limits import DIMENSIONS, Cost, Limit, admissible, cost_of, output_that_fits
+from actors.mailbox import Mailbox, Places
+from actors.messages import Fault
+from actors.scheduler import SchedulerActor, SchedulerStatistics
+from actors.slots import Progress, ReplySlot, ReplySlots
+from engine.accounts import Lanes
+from engine.call import Call, CallStream
+from engine.config import EngineConfig
+from engine.errors import (
+    CapacityExceeded,
+    InternalError,
+    InvalidCall,
+    Overloaded,
+    PenstockError,
+    ShuttingDown,
+    UsageError,
+    fault_of,
+)
+from engine.log import log
+from engine.mapping import Mapping
+from engine.switchboard import Binding, Switchboard, TransportFactory
+
+
+class EngineStatistics(msgspec.Struct, frozen=True):
+    """An engine at one instant. `live` holds the gauges that are zero when it is quiet."""
+
+    live: dict[str, int]
+    scheduler: SchedulerStatistics
+    endpoints: tuple[EndpointStatistics, ...]
+    hook_bus: HookBusStatistics
+
+
+class Engine:
+    """An open engine. Made by `open_engine`; every method belongs to the trio loop it was opened in."""
+
+    def __init__(self, config: EngineConfig, nursery: trio.Nursery, make_transport: TransportFactory) -> None:
+        self._config = config
+        self._nursery = nursery
+        self._slots = ReplySlots()
+        self._lanes = Lanes(config)
+        self._all_places = Places("all lanes", config.engine.max_queued)
+        self._hook_bus = HookBusActor(self._slots)
+        mailboxes: dict[int, Mailbox] = {}
+        self._scheduler = SchedulerActor(
+            self._slots, mailboxes, self._lanes.places, self._all_places, self._hook_bus.mailbox
+        )
+        self._switchboard = Switchboard(self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport)
+        self._closed = False
+        self._failure: Exception | None = None
+        self._loop = trio.lowlevel.current_trio_token()
+        nursery.start_soon(self._run, self._scheduler)
+        nursery.start_soon(self._run, self._hook_bus)
+
+    # --- calls ---
+
+    async def submit(self, call: Call) -> Call:
+        """Queue a call, waiting for a place in its lane's queue, and return it; it goes on by itself.
+
+        A checkpoint. Cancellation before it is queued leaves the call pending.
+
+        Raises:
+          InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint: the call's fault; nothing was sent.
+          DeadlineExceeded: its deadline cannot be met, even with nobody ahead of it.
+          ShuttingDown: the engine takes no more calls.
+        """
+        binding = self._prepare(call)
+        try:
+            await binding.lane.places.take()
+            try:
+                await self._all_places.take()
+            except BaseException:
+                binding.lane.places.free()
+                raise
+        except ShuttingDown:
+            raise self._shut_down(call) from None
+        # The call may have been submitted by somebody else, or cancelled, while this task waited for a place.
+        try:
+            binding = self._prepare(call)
+        except BaseException:
+            self._free_places(binding)
+            raise
+        self._send(call, binding, acknowledge=call.options.deadline_s is not None)
+        if call.options.deadline_s is not None:
+            try:
+                while call.progress is Progress.SUBMITTED:
+                    await call.wait_moved()
+            except BaseException:
+                call.cancel()
+                raise
+            if call.status == "skipped" and call.error is not None:
+                raise call.error
+        return call
+
+    def submit_nowait(self, call: Call) -> Call:
+        """Queue a call if its lane has a place for it now.
+
+        Raises:
+          Overloaded: the queue is full; the exception carries the call.
+          InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint, ShuttingDown: as in `submit`.
+        """
+        binding = self._prepare(call)
+        if not binding.lane.places.take_nowait():
+            raise self._overloaded(call, f"the queue of lane {call.owner.lane_name!r} is full")
+        if not self._all_places.take_nowait():
+            binding.lane.places.free()
+            raise self._overloaded(call, "the engine's queues are full together (max_queued)")
+        self._send(call, binding, acknowledge=False)
+        return call
+
+    async def invoke(self, call: Call) -> Call:
+        """Submit a call and wait until it has ended; what became of it is on the call, not raised.
+
+        A call that has ended already is returned as it is. Cancellation cancels the call, wherever it is.
+
+        Raises:
+          What `submit` raises.
+        """
+        if call.mail is None:
+            await self.submit(call)
+        try:
+            await call.wait_ended()
+        except BaseException:
+            call.cancel()
+            raise
+        return call
+
+    def map(
+        self, calls: Iterable[Call] | AsyncIterable[Call], *, ordered: bool = False, buffer: int = 1000
+    ) -> CallStream[Call]:
+        """Send many calls and read them as they end, or in their own order.
+
+        Pulls from `calls` as it goes, and stops at `buffer` calls queued, in flight and unread together. What `submit`
+        would raise comes out as a call with status ``skipped``. An exception of the iterable ends the pulling and is
+        raised after the calls already pulled have come out; so does `ShuttingDown`, which is not raised.
+
+        Raises:
+          UsageError: `buffer` is not a whole number of at least 1.
+        """
+        if isinstance(buffer, bool) or buffer < 1:
+            raise UsageError(f"buffer must be a whole number of at least 1, not {buffer!r}")
+        self._check_open()
+        mapping = Mapping(self, calls, ordered=ordered, buffer=buffer)
+        self._nursery.start_soon(mapping.pull)
+        return CallStream(mapping)
+
+    def run_soon(self, mapping: Mapping) -> None:
+        """Stop a dropped mapping from the engine's own thread."""
+        with contextlib.suppress(trio.RunFinishedError):
+            self._loop.run_sync_soon(mapping.stop)
+
+    # --- the whole ---
+
+    async def drain(self, *, queue: Literal["finish", "discard"] = "finish", deadline_s: float | None = None) -> None:
+        """Take no more calls and wait until none is live.
+
+        ``finish`` lets what is queued or backing off run to its end, however long that takes; `deadline_s` (default 30)
+        then bounds what is still in flight. ``discard`` ends it (``aborted``, or ``failed`` if it had been attempted),
+        and the deadline counts at once. What is in flight at the deadline is dropped (`OutcomeUnknown`).
+
+        Cancellation: leaves the engine closed to new calls, and the live ones going on.
+        """
+        if queue not in ("finish", "discard"):
+            raise UsageError(f'queue is "finish" or "discard", not {queue!r}')
+        if deadline_s is None:
+            deadline_s = self._config.engine.drain_deadline_s
+        self._closed = True
+        self._lanes.close()
+        self._all_places.close()
+        self._post(ms.Drain(queue))
+        if queue == "finish":
+            await self._watch("none_waiting")
+        with trio.move_on_after(deadline_s):
+            await self._watch("quiet")
+            return
+        self._post(ms.Drain("stop"))
+        await self._watch("quiet")
+
+    async def wait_quiet(self) -> None:
+        """Wait until no call is queued, backing off or in flight. Others may submit meanwhile: then it waits on."""
+        await self._watch("quiet")
+
+    def observe(self, *, buffer: int = 1000) -> Observer:
+        """Subscribe to the lifecycle events of all calls, from now on: ``async for event in observer``.
+
+        At most `buffer` events wait to be read; the observer counts what it misses.
+        """
+        observer = self._hook_bus.observe(buffer)
+        self._post(ms.Observe(listening=True))
+        return observer
+
+    def statistics(self) -> EngineStatistics:
+        """A frozen copy of everything that is counted, now."""
+        scheduler = self._scheduler.statistics()
+        hook_bus = self._hook_bus.statistics()
+        endpoints = self._switchboard.statistics()
+        schedule = scheduler.schedule
+        live = {
+            "queued": schedule.queued,
+            "backing_off": schedule.backing_off,
+            "in_handlers": hook_bus.in_handlers,
+            "granted": schedule.granted,
+            "in_flight": schedule.granted + schedule.sent,
+            "permits_held": schedule.permits_held,
+            "open_reservations": schedule.open_reservations,
+            "live_reservations": schedule.live_reservations,
+            "waiters": self._slots.waiters,
+            "places_taken": self._all_places.taken,
+            "busy_connections": sum(endpoint.busy for endpoint in endpoints),
+        }
+        return EngineStatistics(live, scheduler, endpoints, hook_bus)
+
+    def __repr__(self) -> str:
+        return f"<Engine {'closed' if self._closed else 'open'}: {len(self._slots)} live calls>"
+
+    # --- on the way in ---
+
+    def _prepare(self, call: Call) -> Binding:
+        """Everything that can be known to be wrong with a call before it is queued."""
+        self._check_open(call)
+        if call.mail is not None:
+            raise InvalidCall(f"call {call.id} has ended already ({call.status}); make another", call_id=call.id)
+        request = call.request
+        if request.streaming:
+            raise InvalidCall(
+                "stream=True: streamed answers are not supported by this version; leave it out", argument="stream"
+            )
+        binding = self._switchboard.bind(call.owner)
+        input_tokens, output_tokens, guessed = self._estimate(call, binding)
+        if guessed:
+            output_tokens = output_that_fits(input_tokens, output_tokens, binding.lane.quotas)
+        cost = cost_of(input_tokens, output_tokens)
+        too_small = admissible(cost, binding.lane.quotas)
+        if too_small is not None:
+            raise _capacity_exceeded(call, cost, *too_small)
+        return binding
+
+    def _estimate(self, call: Call, binding: Binding) -> tuple[int, int, bool]:
+        """(input, output, whether the output is a guess) to reserve."""
+        request = call.request
+        if request.output_cap is not None:
+            return request.input_tokens, request.output_cap, False
+        return request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), True
+
+    def _send(self, call: Call, binding: Binding, *, acknowledge: bool) -> None:
+        """Encode the call, once, and put it into the scheduler's mailbox. Its places are taken."""
+        request, options = call.request, call.options
+        input_tokens, output_tokens, guessed = self._estimate(call, binding)
+        submitted_us = now_us()
+        calling = ms.encode(
+            ms.APICalling(
+                call_id=call.id,
+                lane=binding.lane.number,
+                endpoint=binding.endpoint,
+                submitted_us=submitted_us,
+                deadline_us=submitted_us + _microseconds(options.deadline_s) if options.deadline_s else 0,
+                timeout_us=_microseconds(options.timeout_s),
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                output_is_guess=guessed,
+                retry_unknown=options.on_unknown == "retry",
+                acknowledge=acknowledge,
+                priority=options.priority,
+                flow=options.flow,
+                model=call.model,
+                format=binding.format,
+                body=memoryview(request.body),
+            )
+        )
+        call.under_way(calling, self._cancel)
+        self._slots.add(call.id, call)
+        self._scheduler.mailbox.submit(calling)
+
+    def _cancel(self, call_id: int) -> None:
+        self._post(ms.Cancel(call_id))
+
+    def _free_places(self, binding: Binding) -> None:
+        binding.lane.places.free()
+        self._all_places.free()
+
+    def _check_open(self, call: Call | None = None) -> None:
+        if self._closed:
+            raise self._shut_down(call)
+
+    def _shut_down(self, call: Call | None) -> PenstockError:
+        if self._failure is not None:
+            return InternalError("the engine has failed; open another")
+        return ShuttingDown("the engine takes no more calls; nothing was sent", call=call)
+
+    def _overloaded(self, call: Call, what: str) -> Overloaded:
+        return Overloaded(
+            f"{what}; nothing was sent. Use submit, which waits for a place, or try again later",
+            call=call,
+            call_id=call.id,
+            lane=call.owner.lane_name,
+            endpoint=call.owner.endpoint_name,
+        )
+
+    # --- what happens below ---
+
+    def _post(self, message: ms.Message) -> None:
+        self._scheduler.mailbox.post(ms.encode(message))
+
+    async def _watch(self, until: Literal["none_waiting", "quiet"]) -> None:
+        slot = ReplySlot()
+        watch_id = -id(slot)  # no call has a negative number, and the slot lives as long as this wait
+        self._slots.add(watch_id, slot)
+        self._post(ms.Watch(watch_id, until))
+        try:
+            await slot.wait_ended()
+        finally:
+            self._slots.forget(watch_id)
+
+    async def _run(self, actor: SchedulerActor | HookBusActor) -> None:
+        await supervise(lambda: actor, failed=self._fail)
+
+    def _fail(self, error: Exception, for_good: bool) -> None:
+        """The scheduler or the hook bus has a bug: everybody who waits is told, and the engine ends."""
+        self._failure = error
+        log.error("engine failed", error=type(error).__name__)
+        self.end()
+        self._nursery.cancel_scope.cancel()
+
+    async def stop(self) -> None:
+        """After a drain: stop the endpoints, the scheduler and the hook bus, in that order."""
+        stop = ms.encode(ms.Stop())
+        await self._switchboard.stop()
+        self._scheduler.mailbox.post(stop)
+        self._hook_bus.mailbox.post(stop)
+
+    def end(self) -> None:
+        """Nothing runs any more: whoever still waits is told so."""
+        self._closed = True
+        self._lanes.close()
+        self._all_places.close()
+        fault = Fault("InternalError", "the engine failed while the call was under way: a bug, please report it")
+        for call_id in self._slots:
+            self._slots.deliver(call_id, (ms.encode(ms.Ended(call_id, "failed", 0, 0, 0, 0, 0, fault=fault)), b""))
+
+    @property
+    def failure(self) -> InternalError | None:
+        """What the engine itself failed of, as the error to raise."""
+        if self._failure is None:
+            return None
+        error = InternalError(f"the engine failed: {fault_of(self._failure).message}")
+        error.__cause__ = self._failure
+        return error
+
+
+def _capacity_exceeded(call: Call, cost: Cost, quota: Limit, capacity: int) -> CapacityExceeded:
+    requested = cost[DIMENSIONS.index(quota.dimension)]
+    return CapacityExceeded(
+        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
+        "be sent; nothing was sent. Make it smaller, or raise the limit",
+        dimension=quota.dimension,
+        requested=requested,
+        capacity=capacity,
+        call_id=call.id,
+        lane=call.owner.lane_name,
+        endpoint=call.owner.endpoint_name,
+    )
+
+
+def _microseconds(span_s: float) -> int:
+    return max(1, round(span_s * 1_000_000))

@@ -1,0 +1,59 @@
+"""A simulated provider: a real HTTP server on loopback that enforces limits, takes its time and fails on purpose.
+
+For newcomers without a key, for benchmarks, and as the judge in tests: it logs every arrival, and says what the fullest
+window was as a provider sees it.
+
+    async with simulated_provider(SimulatorConfig(limits=(ProviderLimit("requests", 100, 1.0),))) as provider:
+        ...  # point any OpenAI client at provider.base_url
+        print(await provider.statistics())
+
+It speaks OpenAI's chat completions. It must not import the engine's own limits, transports or wire formats.
+"""
+
+from __future__ import annotations
+
+from engine.simulator.analysis import Tally, WindowWatch, Worst, spent_share, tally, worst_window
+from engine.simulator.config import FaultRates, ProviderLimit, SimulatorConfig, load_config
+from engine.simulator.faults import FAULTS
+from engine.simulator.latency import (
+    ConstantLatency,
+    ExponentialLatency,
+    Latency,
+    LognormalLatency,
+    UniformLatency,
+)
+from engine.simulator.log import read_log
+from engine.simulator.process import SimulatedProvider, simulated_provider
+from engine.simulator.records import Arrival, Late, LoopLateness, SimulatorStatistics, WorstWindow
+from engine.simulator.reply import count_input
+from engine.simulator.server import Simulator, serve
+
+__all__ = [
+    "FAULTS",
+    "Arrival",
+    "ConstantLatency",
+    "ExponentialLatency",
+    "FaultRates",
+    "Late",
+    "Latency",
+    "LognormalLatency",
+    "LoopLateness",
+    "ProviderLimit",
+    "SimulatedProvider",
+    "Simulator",
+    "SimulatorConfig",
+    "SimulatorStatistics",
+    "Tally",
+    "UniformLatency",
+    "WindowWatch",
+    "Worst",
+    "WorstWindow",
+    "count_input",
+    "load_config",
+    "read_log",
+    "serve",
+    "simulated_provider",
+    "spent_share",
+    "tally",
+    "worst_window",
+]

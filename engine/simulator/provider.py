@@ -1,0 +1,205 @@
+"""The provider itself, without its sockets: who is calling, whether he is admitted, and what he will be answered.
+
+`Provider` decides everything about a request the instant it was read, in one synchronous step: identity and attempt,
+fault, limits, latency, reply. The server only carries the decision out. Times are passed in, as integer microseconds
+that never fall.
+
+Pure: no trio, no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from engine.simulator.chat import ChatRequest, invalid, read_chat
+from engine.simulator.config import SimulatorConfig
+from engine.simulator.faults import Draw, FaultTable, draw
+from engine.simulator.limits import Cost, Hold, LimitSet, Refusal
+from engine.simulator.log import ArrivalLog
+from engine.simulator.records import Arrival, SimulatorStatistics
+from engine.simulator.reply import (
+    Answer,
+    Completion,
+    Headers,
+    Prose,
+    completion_body,
+    error_answer,
+    faulty_answer,
+    limit_headers,
+    retry_headers,
+)
+
+CountInput = Callable[[Mapping[str, object]], int]
+
+MAX_IDENTITY: Final = 128
+
+
+class Attempt(NamedTuple):
+    """One attempt of a recognised call, and what chance has in store for it."""
+
+    call: str
+    number: int
+    draw: Draw
+    fault: str
+
+
+class Judgement(NamedTuple):
+    """What is to be done with a request: after `latency_us` from its arrival, send `answer`, or, where there is none,
+    reset the connection (``reset_after``) or wait until the client leaves (``stall``)."""
+
+    answer: Answer | None
+    fault: str = ""
+    latency_us: int = 0
+    admitted: bool = False
+    holds: Sequence[Hold] = ()
+    used: Cost | None = None
+
+
+class Provider:
+    """A provider's whole state: its limits, its log, who has called how often (one small entry a call, for good)."""
+
+    def __init__(self, config: SimulatorConfig, *, origin_us: int, unix_s: int, count_input: CountInput) -> None:
+        self._config = config
+        self._unix_s = unix_s
+        self._count_input = count_input
+        self._limits = LimitSet(config.limits, origin_us)
+        self._faults = FaultTable(config.faults.rates(), config.faults.only_first_attempts)
+        self._prose = Prose(config.seed)
+        self._seen: dict[str, int] = {}
+        self._authorization = f"Bearer {config.key}".encode() if config.key else b""
+        guard_us = round(config.lateness_guard_s * 1_000_000)
+        self.log = ArrivalLog(config.limits, capacity=config.log_capacity, guard_us=guard_us)
+        self.in_flight = 0
+        self.connections = 0
+        self.not_found = 0
+
+    def recognise(self, name: bytes, body: bytes | bytearray = b"") -> Attempt:
+        """Say whose attempt this is, by the name the caller gave it or else by a hash of the body, and count it."""
+        if name and len(name) <= MAX_IDENTITY:
+            call = name.decode("latin-1")
+        else:
+            call = "body:" + blake2b(name or body, digest_size=8).hexdigest()
+        number = self._seen[call] = self._seen.get(call, 0) + 1
+        chances = draw(self._config.seed, call, number)
+        return Attempt(call, number, chances, self._faults.pick(chances.fault, number))
+
+    def cut(self, attempt: Attempt, at_us: int) -> None:
+        """Note that the connection is reset before the request's body is looked at."""
+        self.log.add(Arrival(at_us, attempt.call, attempt.number, "cut", 0, attempt.fault))
+
+    def too_large(self, attempt: Attempt, at_us: int) -> Judgement:
+        """Refuse a body larger than is read."""
+        text = f"The body of the request is larger than {self._config.max_body_bytes} bytes."
+        return self._refuse(attempt, at_us, "too_large", invalid(text, status=413, code="request_too_large"))
+
+    def judge(self, attempt: Attempt, body: bytes | bytearray, authorization: bytes, at_us: int) -> Judgement:
+        """Decide about a request whose last byte was read at `at_us`. An admitted one must be `finish`ed."""
+        if self._authorization and not hmac.compare_digest(authorization, self._authorization):
+            text = "Incorrect API key provided." if authorization else "You didn't provide an API key."
+            return self._refuse(attempt, at_us, "key", invalid(text, status=401, code="invalid_api_key"))
+        request = read_chat(body)
+        if isinstance(request, Answer):
+            return self._refuse(attempt, at_us, "invalid", request)
+        if attempt.fault == "rate_limited":
+            return self._refuse(attempt, at_us, "injected", self._injected_refusal())
+        most = self._config.max_concurrency
+        if most and self.in_flight >= most:
+            return self._refuse(attempt, at_us, "concurrency", self._concurrency_refusal())
+        per_choice = request.output_cap or self._config.output_tokens
+        try:
+            counted = int(self._count_input(request.arguments))
+        except Exception as error:  # noqa: BLE001  # the user's own function: what it cannot count must not end the server
+            return self._refuse(attempt, at_us, "invalid", invalid(f"The input cannot be counted: {error!r}"))
+        cost = Cost(counted, per_choice * request.choices)
+        admitted = self._limits.admit(at_us, cost)
+        if isinstance(admitted, Refusal):
+            return self._refuse(attempt, at_us, admitted.rule.dimension, _limit_refusal(request.model, admitted))
+        return self._admit(attempt, request, cost, admitted, at_us)
+
+    def finish(self, judgement: Judgement, now_us: int) -> None:
+        """Note that an admitted request is over, and settle it if its answer carries its usage."""
+        self.in_flight -= 1
+        if judgement.used is not None and self._limits.settles:
+            self._limits.settle(now_us, judgement.holds, judgement.used)
+
+    def statistics(self) -> SimulatorStatistics:
+        """The totals so far."""
+        log = self.log
+        return SimulatorStatistics(
+            arrivals=log.arrivals,
+            accepted=log.accepted,
+            refused=dict(log.refused),
+            faults=dict(log.faults),
+            not_found=self.not_found,
+            in_flight=self.in_flight,
+            connections=self.connections,
+            input_tokens=log.input_tokens,
+            output_tokens=log.output_tokens,
+            unlogged=log.unlogged,
+            worst_windows=log.worst_windows(),
+            loop=log.lateness(),
+        )
+
+    def _admit(
+        self, attempt: Attempt, request: ChatRequest, cost: Cost, holds: Sequence[Hold], at_us: int
+    ) -> Judgement:
+        self.in_flight += 1
+        fault, chances = attempt.fault, attempt.draw
+        used = cost
+        if self._config.output == "drawn":
+            per_choice = 1 + int(chances.output * (cost.output_tokens // request.choices))
+            used = cost._replace(output_tokens=per_choice * request.choices)
+        answer = None
+        if fault not in ("reset_after", "stall"):
+            headers = self._headers(attempt, at_us)
+            text = self._prose.text(chances.word, used.output_tokens // request.choices)
+            identity = f"{chances.word:016x}"
+            done = Completion(identity, request.model, text, request.choices, used, self._unix_s)
+            answer = faulty_answer(fault, completion_body(done, fault), headers)
+        charged = cost if fault else used  # no fault leaves an answer with a usage that could be read
+        status = answer.status if answer is not None else 0
+        self.log.add(Arrival(at_us, attempt.call, attempt.number, "", status, fault, *cost, charged.output_tokens))
+        latency_us = self._config.latency.draw_us(chances.latency)
+        return Judgement(answer, fault, latency_us, True, holds, None if fault else used)
+
+    def _refuse(self, attempt: Attempt, at_us: int, why: str, answer: Answer) -> Judgement:
+        fault = attempt.fault if why == "injected" else ""
+        self.log.add(Arrival(at_us, attempt.call, attempt.number, why, answer.status, fault))
+        return Judgement(answer._replace(headers=[*self._headers(attempt, at_us), *answer.headers]), fault)
+
+    def _headers(self, attempt: Attempt, at_us: int) -> Headers:
+        headers = limit_headers(self._limits, at_us)
+        headers.append((b"x-request-id", b"req_%016x" % attempt.draw.word))
+        return headers
+
+    def _injected_refusal(self) -> Answer:
+        wait_s = self._config.faults.retry_after_s
+        headers = [] if wait_s is None else retry_headers(round(wait_s * 1_000_000))
+        text = "Rate limit reached. (injected)"
+        return error_answer(429, text, kind="requests", code="rate_limit_exceeded", headers=headers)
+
+    def _concurrency_refusal(self) -> Answer:
+        most, status = self._config.max_concurrency, self._config.concurrency_status
+        text = f"Too many requests at once: {most} are in flight, which is the limit."
+        kind, code = "requests", "rate_limit_exceeded"
+        if status == 503:
+            kind, code = "service_unavailable_error", "server_is_overloaded"
+        return error_answer(status, text, kind=kind, code=code, headers=retry_headers(1_000_000))
+
+
+def _limit_refusal(model: str, refusal: Refusal) -> Answer:
+    """The 429 of a limit; one that can never fit says so, and asks not to be tried again."""
+    rule, wait_us = refusal.rule, refusal.wait_us
+    what = rule.dimension.replace("_", " ")
+    kind = "requests" if rule.dimension == "requests" else "tokens"
+    where = f"for {model} on {what} per {rule.period_s:g}s: Limit {rule.limit}"
+    if wait_us is None:
+        text = f"Request too large {where}, Requested {refusal.asked}. It can never be served."
+        return error_answer(429, text, kind=kind, code="rate_limit_exceeded", headers=[(b"x-should-retry", b"false")])
+    used = rule.limit - refusal.remaining
+    wait = f"{wait_us / 1_000_000:.3f}s"
+    text = f"Rate limit reached {where}, Used {used}, Requested {refusal.asked}. Please try again in {wait}."
+    return error_answer(429, text, kind=kind, code="rate_limit_exceeded", headers=retry_headers(wait_us))

@@ -1,0 +1,173 @@
+"""Which lane and which endpoint the calls of a model go to, in one engine; opens both when they are first needed.
+
+An endpoint actor runs under a supervisor that starts a new one in its place when a bug ends it, three times a minute at
+most; after that the endpoint is down and says so. What models were seen to answer is learned here, for the estimate.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+import trio
+
+from actors import messages as ms
+from actors.actor import supervise
+from actors.endpoint import EndpointActor, EndpointStatistics
+from actors.mailbox import Mailbox
+from actors.messages import Fault
+from actors.transport import Transport
+from engine.accounts import Account, Lanes, Model, OpenedLane
+from engine.errors import fault_of
+from engine.estimate import OutputGuess
+from engine.log import log
+from engine.providers.catalogue import auth_headers
+from engine.providers.wire import Usage
+from engine.transports.http import HttpTransport
+
+RESTARTS = 3
+RESTARTS_WITHIN_US = 60_000_000
+
+OnUsage = Callable[[ms.APICalling, Usage], None]
+TransportFactory = Callable[[Account, OnUsage], Transport]
+"""Makes the transport of one provider account; it is to call the second argument with every usage it reads."""
+
+
+def http_transport(account: Account, on_usage: OnUsage) -> Transport:
+    """The usual transport."""
+    return HttpTransport(
+        url=account.spec.url,
+        headers=auth_headers(account.spec, account.key),
+        format=account.spec.format,
+        on_usage=on_usage,
+        call_header=account.spec.local,
+    )
+
+
+class Binding(msgspec.Struct, frozen=True):
+    """Where the calls of one model go: a lane, and an endpoint by number."""
+
+    lane: OpenedLane
+    endpoint: int
+    format: str
+
+
+class _Endpoint:
+    """An account's endpoint: the actor that runs now, and the mailbox it shares with those before and after it."""
+
+    def __init__(self, account: Account, make: Callable[[Mailbox | None], EndpointActor]) -> None:
+        self.account = account
+        self.make = make
+        self.actor = make(None)
+        self.done = trio.Event()
+
+
+class Switchboard:
+    """The bindings of one engine.
+
+    `scheduler` is told of every lane and endpoint that is opened; `mailboxes` is its address book of endpoint actors.
+    """
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        mailboxes: dict[int, Mailbox],
+        scheduler: Mailbox,
+        nursery: trio.Nursery,
+        make_transport: TransportFactory,
+    ) -> None:
+        self._lanes = lanes
+        self._mailboxes = mailboxes
+        self._scheduler = scheduler
+        self._nursery = nursery
+        self._make_transport = make_transport
+        self._random = random.Random()
+        self._bindings: dict[Model, Binding] = {}
+        self._numbers: dict[tuple[str, str, bytes], int] = {}
+        self._endpoints: dict[int, _Endpoint] = {}
+        self._guesses: dict[tuple[int, str], OutputGuess] = {}
+
+    def bind(self, model: Model) -> Binding:
+        """Where this model's calls go; opens its lane and its endpoint if need be.
+
+        Raises:
+          MissingKey, UsageError: the model cannot be used; nothing was opened.
+        """
+        binding = self._bindings.get(model)
+        if binding is None:
+            account = model.account()
+            lane = self._lanes.find(model.lane)
+            if lane is None:
+                lane, message = self._lanes.open(model.lane)
+                self._scheduler.post(ms.encode(message))
+            binding = self._bindings[model] = Binding(lane, self._endpoint(account), account.spec.format.name)
+        return binding
+
+    def guess(self, endpoint: int, model: str) -> int:
+        """What a call of this model will probably produce, if its caller sets no cap."""
+        return self._guesses.get((endpoint, model), _NOTHING_LEARNED).guess()
+
+    def statistics(self) -> tuple[EndpointStatistics, ...]:
+        """Of every endpoint actor that runs now."""
+        return tuple(endpoint.actor.statistics() for endpoint in self._endpoints.values())
+
+    async def stop(self) -> None:
+        """Stop all endpoints and wait until they have stopped."""
+        for endpoint in self._endpoints.values():
+            endpoint.actor.mailbox.post(ms.encode(ms.Stop()))
+        for endpoint in self._endpoints.values():
+            await endpoint.done.wait()
+
+    def _endpoint(self, account: Account) -> int:
+        number = self._numbers.get(account.identity)
+        if number is None:
+            number = self._numbers[account.identity] = len(self._numbers) + 1
+            transport = self._make_transport(account, self._learn)
+
+            def make(mailbox: Mailbox | None) -> EndpointActor:
+                return EndpointActor(
+                    number,
+                    account.name,
+                    transport,
+                    self._scheduler,
+                    lambda: self._random.getrandbits(32),
+                    max_connections=account.max_connections,
+                    mailbox=mailbox,
+                )
+
+            endpoint = self._endpoints[number] = _Endpoint(account, make)
+            self._mailboxes[number] = endpoint.actor.mailbox
+            self._scheduler.post(ms.encode(ms.OpenEndpoint(number, account.name, account.max_connections)))
+            self._nursery.start_soon(self._run, number, endpoint)
+        return number
+
+    async def _run(self, number: int, endpoint: _Endpoint) -> None:
+        def start() -> EndpointActor:
+            if endpoint.actor.stopped:
+                endpoint.actor = endpoint.make(endpoint.actor.mailbox)
+            return endpoint.actor
+
+        def failed(error: Exception, for_good: bool) -> None:
+            name = endpoint.account.name
+            log.error("endpoint failed", endpoint=name, error=fault_of(error).message, down=for_good)
+            if for_good:
+                text = f"endpoint {name} failed too often and is down; open another engine"
+                self._scheduler.post(ms.encode(ms.Down(number, Fault("InternalError", text))))
+
+        try:
+            await supervise(start, failed=failed, restarts=RESTARTS, within_us=RESTARTS_WITHIN_US)
+        finally:
+            endpoint.actor.mailbox.close()
+            endpoint.done.set()
+
+    def _learn(self, calling: ms.APICalling, usage: Usage) -> None:
+        if usage.output_tokens is not None:
+            key = calling.endpoint, calling.model
+            guess = self._guesses.get(key)
+            if guess is None:
+                guess = self._guesses[key] = OutputGuess()
+            guess.observe(usage.output_tokens)
+
+
+_NOTHING_LEARNED = OutputGuess()

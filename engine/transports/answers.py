@@ -1,0 +1,151 @@
+"""From the bytes of a response to the `Answer` a worker posts: decompression, verdict, usage, the provider's words.
+
+What the bytes mean is the wire format's to say; here stands what to do when they did not all arrive. A key never
+leaves: texts that a provider composed are searched for it, since some repeat the key they refuse.
+
+No sockets here and no httpx: bytes and messages only.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from actors.messages import EMPTY, Fault, Reply, Verdict
+from actors.transport import Answer
+
+if TYPE_CHECKING:
+    from engine.providers.wire import Reading, Usage
+
+REMOVED = "[key removed]"
+
+
+class Undecodable(Exception):  # a signal between two functions, never seen by a caller
+    """The body cannot be decompressed; the text says why."""
+
+
+def decompressed(body: bytes, coding: str, *, cap_bytes: int) -> bytes:
+    """`body` without its Content-Encoding (RFC 9110, section 8.4), never more than `cap_bytes` of it.
+
+    Raises:
+      Undecodable: it is damaged, cut short, larger than the cap, or in a coding that was not asked for.
+    """
+    for name in reversed([part.strip().lower() for part in coding.split(",")]):
+        if name in ("gzip", "x-gzip"):
+            body = _inflated(body, zlib.MAX_WBITS | 16, cap_bytes)
+        elif name == "deflate":
+            # Some servers send deflate without the zlib envelope; its two first bytes tell.
+            wrapped = len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+            body = _inflated(body, zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS, cap_bytes)
+        elif name not in ("", "identity"):
+            raise Undecodable(f"it is encoded as {name[:20]!r}, which was not asked for")
+    return body
+
+
+def _inflated(body: bytes, window_bits: int, cap_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    room = cap_bytes
+    while body:
+        inflater = zlib.decompressobj(window_bits)
+        try:
+            # One byte more than there is room for tells "full" from "too large".
+            parts.append(inflater.decompress(body, room + 1))
+        except zlib.error as error:
+            raise Undecodable(f"its compression is damaged ({error})") from None
+        room -= len(parts[-1])
+        if room < 0:
+            raise Undecodable(f"it holds more than {cap_bytes} bytes")
+        if not inflater.eof:
+            raise Undecodable("its compression is cut short")
+        body = inflater.unused_data
+    return b"".join(parts)
+
+
+def answer_of(
+    reading: Reading, *, status: int, body: bytes, keep: bool, flaw: str = "", secrets: Iterable[str] = ()
+) -> Answer:
+    """The answer for a response whose status is known, as its wire format read it.
+
+    With `flaw` the body could not be read although the provider did its work: a success becomes a failure that stays
+    charged, anything else is judged by its status. `secrets` are removed from the fault and the kept headers.
+    """
+    advice = reading.advice
+    verdict: Verdict = advice.verdict
+    charge = advice.charge
+    fault = reading.fault
+    counts = counted(reading.usage)
+    if flaw and verdict == "done":
+        verdict = "failed"
+        message = f"the provider answered, but its answer cannot be read: {flaw}. The call was made and may be billed."
+        fault = Fault(kind="MalformedReply", message=message, status=status, sent=True)
+    if charge == "usage" and counts is None:
+        charge = "kept"
+    input_tokens, output_tokens = counts or (0, 0)
+    usage = reading.usage
+    reply = Reply(
+        status=status,
+        headers=tuple((name, without(value, secrets)) for name, value in reading.headers),
+        input_tokens=usage.input_tokens if usage else None,
+        output_tokens=usage.output_tokens if usage else None,
+        cached_tokens=usage.cached_tokens if usage else None,
+        reasoning_tokens=usage.reasoning_tokens if usage else None,
+        fault=_clean(fault, secrets),
+        body=memoryview(body) if body else EMPTY,
+    )
+    return Answer(
+        verdict=verdict,
+        charge=charge,
+        reply=reply,
+        keep=keep,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        barrier=advice.barrier,
+        hint_us=advice.hint_us,
+        exempt=advice.exempt,
+    )
+
+
+def lost_answer(message: str, *, status: int, verdict: Verdict = "unknown", secrets: Iterable[str] = ()) -> Answer:
+    """The answer for a request that left and whose response did not arrive whole: all that was reserved stays spent."""
+    fault = Fault(kind="OutcomeUnknown", message=message, detail="closed", status=status, sent=True)
+    return Answer(verdict=verdict, charge="kept", reply=Reply(status=status, fault=_clean(fault, secrets)), keep=False)
+
+
+def counted(usage: Usage | None) -> tuple[int, int] | None:
+    """Input and output tokens to charge, or None if the usage does not say.
+
+    One missing number follows from the total; a total alone is counted as input. An absent output alone is zero, as
+    it is for embeddings; an absent input is never taken for zero, which would give tokens back that were spent.
+    """
+    if usage is None:
+        return None
+    total = usage.total_tokens
+    given, made = usage.input_tokens, usage.output_tokens
+    if given is None:
+        if total is None:
+            return None
+        given = total - (made or 0)
+    if made is None:
+        made = total - given if total is not None else 0
+    return max(given, 0), max(made, 0)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """`text` with every secret in it replaced."""
+    for secret in secrets:
+        if secret in text:
+            text = text.replace(secret, REMOVED)
+    return text
+
+
+def _clean(fault: Fault | None, secrets: Iterable[str]) -> Fault | None:
+    if fault is None:
+        return None
+    message, code = without(fault.message, secrets), without(fault.code, secrets)
+    request_id = without(fault.request_id, secrets)
+    if (message, code, request_id) == (fault.message, fault.code, fault.request_id):
+        return fault
+    return msgspec.structs.replace(fault, message=message, code=code, request_id=request_id)

@@ -1,0 +1,277 @@
+"""An open connection as bytes in and bytes out: a socket, and TLS over it.
+
+The moment at which the kernel takes the last byte of a request is what a call is charged at, so `send_all` returns
+from the very system call that took it, without a turn of the event loop in between. A connection can be asked whether
+it is still good without waiting, and is closed without waiting for anybody.
+
+Connecting is trio's (happy eyeballs, TCP_NODELAY); after that the socket is ours. Knows no HTTP and no provider.
+Must not import httpx or httpcore.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import certifi
+import trio
+
+from actors.errors import ConnectFailed
+
+T = TypeVar("T")
+
+READ_BYTES = 65_536
+DRAIN_READS = 4
+"""How many reads a look at an idle TLS connection may take: session tickets are a few hundred bytes."""
+
+
+class ByteStream(Protocol):
+    """What `open_stream` returns: an open connection, used by one task at a time."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed on this side."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Hand all of `data` to the kernel and return at once; waits only while the kernel has no room.
+
+        Raises:
+          OSError: the connection broke; some of the bytes may have left.
+          trio.ClosedResourceError: it was closed on this side.
+        """
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """Wait for bytes; ``b""`` means that the other side has ended. Raises what `send_all` raises."""
+
+    def quiet(self) -> bool:
+        """Whether the connection is open with nothing to read, which is all an idle one may be. Never waits."""
+
+    def close(self) -> None:
+        """Close without a goodbye; whoever waits in `receive` gets an error. May be called twice."""
+
+
+@functools.cache
+def default_tls() -> ssl.SSLContext:
+    """The one TLS context of the process: certifi's roots, names checked, HTTP/1.1. Loading the roots takes 10 ms."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class SocketByteStream:
+    """A plain TCP connection. Takes over the file descriptor of `stream`, which is of no use afterwards."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        # The standard library's socket, because trio's yields to the loop after every send: with many calls in
+        # flight the stamp of a request would come a whole turn, and that can be 100 ms, after its last byte left.
+        self._socket = socket.socket(fileno=stream.socket.detach())
+        self._socket.setblocking(False)
+        self.closed = False
+
+    async def send_all(self, data: bytes) -> None:
+        """See `ByteStream`."""
+        with memoryview(data) as view:
+            sent = 0
+            while sent < len(view):
+                self._check_open()
+                try:
+                    sent += self._socket.send(view[sent:])
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """See `ByteStream`."""
+        while True:
+            self._check_open()
+            # Waiting first saves the read that would nearly always be too early, and is the checkpoint as well.
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+
+    def receive_nowait(self, max_bytes: int) -> bytes | None:
+        """What has already arrived, or None if nothing has. Raises OSError if the connection broke."""
+        try:
+            return self._socket.recv(max_bytes)
+        except BlockingIOError:
+            return None
+
+    def quiet(self) -> bool:
+        """See `ByteStream`."""
+        if self.closed:
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """See `ByteStream`."""
+        if not self.closed:
+            self.closed = True
+            trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise trio.ClosedResourceError("the connection was closed on this side")
+
+
+class TlsByteStream:
+    """TLS over a plain connection, by the standard library's TLS engine working on memory.
+
+    `trio.SSLStream` cannot be looked into without waiting: the session tickets a TLS 1.3 server sends after the
+    handshake lie in the socket and look like unsolicited bytes. Here `quiet` feeds them to the engine and asks it.
+    An end without close_notify counts as an end, as everywhere in HTTP: the message's own framing tells a cut.
+    """
+
+    def __init__(self, below: SocketByteStream, context: ssl.SSLContext, server_hostname: str) -> None:
+        self._below = below
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._engine = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed on this side."""
+        return self._below.closed
+
+    async def handshake(self) -> str | None:
+        """Agree on keys and check the certificate; returns the protocol agreed on. Raises OSError or `ssl.SSLError`."""
+        await self._drive(self._engine.do_handshake)
+        return self._engine.selected_alpn_protocol()
+
+    async def send_all(self, data: bytes) -> None:
+        """See `ByteStream`."""
+        with memoryview(data) as view:
+            written = 0
+            while written < len(view):
+                # The engine takes a record of 16 KiB at a time; all of them leave together below.
+                written += await self._drive(functools.partial(self._engine.write, view[written:]), flush=False)
+        await self._flush()
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """See `ByteStream`."""
+        try:
+            return await self._drive(functools.partial(self._engine.read, max_bytes))
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""
+
+    def quiet(self) -> bool:
+        """See `ByteStream`."""
+        if self.closed:
+            return False
+        try:
+            for _ in range(DRAIN_READS):
+                arrived = self._below.receive_nowait(READ_BYTES)
+                if arrived is None:
+                    break
+                if arrived == b"":
+                    return False
+                self._incoming.write(arrived)
+            self._engine.read(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def close(self) -> None:
+        """See `ByteStream`. No close_notify: nobody waits for it, and a cut is told by HTTP's own framing."""
+        self._below.close()
+
+    async def _drive(self, step: Callable[[], T], *, flush: bool = True) -> T:
+        """Do one step of the engine, bringing it the bytes it asks for and carrying away what it wrote."""
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                arrived = await self._below.receive(READ_BYTES)
+                if arrived:
+                    self._incoming.write(arrived)
+                else:
+                    self._incoming.write_eof()
+            except ssl.SSLError:
+                # The other side is owed the alert that says why; whether it arrives makes no difference here.
+                alert = self._outgoing.read()
+                if alert and not self.closed:
+                    await self._send_last(alert)
+                raise
+            else:
+                if flush:
+                    await self._flush()
+                return result
+
+    async def _send_last(self, alert: bytes) -> None:
+        try:
+            await self._below.send_all(alert)
+        except OSError:
+            self._below.close()
+
+    async def _flush(self) -> None:
+        waiting = self._outgoing.read()
+        if waiting:
+            await self._below.send_all(waiting)
+
+
+async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> ByteStream:
+    """Connect to `host`, and with `tls` agree on keys too, so that the next byte sent can be a request's.
+
+    No timeout of its own: the caller's cancel scope is the limit. Cancellation leaves no socket open.
+
+    Raises:
+      ConnectFailed: naming `host:port` and the cause.
+    """
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        plain = SocketByteStream(await trio.open_tcp_stream(host, port))
+    except (OSError, UnicodeError) as error:
+        raise ConnectFailed(f"no connection to {place}: {_cause(error)}. Nothing was sent.") from error
+    if tls is None:
+        return plain
+    try:
+        stream = TlsByteStream(plain, tls, host)
+        chosen = await stream.handshake()
+    except (OSError, trio.ClosedResourceError, ValueError) as error:
+        plain.close()
+        raise ConnectFailed(f"no secure connection to {place}: {_tls_cause(error)}. Nothing was sent.") from error
+    except BaseException:
+        plain.close()
+        raise
+    if chosen not in (None, "http/1.1"):
+        plain.close()
+        raise ConnectFailed(f"{place} insists on {chosen}, and only HTTP/1.1 is spoken here. Nothing was sent.")
+    return stream
+
+
+def _cause(error: BaseException) -> str:
+    """The reasons behind a failed connection in a few words: trio groups one error for each address it tried."""
+    if isinstance(error, socket.gaierror):
+        return f"the name cannot be resolved ({error.strerror})"
+    if isinstance(error, UnicodeError):
+        return "that is no host name"
+    group = error.__cause__
+    each = group.exceptions if isinstance(group, BaseExceptionGroup) else (error,)
+    return ", ".join(dict.fromkeys(_words(one) for one in each))
+
+
+def _words(error: BaseException) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+
+
+def _tls_cause(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate was not accepted ({error.verify_message})"
+    if isinstance(error, ssl.SSLEOFError):
+        return "the other side ended the connection during the TLS handshake"
+    if isinstance(error, ssl.SSLError):
+        return f"the TLS handshake failed ({error.reason or error})"
+    return _words(error)

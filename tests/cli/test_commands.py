@@ -1,0 +1,150 @@
+"""What every command keeps: misuse is one line and code 2, data is on stdout alone, signals have their codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import fields
+
+import pytest
+import trio
+from conftest import Penstock
+
+from engine.cli.simulate import Faults, latency_of
+from engine.errors import UsageError
+from engine.simulator import (
+    FAULTS,
+    ConstantLatency,
+    ExponentialLatency,
+    LognormalLatency,
+    UniformLatency,
+)
+
+MISUSES = [
+    # what is typed, and words of the line that answers it
+    (["foo"], ["Unknown command: foo", "demo, call, simulate, providers"]),
+    (["demos"], ["Did you mean demo?"]),
+    (["--foo"], ["Unknown command: --foo"]),
+    (["providers", "--foo"], ["Unknown option: --foo", "penstock providers --help"]),
+    (["providers", "openai"], ["Unexpected argument: openai"]),
+    (["simulate", "--port", "-1"], ["--port", "0 or more"]),
+    (["simulate", "--port", "70000"], ["port", "70000", "65535"]),
+    (["simulate", "--limit-requests", "0"], ["--limit-requests", "at least 1"]),
+    (["simulate", "--limit-requests", "-5"], ["--limit-requests", "at least 1"]),
+    (["simulate", "--limit-tokens", "many"], ["--limit-tokens", "many"]),
+    (["simulate", "--per", "0"], ["--per", "above 0"]),
+    (["simulate", "--per", "nan"], ["--per", "above 0"]),
+    (["simulate", "--per", "inf"], ["--per", "above 0"]),
+    (["simulate", "--enforce", "gcra"], ["--enforce", "sliding", "fixed", "bucket"]),
+    (["simulate", "--latency", "slow"], ["--latency 'slow'", "uniform:0.1,0.5"]),
+    (["simulate", "--fault-html", "2"], ["--fault-html", "from 0 to 1"]),
+    (["simulate", "--fault-html", "0.6", "--fault-empty", "0.6"], ["faults", "at most 1"]),
+    (["simulate", "--fault-htlm", "0.1"], ["Did you mean --fault-html?"]),
+    (["simulate", "--log", "missing/arrivals.jsonl"], ["missing/arrivals.jsonl"]),
+    (["simulate", "--seed"], ["--seed", "requires an argument"]),
+]
+
+
+@pytest.mark.parametrize(("typed", "words"), MISUSES, ids=lambda value: " ".join(value) if value else "")
+async def test_misuse_is_one_line_and_code_2(penstock: Penstock, typed: list[str], words: list[str]) -> None:
+    """The line names the thing and what to do; nothing is on stdout, nothing is sent."""
+    ran = await penstock(*typed)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.startswith("penstock: ")
+    assert [word for word in words if word not in ran.err] == []
+
+
+@pytest.mark.parametrize("typed", [[], ["--help"], ["demo", "--help"], ["call", "--help"], ["simulate", "--help"]])
+async def test_help_is_data(penstock: Penstock, typed: list[str]) -> None:
+    """Help that was asked for goes to stdout, so that it can be paged."""
+    ran = await penstock(*typed)
+    assert (ran.code, ran.err) == (0, "")
+    assert "Usage: penstock" in ran.out
+
+
+async def test_help_does_not_import_the_commands(penstock: Penstock) -> None:
+    """What only a command needs is imported when that command is run."""
+    ran = await penstock("--help", environment={"PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {line.rpartition("|")[2].strip() for line in ran.err.splitlines()}
+    assert "engine.cli" in imported
+    assert imported.isdisjoint({"engine.cli.demo", "engine.cli.simulate", "engine.simulator", "rich.live"})
+
+
+async def test_version(penstock: Penstock) -> None:
+    ran = await penstock("--version")
+    assert (ran.code, ran.err) == (0, "")
+    assert len(ran.out.splitlines()) == 1
+
+
+async def test_providers_is_a_table_that_survives_a_pipe(penstock: Penstock) -> None:
+    """A line per provider, in columns two blanks apart; a key is named and never shown."""
+    secret = "sk-test-8d1Qx"
+    ran = await penstock("providers", environment={"GEMINI_API_KEY": secret, "GROQ_API_KEY": "  "})
+    assert (ran.code, ran.err) == (0, "")
+    rows = {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell] for line in ran.out.splitlines()}
+    assert rows["provider"] == ["provider", "endpoint", "address", "key variable", "set"]
+    assert rows["openai"] == ["openai", "chat", "https://api.openai.com/v1", "OPENAI_API_KEY", "not set"]
+    assert rows["gemini"][3:] == ["GOOGLE_API_KEY or GEMINI_API_KEY", "GEMINI_API_KEY"]
+    assert rows["groq"][-1] == "not set"
+    assert rows["ollama"][3] == "OLLAMA_API_KEY (optional)"
+    assert secret not in ran.out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+async def test_simulate_serves_until_it_is_told(
+    start_penstock: Callable[..., Awaitable[trio.Process]], number: signal.Signals, code: int
+) -> None:
+    """Its address is the first line on stdout; anybody's client is answered there; the end sums up on stderr."""
+    process = await start_penstock("simulate", "--limit-requests", "1", "--latency", "0")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with trio.fail_after(60):
+        address = (await process.stdout.receive_some()).decode().strip()
+        statuses = [await ask(address) for _ in range(2)]
+        process.send_signal(number)
+        assert await process.wait() == code
+        errors = (await process.stderr.receive_some()).decode()
+    assert statuses == [200, 429]
+    assert "2, of which 1 accepted" in errors
+    assert "1 by requests" in errors
+    assert "worst window   1 requests in 60 s, of 1" in errors
+
+
+async def ask(address: str) -> int:
+    """One chat completion by hand; the status of its answer."""
+    host, _, port = address.removeprefix("http://").removesuffix("/v1").partition(":")
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        await stream.send_all(head + body)
+        return int((await stream.receive_some(65_536)).split()[1])
+
+
+def test_every_fault_has_its_option() -> None:
+    """In the simulator's own order, so that the help lists them alike."""
+    assert [field.name for field in fields(Faults)] == [f"fault_{name}" for name in FAULTS]
+    assert Faults(fault_html=0.25).rates().html == 0.25
+
+
+@pytest.mark.parametrize(
+    ("text", "latency"),
+    [
+        ("0", ConstantLatency(0.0)),
+        ("0.3", ConstantLatency(0.3)),
+        ("constant:2", ConstantLatency(2.0)),
+        ("uniform:0.1,0.5", UniformLatency(0.1, 0.5)),
+        ("lognormal:0.3", LognormalLatency(0.3)),
+        ("lognormal:0.3,0.9", LognormalLatency(0.3, 0.9)),
+        ("exponential:0.3", ExponentialLatency(0.3)),
+    ],
+)
+def test_latency_is_read(text: str, latency: object) -> None:
+    assert latency_of(text) == latency
+
+
+@pytest.mark.parametrize("text", ["", ":", "0.3,0.4", "uniform:0.1", "uniform:0.1,0.2,0.3", "gauss:1", "-1", "nan"])
+def test_latency_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        latency_of(text)
