@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors.limits import Quota, is_count
+from actors.limits import Quota, is_count, is_number
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
 from engine.errors import InvalidCall, UsageError
@@ -257,8 +257,7 @@ def _quotas(
             f"interval={interval} is the window the limits count in, not how often the queue is looked at",
             stacklevel=3,
         )
-    for quota in further:
-        quotas.append(_checked(quota))
+    quotas.extend(_checked(quota) for quota in further)
     return tuple(quotas) if quotas or required else None
 
 

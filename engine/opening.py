@@ -18,6 +18,7 @@ from engine.config import EngineConfig, parse_config
 from engine.errors import EngineNotRunning, UsageError
 from engine.runtime import Engine
 from engine.switchboard import TransportFactory, http_transport
+from engine.transports.files import read_text
 
 T = TypeVar("T")
 
@@ -69,7 +70,8 @@ async def open_engine(
     if config is None:
         config = EngineConfig()
     elif not isinstance(config, EngineConfig):
-        config = await _read_config(os.fspath(config))
+        path = os.fspath(config)
+        config = parse_config(await read_text(path), path)
     engine: Engine | None = None
     raised: BaseException | None = None
     try:
@@ -95,14 +97,6 @@ async def open_engine(
         raise failure
     if raised is not None:
         raise raised
-
-
-async def _read_config(path: str) -> EngineConfig:
-    try:
-        text = await trio.Path(path).read_text("utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: the configuration cannot be read: {error.strerror}") from error
-    return parse_config(text, path)
 
 
 def only_cause(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -149,7 +149,7 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
 
     In this order: retry-after-ms, retry-after, a delay in the body, one in its sentence, and, with `exhausted` only,
     the reset header of a bucket that is empty. That one comes last because it tells when the bucket is full again.
-    Zero, negative and unreadable values say nothing: a provider that refuses and says "now" gets our own backoff.
+    A Retry-After of zero means at once. Negative and unreadable values say nothing, and neither does an instant that has passed.
     """
     repeated = dict(view.headers)
     present_s = instant_s(headers.get("date", ""))
@@ -188,6 +188,8 @@ def _reset_s(headers: Mapping[str, str], present_s: float) -> float | None:
 def _wait_s(text: str, present_s: float) -> float | None:
     """A wait from a header: seconds, a Go duration, an epoch in seconds or milliseconds, or a date."""
     number = _number(text)
+    if number == 0:
+        return 0.0
     if number is None:
         number = duration_s(text)
     if number is None:

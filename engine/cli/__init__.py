@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from cyclopts import App, CycloptsError, UnknownCommandError, UnusedCliTokensError
 
 from engine.errors import PenstockError, UsageError
+from engine.opening import only_cause
 
 COMPLETED = 0
 SOME_FAILED = 1
@@ -78,14 +79,11 @@ def _version() -> str:
 
 
 def _unwrapped(arguments: Sequence[str]) -> object:
-    """Run the command; an error that comes in groups of one is raised as itself."""
+    """Run the command; an error that comes as a group of one is raised as itself."""
     try:
         return build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from None
+        raise only_cause(group) from None
 
 
 def _said_of(error: CycloptsError) -> str:

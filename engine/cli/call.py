@@ -7,7 +7,7 @@ nothing was sent.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
@@ -49,7 +49,7 @@ async def call(
     messages = [{"role": "user", "content": prompt}]
     if system is not None:
         messages.insert(0, {"role": "system", "content": system})
-    options = {"max_tokens": max_tokens, "temperature": temperature}
+    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
     arguments = {name: value for name, value in options.items() if value is not None}
 
     async def work() -> int:

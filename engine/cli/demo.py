@@ -6,21 +6,21 @@ the engine. Results go to a file, the summary to stdout, progress to stderr.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import msgspec
 import trio
 
-from engine import Call, Engine, iModel, open_engine
+from engine import Call, Engine, Quota, iModel, open_engine
 from engine.cli.display import Progress, progress_console, show
 from engine.cli.options import Count, CountOrZero, Seconds
 from engine.cli.signals import until_signalled
-from engine.errors import UsageError
+from engine.errors import InternalError, UsageError
 from engine.simulator import (
     FaultRates,
     LognormalLatency,
@@ -35,6 +35,7 @@ from engine.simulator import (
 )
 
 OUTPUT_CAP = 64
+ASK_EVERY_S = 0.5
 
 
 class Settings(NamedTuple):
@@ -55,6 +56,8 @@ class Settings(NamedTuple):
             latency=LognormalLatency(0.3, 0.5),
             faults=FaultRates(server_error=0.01, reset_after=0.01) if self.faults else FaultRates(),
             output="drawn",
+            # As long as the engine's own guard: later than that, the log could show a window that never was.
+            lateness_guard_s=min(0.050, self.period_s / 100),
         )
 
 
@@ -109,11 +112,14 @@ async def _run(settings: Settings) -> Verdict:
     try:
         file = settings.output.open("wb")
     except OSError as error:
-        raise UsageError(f"--output {settings.output}: cannot be written: {error.strerror}. Nothing was sent.") from error
+        raise UsageError(
+            f"--output {settings.output}: cannot be written: {error.strerror}. Nothing was sent."
+        ) from error
     with file:
         async with simulated_provider(settings.provider()) as provider, open_engine() as engine:
             run = _Run(settings, provider, engine, file)
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(run.watch_refusals)
                 nursery.start_soon(show, run.progress, progress_console())
                 await run.calls()
                 nursery.cancel_scope.cancel()
@@ -132,12 +138,12 @@ class _Run:
             provider="simulated",
             model="simulated-1",
             base_url=provider.base_url,
-            limit_requests=settings.limit,
-            interval=settings.period_s,
+            quotas=[Quota("requests", settings.limit, settings.period_s)],
         )
         self._statuses: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()
         self._retries = 0
+        self._refused = 0
         self._input_tokens = 0
         self._output_tokens = 0
         self._started_s = self._ended_s = trio.current_time()
@@ -170,12 +176,40 @@ class _Run:
 
     def progress(self) -> Progress:
         """How far the run is."""
-        raise NotImplementedError
+        schedule = self._engine.statistics().scheduler.schedule
+        quotas = [quota for lane in schedule.lanes for quota in lane.quotas]
+        done = self._statuses.total()
+        return Progress(
+            calls=self._settings.calls,
+            done=done,
+            failed=done - self._statuses["completed"],
+            in_flight=schedule.granted + schedule.sent,
+            queued=schedule.queued,
+            backing_off=schedule.backing_off,
+            spent=sum(quota.occupied for quota in quotas),
+            limit=self._settings.limit,
+            period_s=self._settings.period_s,
+            refusals=self._refused,
+            input_tokens=self._input_tokens,
+            output_tokens=self._output_tokens,
+        )
+
+    async def watch_refusals(self) -> None:
+        """Keep asking the provider how many requests it has refused."""
+        # A provider that is gone shows in the calls themselves, and in the end by having no log.
+        with suppress(OSError, trio.BrokenResourceError):
+            while True:
+                self._refused = sum((await self._provider.statistics()).refused.values())
+                await trio.sleep(ASK_EVERY_S)
 
     async def verdict(self) -> Verdict:
-        """What the provider's log says of the run."""
+        """What the provider's log says of the run. Raises `InternalError` if its process is gone."""
         settings = self._settings
-        log = await self._provider.log()
+        try:
+            log = await self._provider.log()
+            loop = (await self._provider.statistics()).loop
+        except (OSError, trio.BrokenResourceError) as error:
+            raise InternalError("the simulated provider's process has ended, and its log with it; run again") from error
         period_us = round(settings.period_s * 1_000_000)
         return Verdict(
             calls=settings.calls,
@@ -185,7 +219,7 @@ class _Run:
             spent=spent_share(log, settings.limit, period_us),
             worst=worst_window(log, period_us).amount,
             refused=sum(tally(log).refused.values()),
-            loop=(await self._provider.statistics()).loop,
+            loop=loop,
             errors=self._errors,
         )
 
@@ -222,6 +256,6 @@ def summary(settings: Settings, verdict: Verdict) -> str:
 
 def _lateness(loop: LoopLateness) -> str:
     return (
-        f"the simulator's own loop was up to {loop.max_late_us / 1e3:.0f} ms late (guard {loop.guard_us / 1e3:g} ms), so "
-        "the instants in its log are not exact: the machine was busy"
+        f"the simulator's own loop was up to {loop.max_late_us / 1e3:.0f} ms late (guard {loop.guard_us / 1e3:g} ms): "
+        "the machine was busy, and the instants in its log are not exact"
     )

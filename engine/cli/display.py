@@ -85,20 +85,20 @@ def line(now: Progress) -> str:
 
 
 def panel(now: Progress) -> Table:
-    """The run as two bars and a row of counts."""
+    """The run as two bars and two rows of counts; it fits into 80 columns."""
     bars = Table.grid(padding=(0, 2))
-    bars.add_row("calls", ProgressBar(total=now.calls, completed=now.done, width=40), f"{now.done} of {now.calls} done")
     bars.add_row(
-        "limit",
-        ProgressBar(total=now.limit, completed=min(now.spent, now.limit), width=40),
-        f"{now.spent} of {now.limit} requests in {now.period_s:g} s",
+        "calls", ProgressBar(now.calls, now.done, width=30), f"{now.done} of {now.calls} done, ETA {now.eta_s} s"
     )
-    counts = (
-        f"in flight {now.in_flight}   queued {now.queued}   backing off {now.backing_off}   failed {now.failed}   "
-        f"refused {now.refusals}   input tokens {now.input_tokens}   output tokens {now.output_tokens}   "
-        f"ETA {now.eta_s} s"
+    spent = min(now.spent, now.limit)
+    bars.add_row(
+        "limit", ProgressBar(now.limit, spent, width=30), f"{now.spent} of {now.limit} requests in {now.period_s:g} s"
     )
     whole = Table.grid()
     whole.add_row(bars)
-    whole.add_row(counts)
+    whole.add_row(
+        f"{now.in_flight} in flight   {now.queued} queued   {now.backing_off} backing off   {now.failed} failed   "
+        f"{now.refusals} refused"
+    )
+    whole.add_row(f"{now.input_tokens} input tokens   {now.output_tokens} output tokens")
     return whole

@@ -16,6 +16,7 @@ import h11
 import trio
 
 from engine.simulator.reply import Answer
+from engine.simulator.turnstile import Turnstile
 
 RECEIVE_BYTES: Final = 16_384
 MAX_HEAD_BYTES: Final = 65_536
@@ -43,8 +44,9 @@ class Head(NamedTuple):
 class Connection:
     """A connection from a client. Nothing here may be used by two tasks at once."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, turnstile: Turnstile) -> None:
         self._stream = stream
+        self._turnstile = turnstile
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._bodyless = False
         self.read_us = 0
@@ -60,15 +62,24 @@ class Connection:
                 await self._stream.send_all(http.send(h11.InformationalResponse(status_code=100, headers=[])))
             data = await self._stream.receive_some(RECEIVE_BYTES)
             self.read_us = now_us()
+            await self._turnstile.turn()
             http.receive_data(data)
 
     async def head(self) -> Head | None:
         """Wait for the next request; None when the client is gone.
 
+        Heads and bodies come back in the order of `read_us` over all connections, as long as whoever gets one decides
+        about it before it waits for anything else.
+
         Raises `h11.RemoteProtocolError` if it is no HTTP, `trio.BrokenResourceError` if the connection broke.
         """
-        self.read_us = now_us()
-        event = await self._event()
+        event = self._http.next_event()
+        if event is h11.NEED_DATA:
+            event = await self._event()
+        else:
+            # It was read together with the request before it, and takes its turn among those that came since.
+            self.read_us = now_us()
+            await self._turnstile.turn()
         if not isinstance(event, h11.Request):
             return None
         self._bodyless = event.method == b"HEAD"

@@ -71,6 +71,7 @@ class Provider:
         self._seen: dict[str, int] = {}
         self._authorization = f"Bearer {config.key}".encode() if config.key else b""
         guard_us = round(config.lateness_guard_s * 1_000_000)
+        self._newest_us = origin_us
         self.log = ArrivalLog(config.limits, capacity=config.log_capacity, guard_us=guard_us)
         self.in_flight = 0
         self.connections = 0
@@ -97,6 +98,7 @@ class Provider:
 
     def judge(self, attempt: Attempt, body: bytes | bytearray, authorization: bytes, at_us: int) -> Judgement:
         """Decide about a request whose last byte was read at `at_us`. An admitted one must be `finish`ed."""
+        self._newest_us = at_us
         if self._authorization and not hmac.compare_digest(authorization, self._authorization):
             text = "Incorrect API key provided." if authorization else "You didn't provide an API key."
             return self._refuse(attempt, at_us, "key", invalid(text, status=401, code="invalid_api_key"))
@@ -119,11 +121,12 @@ class Provider:
             return self._refuse(attempt, at_us, admitted.rule.dimension, _limit_refusal(request.model, admitted))
         return self._admit(attempt, request, cost, admitted, at_us)
 
-    def finish(self, judgement: Judgement, now_us: int) -> None:
+    def finish(self, judgement: Judgement) -> None:
         """Note that an admitted request is over, and settle it if its answer carries its usage."""
+        # At the instant of the newest arrival: those read meanwhile and not yet decided about are older than now.
         self.in_flight -= 1
         if judgement.used is not None and self._limits.settles:
-            self._limits.settle(now_us, judgement.holds, judgement.used)
+            self._limits.settle(self._newest_us, judgement.holds, judgement.used)
 
     def statistics(self) -> SimulatorStatistics:
         """The totals so far."""

@@ -23,6 +23,7 @@ from engine.simulator.log import ArrivalLog, LogFile
 from engine.simulator.provider import CountInput, Judgement, Provider
 from engine.simulator.records import Arrival, Late, SimulatorStatistics
 from engine.simulator.reply import Answer, count_input, encode, error_answer
+from engine.simulator.turnstile import Turnstile
 
 BACKLOG: Final = 4_096
 TICK_US: Final = 2_000
@@ -84,6 +85,7 @@ async def serve(
         port = listeners[0].socket.getsockname()[1]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch_loop, provider.log)
+            nursery.start_soon(server.turnstile.run)
             if file is not None:
                 nursery.start_soon(_keep_written, LogFile(provider.log, file))
             await nursery.start(trio.serve_listeners, server.connection, listeners)
@@ -150,10 +152,11 @@ class _Server:
     def __init__(self, config: SimulatorConfig, provider: Provider) -> None:
         self._config = config
         self._provider = provider
+        self.turnstile = Turnstile()
 
     async def connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end. Whatever a client does ends only its own connection."""
-        connection = Connection(stream)
+        connection = Connection(stream, self.turnstile)
         self._provider.connections += 1
         try:
             while (head := await self._head(connection)) is not None and await self._request(connection, head):
@@ -241,7 +244,7 @@ class _Server:
         finally:
             # Before the answer leaves: a client that has its usage in hand may count on what it gave back.
             if judgement.admitted:
-                self._provider.finish(judgement, now_us())
+                self._provider.finish(judgement)
         if judgement.answer is None:
             connection.reset()
             return False

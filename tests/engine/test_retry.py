@@ -136,7 +136,7 @@ def test_only_a_success_is_charged_by_its_usage() -> None:
         ({}, None),
         ({"retry-after": "2"}, 2_000_000),
         ({"retry-after": " 2.5 "}, 2_500_000),
-        ({"retry-after": "0"}, None),
+        ({"retry-after": "0"}, 0),
         ({"retry-after": "-5"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
@@ -324,7 +324,7 @@ def test_advice_is_given_on_anything(
     status: int, headers: dict[str, str], view: ErrorView | None, now_s: float, known: bool
 ) -> None:
     advice = advise(status, headers, view, now_s, charge_usage=known)
-    assert advice.hint_us is None or 0 < advice.hint_us <= MAX_HINT_S * 1_000_000
+    assert advice.hint_us is None or 0 <= advice.hint_us <= MAX_HINT_S * 1_000_000
     assert (advice.verdict == "done") == (advice.kind == "")
     assert advice.barrier == (advice.kind == "RateLimited")
     assert advice.exempt == (advice.barrier and advice.verdict == "retry")

@@ -157,6 +157,8 @@ async def test_two_runs_have_the_same_faults_whatever_the_order() -> None:
         async with trio.open_nursery() as nursery:
             for call in calls:
                 nursery.start_soon(one, call)
+        instants = [arrival.at_us for arrival in simulator.log()]
+        assert instants == sorted(instants)
         runs.append(({(arrival.call, arrival.attempt): arrival.fault for arrival in simulator.log()}, texts))
 
     for seed in (4, 4, 5):

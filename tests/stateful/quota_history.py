@@ -77,9 +77,10 @@ class QuotaHistory:
             self.starts.append((now_us, now_us + self.pace_gap(amount)))
         return entry
 
-    def stamp(self, entry: Amount, stamp_us: int) -> None:
+    def stamp(self, entry: Amount, stamp_us: int, now_us: int) -> None:
+        """A window counts from the stamp; a bucket's level gives the amount up now, when the stamp becomes known."""
         entry.stamp_us = stamp_us
-        self.movements.append((stamp_us, len(self.movements), -entry.amount))
+        self.movements.append((now_us, len(self.movements), -entry.amount))
 
     def shrink(self, entry: Amount, to: int, now_us: int) -> None:
         if entry.stamp_us is not None and to < entry.amount:
@@ -94,7 +95,7 @@ class QuotaHistory:
         debt = Amount(now_us, excess)
         self.amounts.append(debt)
         self.debts.append(debt)
-        self.stamp(debt, now_us)
+        self.stamp(debt, now_us, now_us)
 
     def set_limit(self, limit: int, now_us: int) -> None:
         self.limits.append((now_us, limit))

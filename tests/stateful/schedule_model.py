@@ -276,7 +276,7 @@ class ScheduleModel:
     def stamp(self, call: ModelCall, stamp_us: int, now_us: int) -> None:
         call.state, call.sent_us = "sent", stamp_us
         for quota, entry in call.held:
-            quota.stamp(entry, stamp_us)
+            quota.stamp(entry, stamp_us, now_us)
         self.something_returned([quota for quota, _ in call.held], now_us)
 
     def give_back(self, call: ModelCall, now_us: int) -> None:
@@ -297,8 +297,6 @@ class ScheduleModel:
             expected.append(self.end(call, ("cancelled", "", "CallCancelled")))
         elif self.draining in ("discard", "stop"):
             expected.append(self.discard(call))
-        elif 0 < call.route.deadline_us <= now_us:
-            expected.append(self.passed(call))
         else:
             expected.append(Expected("queued", call.route.call_id, ((True,),)))
         self.look_at_heads(now_us)
@@ -320,8 +318,7 @@ class ScheduleModel:
         lane = self.lanes[call.route.lane]
         if message.barrier:
             expected.append(self.raise_barrier(lane, call, message))
-        expected += self.conclude(call, lane, message, now_us)
-        return expected + self.wake(now_us)
+        return expected + self.conclude(call, lane, message, now_us)
 
     def settle(self, call: ModelCall, message: Outcome, now_us: int) -> None:
         if message.charge == "nothing":
@@ -400,7 +397,8 @@ class ScheduleModel:
             queue[0].attempts += 1
             lane = self.lanes[queue[0].route.lane]
             expected.append(self.try_again(queue[0], lane, message, None, exempt=False, now_us=now_us))
-        return expected + self.wake(now_us)
+        self.look_at_heads(now_us)
+        return expected
 
     def cancel(self, call: ModelCall, now_us: int) -> list[Expected]:
         expected = self.wake(now_us)

@@ -25,6 +25,7 @@ def run_settings(examples: int) -> settings:
     twenty times as many."""
     return settings(
         max_examples=examples * max(1, EXPLORE), derandomize=not EXPLORE, deadline=None, database=None,
+        report_multiple_bugs=False,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )  # fmt: skip
 

@@ -66,7 +66,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         play_step(self.pair, Step("drain", a, 0, 0))
 
     def teardown(self) -> None:
-        if hasattr(self, "pair"):
+        if hasattr(self, "pair") and not self.pair.disagreed:
             come_to_rest(self.pair)
 
 
