@@ -7,7 +7,6 @@ ends the worker or the actor.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import msgspec
@@ -96,6 +95,7 @@ class EndpointActor:
         self.number = number
         self.name = name
         self.mailbox = mailbox if mailbox is not None else Mailbox(f"endpoint {name}", self.reject)
+        self.mailbox.express = self._hand_over
         self._transport = transport
         self._scheduler = scheduler
         self._jitter = jitter
@@ -118,15 +118,15 @@ class EndpointActor:
         try:
             async with trio.open_nursery() as nursery:
                 self._report(ms.OpenEndpoint(self.number, self.name, self._max_connections))
+                nursery.start_soon(self._close_idle)
                 while True:
                     self._open_connections(nursery)
-                    mail = await self.mailbox.receive(self._next_wake_us())
-                    if mail is None:
-                        self._close_idle(now_us())
-                    elif not self._handle(mail):
+                    mail = await self.mailbox.receive()
+                    if mail is None or not self._handle(mail):
                         nursery.cancel_scope.cancel()
                         break
         finally:
+            self.mailbox.express = None
             for worker in self._idle:
                 self._report(ms.Lost(self.number))
                 worker.wake.close()
@@ -184,6 +184,13 @@ class EndpointActor:
             return False
         return True
 
+    def _hand_over(self, mail: ms.Mail) -> bool:
+        """Take a grant as it is posted, if a worker rests. See `Mailbox.express`."""
+        if not self._idle:
+            return False
+        self._give(ms.decode_grant.decode(mail[0]), mail)
+        return True
+
     def _give(self, grant: ms.Grant, mail: ms.Mail) -> None:
         """Hand a granted call to the worker that was used last and whose connection still stands."""
         while self._idle:
@@ -216,19 +223,14 @@ class EndpointActor:
             self._connecting += 1
             nursery.start_soon(self._work, nursery)
 
-    def _next_wake_us(self) -> int | None:
-        wake_us = self._idle[0].idle_since_us + IDLE_US if self._idle else math.inf
-        if self._not_before_us and not self._queued:
-            wake_us = min(wake_us, self._not_before_us)
-        return None if wake_us == math.inf else int(wake_us)
-
-    def _close_idle(self, at_us: int) -> None:
-        if at_us >= self._not_before_us:
-            self._not_before_us = 0
-        # The list is in the order of last use: what has been idle longest stands first.
-        while self._idle and self._idle[0].idle_since_us + IDLE_US <= at_us:
-            self._report(ms.Lost(self.number))
-            self._idle.pop(0).wake.close()
+    async def _close_idle(self) -> None:
+        """Close what has been idle for long. The list is in the order of last use, the longest idle first."""
+        while True:
+            due_us = (self._idle[0].idle_since_us if self._idle else now_us()) + IDLE_US
+            await trio.sleep_until(trio_deadline(due_us))
+            while self._idle and self._idle[0].idle_since_us + IDLE_US <= now_us():
+                self._report(ms.Lost(self.number))
+                self._idle.pop(0).wake.close()
 
     def _connect_failed(self, fault: Fault) -> None:
         self._connect_failures += 1
@@ -256,6 +258,8 @@ class EndpointActor:
                         break
             finally:
                 await connection.aclose()
+        if not self._queued and now_us() < self._not_before_us:
+            await trio.sleep_until(trio_deadline(self._not_before_us))
         self._open_connections(nursery)
 
     async def _connect(self) -> Connection | None:

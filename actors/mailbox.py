@@ -32,11 +32,14 @@ class MailboxStatistics(msgspec.Struct, frozen=True):
 class Mailbox:
     """The one way to reach an actor. Any task of the loop may write; only the actor reads.
 
-    `reject` is called, synchronously, with every piece of mail that will never be read.
+    `reject` is called, synchronously, with every piece of mail that will never be read. `express`, if set, is offered
+    control mail with something behind it before it is put in, and says whether it took it: so a grant reaches a resting
+    worker without waking the actor.
     """
 
     def __init__(self, name: str, reject: Callable[[Mail], None]) -> None:
         self.name = name
+        self.express: Callable[[Mail], bool] | None = None
         self._reject = reject
         self._post, self._control = trio.open_memory_channel[Mail](math.inf)
         self._submit, self._submitted = trio.open_memory_channel[Mail](math.inf)
@@ -51,6 +54,9 @@ class Mailbox:
         """Write control mail."""
         if self._closed:
             self._turn_away((head, rest))
+            return
+        if rest and self.express is not None and self.express((head, rest)):
+            self._delivered += 1
             return
         self._parked = False
         self._control_held += 1
@@ -74,8 +80,11 @@ class Mailbox:
             return mail
         self._parked = True
         try:
-            with trio.CancelScope(deadline=math.inf if until_us is None else trio_deadline(until_us)):
+            if until_us is None:
                 mail = await self._control.receive()
+            else:
+                with trio.CancelScope(deadline=trio_deadline(until_us)):
+                    mail = await self._control.receive()
         finally:
             self._parked = False
         if mail is not None:
@@ -107,6 +116,7 @@ class Mailbox:
             self._delivered -= 1
             self._turn_away(mail)
         self._closed = True
+        self.express = None
         for channel in (self._post, self._control, self._submit, self._submitted):
             channel.close()
 

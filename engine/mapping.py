@@ -16,12 +16,21 @@ from actors.slots import ReplySlot
 from engine.call import Call
 from engine.errors import InvalidCall, NotAdmitted, ShuttingDown, UsageError
 
+_TURN = 32
+"""Calls pulled, or read, before the other tasks get a turn: one for each would cost as much as the call itself."""
+
 
 class Submitter(Protocol):
     """What a mapping needs of the engine."""
 
-    async def submit(self, call: Call) -> Call: ...
-    def run_soon(self, mapping: Mapping) -> None: ...
+    def accept(self, call: Call) -> bool:
+        """Queue a call if there is a place for it now."""
+
+    async def submit(self, call: Call) -> Call:
+        """Queue a call, waiting for a place."""
+
+    def run_soon(self, mapping: Mapping) -> None:
+        """Stop a mapping, from whichever thread."""
 
 
 class Mapping:
@@ -36,6 +45,8 @@ class Mapping:
         self._buffer = buffer
         self._line: deque[Call] = deque()
         self._held: dict[Call, None] = {}
+        self._pulled = 0
+        self._read = 0
         self._pulling = True
         self._stopped = False
         self._failure: Exception | None = None
@@ -74,7 +85,8 @@ class Mapping:
         if self._ordered:
             self._line.append(call)
         try:
-            await self._engine.submit(call)
+            if call.options.deadline_s is not None or not self._engine.accept(call):
+                await self._engine.submit(call)
         except (UsageError, NotAdmitted) as error:
             if call.mail is None:
                 call.skip(error)
@@ -84,6 +96,9 @@ class Mapping:
             call.cancel()
             raise
         call.call_at_end(self._ended)
+        self._pulled += 1
+        if self._pulled % _TURN == 0:
+            await trio.lowlevel.checkpoint()
         while len(self._held) >= self._buffer:
             await self._room.park()
         return True
@@ -98,7 +113,11 @@ class Mapping:
 
     async def take(self) -> Call | None:
         """The next call that has ended; None after the last. Raises what the caller's iterable raised, at its end."""
-        await trio.lowlevel.checkpoint()
+        self._read += 1
+        if self._read % _TURN == 0:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             if self._line and self._line[0].mail is not None:
                 call = self._line.popleft()

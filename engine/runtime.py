@@ -84,23 +84,11 @@ class Engine:
           DeadlineExceeded: its deadline cannot be met, even with nobody ahead of it.
           ShuttingDown: the engine takes no more calls.
         """
-        binding = self._prepare(call)
-        try:
-            await binding.lane.places.take()
-            try:
-                await self._all_places.take()
-            except BaseException:
-                binding.lane.places.free()
-                raise
-        except ShuttingDown:
-            raise self._shut_down(call) from None
-        # The call may have been submitted by somebody else, or cancelled, while this task waited for a place.
-        try:
-            binding = self._prepare(call)
-        except BaseException:
-            self._free_places(binding)
-            raise
-        self._send(call, binding, acknowledge=call.options.deadline_s is not None)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self.accept(call):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self._wait_for_places(call)
         if call.options.deadline_s is not None:
             try:
                 while call.progress is Progress.SUBMITTED:
@@ -119,14 +107,27 @@ class Engine:
           Overloaded: the queue is full; the exception carries the call.
           InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint, ShuttingDown: as in `submit`.
         """
+        if not self.accept(call):
+            raise Overloaded(
+                f"the queue of lane {call.owner.lane_name!r} is full, or all queues are together (max_queued); nothing "
+                "was sent. Use submit, which waits for a place, or try again later",
+                call=call,
+                call_id=call.id,
+                lane=call.owner.lane_name,
+                endpoint=call.owner.endpoint_name,
+            )
+        return call
+
+    def accept(self, call: Call) -> bool:
+        """Queue a call if there is a place for it now; False if there is none. Raises what `submit` raises."""
         binding = self._prepare(call)
         if not binding.lane.places.take_nowait():
-            raise self._overloaded(call, f"the queue of lane {call.owner.lane_name!r} is full")
+            return False
         if not self._all_places.take_nowait():
             binding.lane.places.free()
-            raise self._overloaded(call, "the engine's queues are full together (max_queued)")
-        self._send(call, binding, acknowledge=False)
-        return call
+            return False
+        self._send(call, binding)
+        return True
 
     async def invoke(self, call: Call) -> Call:
         """Submit a call and wait until it has ended; what became of it is on the call, not raised.
@@ -262,7 +263,7 @@ class Engine:
             return request.input_tokens, request.output_cap, False
         return request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), True
 
-    def _send(self, call: Call, binding: Binding, *, acknowledge: bool) -> None:
+    def _send(self, call: Call, binding: Binding) -> None:
         """Encode the call, once, and put it into the scheduler's mailbox. Its places are taken."""
         request, options = call.request, call.options
         input_tokens, output_tokens, guessed = self._estimate(call, binding)
@@ -279,7 +280,7 @@ class Engine:
                 output_tokens=output_tokens,
                 output_is_guess=guessed,
                 retry_unknown=options.on_unknown == "retry",
-                acknowledge=acknowledge,
+                acknowledge=options.deadline_s is not None,
                 priority=options.priority,
                 flow=options.flow,
                 model=call.model,
@@ -294,9 +295,25 @@ class Engine:
     def _cancel(self, call_id: int) -> None:
         self._post(ms.Cancel(call_id))
 
-    def _free_places(self, binding: Binding) -> None:
-        binding.lane.places.free()
-        self._all_places.free()
+    async def _wait_for_places(self, call: Call) -> None:
+        """Wait in line for a place in the lane's queue and in the engine's, then queue the call."""
+        lane = self._prepare(call).lane
+        try:
+            await lane.places.take()
+            try:
+                await self._all_places.take()
+            except BaseException:
+                lane.places.free()
+                raise
+        except ShuttingDown:
+            raise self._shut_down(call) from None
+        try:
+            # Somebody else may have submitted or cancelled the call while this task waited.
+            self._send(call, self._prepare(call))
+        except BaseException:
+            lane.places.free()
+            self._all_places.free()
+            raise
 
     def _check_open(self, call: Call | None = None) -> None:
         if self._closed:
@@ -306,15 +323,6 @@ class Engine:
         if self._failure is not None:
             return InternalError("the engine has failed; open another")
         return ShuttingDown("the engine takes no more calls; nothing was sent", call=call)
-
-    def _overloaded(self, call: Call, what: str) -> Overloaded:
-        return Overloaded(
-            f"{what}; nothing was sent. Use submit, which waits for a place, or try again later",
-            call=call,
-            call_id=call.id,
-            lane=call.owner.lane_name,
-            endpoint=call.owner.endpoint_name,
-        )
 
     # --- what happens below ---
 

@@ -19,7 +19,7 @@ from engine.errors import UsageError
 
 
 async def call(
-    prompt: str,
+    prompt: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
     *,
     model: str,
@@ -44,6 +44,10 @@ async def call(
     """
     if prompt == "-":
         prompt = sys.stdin.read()
+    elif prompt.startswith("-"):
+        raise UsageError(
+            f"unknown option {prompt}; give a prompt that begins with - on standard input. Nothing was sent."
+        )
     if not prompt.strip():
         raise UsageError("the prompt is empty; give it as an argument, or on standard input with -")
     messages = [{"role": "user", "content": prompt}]

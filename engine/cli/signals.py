@@ -12,9 +12,9 @@ import trio
 
 
 async def until_signalled(work: Callable[[], Awaitable[int | None]]) -> int:
-    """Run `work` and return its exit code, or 128 plus the signal's number if one came first.
+    """Run `work` and return its exit code (None is 0), or 128 plus the signal's number if one came first.
 
-    The work is cancelled by the first signal and has time to clean up; what it raises passes through unchanged.
+    The work is cancelled by the first signal and has time to clean up. What it raises comes in a group of one.
     """
     caught: list[int] = []
 
@@ -23,10 +23,10 @@ async def until_signalled(work: Callable[[], Awaitable[int | None]]) -> int:
             caught.append(number)
             scope.cancel()
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, trio.CancelScope() as scope:
-        # A system task and no nursery, so that an error of the work is not wrapped in a group.
-        trio.lowlevel.spawn_system_task(watch, signals, scope)
-        code = await work()
-        if not caught:
-            return code or 0
-    return 128 + caught[0]
+    code: int | None = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, signals, nursery.cancel_scope)
+            code = await work()
+            nursery.cancel_scope.cancel()
+    return 128 + caught[0] if caught else code or 0

@@ -73,7 +73,7 @@ class Connection:
 
         Raises `h11.RemoteProtocolError` if it is no HTTP, `trio.BrokenResourceError` if the connection broke.
         """
-        event = self._http.next_event()
+        event: object = self._http.next_event()
         if event is h11.NEED_DATA:
             event = await self._event()
         else:

@@ -6,9 +6,12 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -19,7 +22,9 @@ Start = Callable[..., Awaitable[trio.Process]]
 BAD = [
     (["--calls", "0"], ["--calls", "at least 1"]),
     (["--calls", "-600"], ["--calls", "at least 1"]),
-    (["--calls", "1.5"], ["--calls", "1.5"]),
+    (["--calls", "1.5"], ["--calls", "1.5", "whole number"]),
+    (["--calls", "many"], ["--calls", "many", "whole number"]),
+    (["--calls", "inf"], ["--calls", "inf", "whole number"]),
     (["--limit", "0"], ["--limit", "at least 1"]),
     (["--limit", "-1"], ["--limit", "at least 1"]),
     (["--per", "0"], ["--per", "above 0"]),
@@ -49,10 +54,10 @@ async def test_misuse_is_one_line_and_nothing_is_sent(
 
 def summary_of(out: str) -> dict[str, str]:
     """The summary's rows by their first words."""
-    return dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())  # type: ignore[misc]  # two parts each
+    return dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
 
 
-def rows_of(path: Path) -> list[dict[str, object]]:
+def rows_of(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -68,22 +73,26 @@ async def test_every_call_completes_and_the_provider_refuses_none(penstock: Pens
     assert "40/40 done" in ran.err.splitlines()[-1]
     assert "\x1b" not in ran.err
     rows = rows_of(tmp_path / "results.jsonl")
-    assert sorted(row["index"] for row in rows) == list(range(1, 41))  # type: ignore[type-var]  # numbers
+    assert sorted(row["index"] for row in rows) == list(range(1, 41))
     assert len({row["id"] for row in rows}) == 40
     assert {row["status"] for row in rows} == {"completed"}
-    assert all(row["text"] and row["usage"]["output_tokens"] > 0 for row in rows)  # type: ignore[index]  # a table
-    assert int(said["retries"]) == sum(row["attempts"] - 1 for row in rows)  # type: ignore[operator]  # numbers
+    assert all(row["text"] and row["usage"]["output_tokens"] > 0 for row in rows)
+    assert int(said["retries"]) == sum(row["attempts"] - 1 for row in rows)
 
 
 async def test_the_same_seed_has_the_same_faults(penstock: Penstock, tmp_path: Path) -> None:
     """Which calls needed another attempt, and what each was answered, depends on the seed alone."""
     runs = []
-    for name, seed in (("a", "4"), ("b", "4"), ("c", "5")):
-        ran = await penstock("demo", "--calls", "60", "--limit", "100", "--seed", seed, "--output", name)
+    for seed in ("4", "4", "5"):
+        for _ in range(5):
+            ran = await penstock("demo", "--calls", "60", "--limit", "100", "--per", "5", "--seed", seed)
+            if "running once more" not in ran.err:
+                break  # a run that was repeated because the machine was busy made other calls, with other numbers
         assert ran.code == 0
-        runs.append({row["index"]: (row["attempts"], row["text"]) for row in rows_of(tmp_path / name)})
+        rows = rows_of(tmp_path / "penstock-demo.jsonl")
+        runs.append({row["index"]: (row["attempts"], row["text"]) for row in rows})
     assert runs[0] == runs[1] != runs[2]
-    assert max(attempts for attempts, _ in runs[0].values()) > 1  # type: ignore[type-var]  # numbers
+    assert max(attempts for attempts, _ in runs[0].values()) > 1
 
 
 async def test_without_faults_every_call_needs_one_attempt(penstock: Penstock, tmp_path: Path) -> None:
@@ -94,7 +103,10 @@ async def test_without_faults_every_call_needs_one_attempt(penstock: Penstock, t
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Of all its threads: a process is started by one of trio's."""
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
 
 
 def is_running(pid: int) -> bool:
@@ -144,7 +156,7 @@ async def test_on_a_terminal_it_shows_a_live_display(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     process = await trio.lowlevel.open_process(
         [*COMMAND, "demo", "--calls", "20", "--limit", "40"],
-        stdout=-1,
+        stdout=subprocess.PIPE,
         stderr=theirs,
         cwd=tmp_path,
         env=command_environment(tmp_path, TERM="xterm", COLUMNS="100"),
@@ -157,7 +169,7 @@ async def test_on_a_terminal_it_shows_a_live_display(tmp_path: Path) -> None:
         nonlocal screen
         async with trio.lowlevel.FdStream(ours) as stream:
             # A pseudo-terminal ends with an error once its other side is closed.
-            with pytest.raises(trio.BrokenResourceError):
+            with suppress(trio.BrokenResourceError):
                 while True:
                     screen += await stream.receive_some()
 

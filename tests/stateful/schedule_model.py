@@ -271,6 +271,8 @@ class ScheduleModel:
         expected = self.wake(now_us)
         if call.state == "granted":
             self.stamp(call, min(max(sent_us, call.granted_us), now_us), now_us)
+        else:
+            self.late += 1
         return expected
 
     def stamp(self, call: ModelCall, stamp_us: int, now_us: int) -> None:
@@ -355,6 +357,8 @@ class ScheduleModel:
             return [self.end(call, ("cancelled", "", "CallCancelled"), ("cancelled", "", ""))]
         if again:
             return [self.try_again(call, lane, message, message.hint_us, message.exempt, now_us)]
+        if message.verdict == "unknown" and 0 < call.route.deadline_us <= now_us:
+            return [self.end(call, ("failed", "deadline", ""))]
         return [self.end(call, ("failed", "", ""))]
 
     def try_again(

@@ -93,7 +93,7 @@ class Step(NamedTuple):
 BASIC_WORDS = ("submit", "submit", "submit", "ready", "sent", "sent", "done", "time", "time")
 ALL_WORDS = (
     *BASIC_WORDS, "lost", "connect_failed", "unsent", "retry", "retry", "failed", "unknown", "cancelled", "cancel", "limit",
-    "repeat", "submit_deadline",
+    "repeat", "submit_deadline", "oversleep",
 )  # fmt: skip
 
 
@@ -137,6 +137,8 @@ def play_step(pair: Pair, step: Step) -> None:
         pair.connect_failed(endpoint, JITTERS[b % 4])
     elif word == "time":
         pass_time(pair, a, b)
+    elif word == "oversleep":
+        pair.now_us += (1, 2, 1_000, 3_500, 1_000_000, 7_000_000)[a % 6]
     elif word == "cancel" and pair.model.calls:
         pair.cancel(1 + (a + 12 * b) % len(pair.model.calls))
     elif word == "limit":

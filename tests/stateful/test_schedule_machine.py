@@ -21,11 +21,11 @@ NUMBERS = st.integers(0, 11)
 def step_rule(word: str) -> object:
     """A rule that plays one word of the scripts' language."""
 
-    @rule(a=NUMBERS, b=NUMBERS, c=NUMBERS)
     def play_word(self: ScheduleMachine, a: int, b: int, c: int) -> None:
         play_step(self.pair, Step(word, a, b, c))
 
-    return play_word
+    play_word.__name__ = word
+    return rule(a=NUMBERS, b=NUMBERS, c=NUMBERS)(play_word)
 
 
 class ScheduleMachine(RuleBasedStateMachine):
@@ -57,6 +57,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     cancelled = step_rule("cancelled")
     limit = step_rule("limit")
     repeat = step_rule("repeat")
+    oversleep = step_rule("oversleep")
     time = step_rule("time")
     time_again = step_rule("time")
 

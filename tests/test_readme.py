@@ -1,0 +1,51 @@
+"""The README tells the truth: its example runs, and its two commands are the ones that set everything up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from engine.simulator import SimulatorConfig, serve
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+EXAMPLE = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the address and the key are the simulated provider's; `trio.run` is the one that runs this test's server."""
+    assert EXAMPLE is not None
+    example = EXAMPLE.group(1)
+    assert len([line for line in example.splitlines() if line.strip()]) <= 20
+
+    async def against_the_simulator() -> None:
+        async with trio.open_nursery() as nursery:
+            simulator = await nursery.start(serve, SimulatorConfig())
+            here = f'base_url="{simulator.base_url}", api_key="none", model='
+            source = example.replace("model=", here, 1).replace("trio.run(main)", "")
+            assert here in source
+            names: dict[str, Any] = {}
+            exec(compile(source, "README.md", "exec"), names)  # noqa: S102  # the project's own README
+            with trio.fail_after(30):
+                await names["main"]()
+            nursery.cancel_scope.cancel()
+
+    trio.run(against_the_simulator)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert "Usage(" in first
+    assert len(rest) == 20
+    assert all(" completed " in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/penstock demo",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/python -m pytest",
+    ],
+)
+def test_the_two_commands_stand_in_the_readme(command: str) -> None:
+    assert f"    {command}\n" in README
