@@ -151,7 +151,7 @@ class Admission:
     def pick(self, lane: LaneState, now_us: int) -> Ticket | None:
         """The call of this lane to admit now, if any."""
         head = lane.order.head
-        if head is None or lane.barrier.until_us > now_us or lane.permits_free < 1:
+        if head is None or lane.barrier.until_us > now_us or lane.permits_free < 1 or not self._any_worker(lane):
             return None
         ceilings = lane.room(now_us)
         if min(ceilings) < 0 or ceilings[0] < 1:
@@ -177,7 +177,7 @@ class Admission:
             return None
         if lane.barrier.until_us > now_us:
             return lane.barrier.until_us
-        if lane.permits_free < 1:
+        if lane.permits_free < 1 or not self._any_worker(lane):
             return None
         kept = self._others(lane, now_us)
         soonest = None
@@ -214,6 +214,10 @@ class Admission:
                 tighter[meter.index] = min(tighter[meter.index], one.slack(meter, now_us))
             ceilings = (tighter[0], tighter[1], tighter[2], tighter[3])
         return ceilings
+
+    def _any_worker(self, lane: LaneState) -> bool:
+        """Whether a worker is ready for any call that waits here."""
+        return any(self._endpoints[endpoint].ready > 0 for endpoint in lane.order.endpoints())
 
     def _worker_left(self, endpoint: int, kept: Iterable[_Kept]) -> bool:
         """Whether a worker is ready there, and one more for a kept head that waits at the same endpoint."""

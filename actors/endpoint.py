@@ -348,7 +348,7 @@ class EndpointActor:
             exempt=answer.exempt,
             jitter=0 if answer.verdict == "done" else self._jitter(),
         )
-        return encode(outcome), encode(answer.reply)
+        return encode(outcome), ms.encode_to_keep(answer.reply)
 
     def _given_up(self, attempt: _Attempt, reason: str) -> ms.Mail:
         """The report on an attempt that was stopped: by its timeout, a cancellation, the engine, or a bug."""

@@ -387,7 +387,22 @@ Message: TypeAlias = (
 )
 """The closed union: everything that ever crosses a channel is the encoding of one of these."""
 
-encode = msgspec.msgpack.Encoder().encode
+_encoder = msgspec.msgpack.Encoder()
+_buffer = bytearray()
+_BUFFER_BYTES = 1 << 16
+
+encode = _encoder.encode
+
+
+def encode_to_keep(message: Message) -> bytes:
+    """Encode a message that will be held for long, without the spare room `encode` leaves behind its bytes."""
+    _encoder.encode_into(message, _buffer)
+    encoded = bytes(_buffer)
+    if len(encoded) > _BUFFER_BYTES:
+        _buffer.clear()
+    return encoded
+
+
 decode: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 decode_for_scheduler: msgspec.msgpack.Decoder[ToScheduler] = msgspec.msgpack.Decoder(ToScheduler)
 decode_for_endpoint: msgspec.msgpack.Decoder[ToEndpoint] = msgspec.msgpack.Decoder(ToEndpoint)

@@ -165,12 +165,17 @@ class Moves:
         return ticket
 
     def _touch(self, lane: LaneState) -> None:
-        """Something about the lane has changed: look again at it and at those that share a quota with it."""
-        self._dirty[lane.number] = None
+        """Something about the lane has changed: look again at it and at those that share a quota with it.
+
+        A lane where nobody waits has nothing to look at: it was looked at when its last call left the queue.
+        """
+        if lane.order.waiting:
+            self._dirty[lane.number] = None
         for meter in lane.meters:
             if len(meter.lanes) > 1:
                 for number in meter.lanes:
-                    self._dirty[number] = None
+                    if self._lanes[number].order.waiting:
+                        self._dirty[number] = None
 
     def _ready_again(self, endpoint: EndpointState) -> None:
         endpoint.ready += 1
@@ -190,6 +195,7 @@ class Moves:
         if not lane.order.waiting_at(ticket.endpoint):
             del self._endpoints[ticket.endpoint].lanes[lane.number]
         self._changed[ticket.endpoint] = None
+        self._dirty[lane.number] = None
         self._touch(lane)
 
     def _withdraw(self, ticket: Ticket) -> bool:

@@ -251,7 +251,7 @@ class SchedulerActor:
         ticket = effect.ticket
         if effect.was_queued:
             self._free_place(ticket.lane)
-        ended = ms.encode(effect.ended)
+        ended = ms.encode_to_keep(effect.ended)
         if ticket.handled:
             self._hook_bus.post(ms.encode(ms.HookCall(ticket.call_id, ended)), effect.reply)
         else:

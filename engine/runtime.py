@@ -66,6 +66,7 @@ class Engine:
             self._slots, mailboxes, self._lanes.places, self._all_places, self._hook_bus.mailbox
         )
         self._switchboard = Switchboard(self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport)
+        self._cancel_call = self._cancel  # bound once: each call holds it
         self._closed = False
         self._failure: Exception | None = None
         self._loop = trio.lowlevel.current_trio_token()
@@ -268,7 +269,7 @@ class Engine:
         request, options = call.request, call.options
         input_tokens, output_tokens, guessed = self._estimate(call, binding)
         submitted_us = now_us()
-        calling = ms.encode(
+        calling = ms.encode_to_keep(
             ms.APICalling(
                 call_id=call.id,
                 lane=binding.lane.number,
@@ -288,7 +289,7 @@ class Engine:
                 body=memoryview(request.body),
             )
         )
-        call.under_way(calling, self._cancel)
+        call.under_way(calling, self._cancel_call)
         self._slots.add(call.id, call)
         self._scheduler.mailbox.submit(calling)
 

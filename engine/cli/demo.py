@@ -74,6 +74,11 @@ class Verdict(NamedTuple):
     loop: LoopLateness
     errors: Counter[str]
 
+    @property
+    def exit_code(self) -> int:
+        """0 if every call completed, else 1."""
+        return 0 if self.completed == self.calls else 1
+
 
 async def demo(
     *,
@@ -104,7 +109,7 @@ async def _demo(settings: Settings) -> int:
         print(f"{_lateness(verdict.loop)}; running once more", file=sys.stderr)
         verdict = await _run(settings)
     print(summary(settings, verdict))
-    return 0 if verdict.completed == settings.calls else 1
+    return verdict.exit_code
 
 
 async def _run(settings: Settings) -> Verdict:

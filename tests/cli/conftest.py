@@ -1,43 +1,44 @@
-"""Runs the real command line in a process of its own, as a shell would, and tells what came out where."""
+"""Runs the command line and tells what came out where: in a process of its own, as a shell would, or in this one.
+
+A process costs half a second, so tables of misuse are typed in this one; what runs to its end gets its own.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
-import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import trio
+from command_line import COMMAND, Penstock, Ran, Start, Typed, command_environment
 
-ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-c", "from engine.cli import main; main()"]
-
-
-class Ran(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
+from engine.cli import run
 
 
-Penstock = Callable[..., Awaitable[Ran]]
+@pytest.fixture
+def typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """``typed_here("demo", "--calls", "0")`` in an empty directory, without keys and without input."""
+    for name in [name for name in os.environ if name.endswith("_KEY")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
 
+    def type_here(*arguments: str) -> Ran:
+        code = run(arguments)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
 
-def command_environment(directory: Path, **extra: str) -> dict[str, str]:
-    """This process's environment without any key, so that no test can ever reach a real account."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
-    return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(directory), "PYTHONWARNINGS": "error", **extra}
+    return type_here
 
 
 @pytest.fixture
 def penstock(tmp_path: Path) -> Penstock:
     """``await penstock("demo", "--calls", "4")`` in an empty directory."""
 
-    async def run(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Ran:
+    async def run_command(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] | None = None) -> Ran:
         with trio.fail_after(120):
             done = await trio.run_process(
                 [*COMMAND, *arguments],
@@ -50,11 +51,11 @@ def penstock(tmp_path: Path) -> Penstock:
             )
         return Ran(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    return run
+    return run_command
 
 
 @pytest.fixture
-def start_penstock(tmp_path: Path) -> Callable[..., Awaitable[trio.Process]]:
+def start_penstock(tmp_path: Path) -> Start:
     """Like `penstock`, but hands back the process, still running, with pipes for both its outputs."""
 
     async def start(*arguments: str) -> trio.Process:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from conftest import Penstock
+from command_line import Penstock, Typed
 
 from engine.simulator import ConstantLatency, FaultRates, Simulator, SimulatorConfig, serve
 
@@ -112,9 +112,9 @@ async def test_nobody_at_the_address_is_told(penstock: Penstock) -> None:
     ],
     ids=lambda value: " ".join(value),
 )
-async def test_misuse_is_one_line_and_nothing_is_sent(penstock: Penstock, typed: list[str], words: list[str]) -> None:
+def test_misuse_is_one_line_and_nothing_is_sent(typed_here: Typed, typed: list[str], words: list[str]) -> None:
     """Code 2, and a line that names what is missing or wrong."""
-    ran = await penstock("call", *typed)
+    ran = typed_here("call", *typed)
     assert (ran.code, ran.out) == (2, "")
     assert len(ran.err.splitlines()) == 1
     assert [word for word in words if word not in ran.err] == []

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Awaitable, Callable
 from dataclasses import fields
 
 import pytest
 import trio
-from conftest import Penstock
+from command_line import Penstock, Start, Typed
 
 from engine.cli.simulate import Faults, latency_of
 from engine.errors import UsageError
@@ -47,13 +46,21 @@ MISUSES = [
 
 
 @pytest.mark.parametrize(("typed", "words"), MISUSES, ids=lambda value: " ".join(value) if value else "")
-async def test_misuse_is_one_line_and_code_2(penstock: Penstock, typed: list[str], words: list[str]) -> None:
+def test_misuse_is_one_line_and_code_2(typed_here: Typed, typed: list[str], words: list[str]) -> None:
     """The line names the thing and what to do; nothing is on stdout, nothing is sent."""
-    ran = await penstock(*typed)
+    ran = typed_here(*typed)
     assert (ran.code, ran.out) == (2, "")
     assert len(ran.err.splitlines()) == 1
     assert ran.err.startswith("penstock: ")
     assert [word for word in words if word not in ran.err] == []
+
+
+@pytest.mark.parametrize("typed", [["foo"], ["simulate", "--log", "missing/arrivals.jsonl"]], ids=" ".join)
+async def test_the_code_is_that_of_the_process(penstock: Penstock, typed: list[str]) -> None:
+    """And at its end the interpreter has nothing to add: no traceback, no warning."""
+    ran = await penstock(*typed)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("typed", [[], ["--help"], ["demo", "--help"], ["call", "--help"], ["simulate", "--help"]])
@@ -93,9 +100,7 @@ async def test_providers_is_a_table_that_survives_a_pipe(penstock: Penstock) -> 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-async def test_simulate_serves_until_it_is_told(
-    start_penstock: Callable[..., Awaitable[trio.Process]], number: signal.Signals, code: int
-) -> None:
+async def test_simulate_serves_until_it_is_told(start_penstock: Start, number: signal.Signals, code: int) -> None:
     """Its address is the first line on stdout; anybody's client is answered there; the end sums up on stderr."""
     process = await start_penstock("simulate", "--limit-requests", "1", "--latency", "0")
     assert process.stdout is not None

@@ -8,16 +8,17 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from conftest import COMMAND, Penstock, command_environment
+from command_line import COMMAND, Penstock, Start, Typed, command_environment
 
-Start = Callable[..., Awaitable[trio.Process]]
+from engine.cli.demo import Settings, Verdict, summary
+from engine.simulator import LoopLateness
 
 BAD = [
     (["--calls", "0"], ["--calls", "at least 1"]),
@@ -41,11 +42,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("typed", "words"), BAD, ids=lambda value: " ".join(value))
-async def test_misuse_is_one_line_and_nothing_is_sent(
-    penstock: Penstock, tmp_path: Path, typed: list[str], words: list[str]
+def test_misuse_is_one_line_and_nothing_is_sent(
+    typed_here: Typed, tmp_path: Path, typed: list[str], words: list[str]
 ) -> None:
     """Code 2, one line on stderr that names the thing, and no results file."""
-    ran = await penstock("demo", *typed)
+    ran = typed_here("demo", *typed)
     assert (ran.code, ran.out) == (2, "")
     assert len(ran.err.splitlines()) == 1
     assert [word for word in words if word not in ran.err] == []
@@ -100,6 +101,45 @@ async def test_without_faults_every_call_needs_one_attempt(penstock: Penstock, t
     assert ran.code == 0
     assert summary_of(ran.out)["retries"] == "0"
     assert {row["attempts"] for row in rows_of(tmp_path / "penstock-demo.jsonl")} == {1}
+
+
+async def test_a_run_the_machine_was_too_busy_for_is_repeated_and_marked(penstock: Penstock, tmp_path: Path) -> None:
+    """A guard of a tenth of a millisecond is more than any loop keeps: said on stderr, and again in the summary."""
+    ran = await penstock("demo", "--calls", "5", "--limit", "5", "--per", "0.01")
+    assert ran.code == 0
+    assert ran.err.count("running once more") == 1
+    assert "guard 0.1 ms" in summary_of(ran.out)["marked"]
+    assert len(rows_of(tmp_path / "penstock-demo.jsonl")) == 5
+
+
+PUNCTUAL = LoopLateness(guard_us=10_000, max_late_us=900, over_guard=0, late=False)
+FINE = Verdict(600, 600, 12, 6.04, 0.9904, 100, 0, PUNCTUAL, Counter())
+SETTINGS = Settings(600, 100, 1.0, 1, True, Path("results.jsonl"))
+
+
+def test_the_summary_of_a_good_run() -> None:
+    assert FINE.exit_code == 0
+    assert summary_of(summary(SETTINGS, FINE)) == {
+        "calls completed": "600 of 600",
+        "limit spent": "99.0% of 100 requests per 1 s",
+        "refused": "0 by the provider",
+        "worst window": "100 requests in 1 s, as the provider saw it; the limit is 100",
+        "retries": "12",
+        "time": "6.0 s",
+        "results": "results.jsonl",
+    }
+
+
+def test_the_summary_of_a_bad_run() -> None:
+    """One call short is code 1, and the commonest reasons are named."""
+    bad = FINE._replace(completed=597, refused=2, errors=Counter({"the provider answered 500": 2, "cut": 1}))
+    assert bad.exit_code == 1
+    rows = summary(SETTINGS, bad).splitlines()
+    assert rows[0].endswith("597 of 600")
+    assert [row.split(maxsplit=1)[1] for row in rows if row.startswith("failed")] == [
+        "2: the provider answered 500",
+        "1: cut",
+    ]
 
 
 def children_of(pid: int) -> list[int]:

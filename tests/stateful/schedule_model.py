@@ -372,9 +372,8 @@ class ScheduleModel:
     ) -> Expected:
         """Backoff, or every reason against it: the schedule may name any of those that hold."""
         step = min(30_000_000, 500_000 * 2 ** (call.attempts - 1))
-        jittered = now_us + ((message.jitter * step) >> 32)
-        hinted = message.at_us + hint_us if isinstance(message, Outcome) and hint_us is not None else 0
-        return_us = max(jittered, hinted)
+        since_us = message.at_us if isinstance(message, Outcome) else now_us
+        return_us = max(now_us, since_us + max(hint_us or 0, (message.jitter * step) >> 32))
         against = {
             "attempts": call.attempts >= MAX_ATTEMPTS,
             "hint": (hint_us or 0) > HINT_LIMIT_US,
@@ -420,9 +419,10 @@ class ScheduleModel:
         if how in ("discard", "stop"):
             expected += [self.discard(call) for call in self.in_state("queued", "backing")]
         if how == "stop":
-            expected += [
-                Expected("dropped", call.route.call_id, (("shutdown",),)) for call in self.in_state("granted", "sent")
-            ]
+            for call in self.in_state("granted", "sent"):
+                if not call.cancelled and not call.dropped:
+                    call.dropped = True
+                    expected.append(Expected("dropped", call.route.call_id, (("shutdown",),)))
         self.look_at_heads(now_us)
         return expected
 

@@ -184,7 +184,7 @@ def end_attempt(pair: Pair, word: str, call_id: int, b: int, c: int) -> None:
         pair.outcome(call, "failed", charge if wrote else "nothing", at_us=at_us, ready=ready, wrote=wrote, **usage)
     elif word == "unknown":
         pair.outcome(call, "unknown", "kept", at_us=at_us, ready=False, jitter=JITTERS[c % 4])
-    elif word == "cancelled" and (call.cancelled or pair.model.draining == "stop"):
+    elif word == "cancelled" and call.cancelled:
         pair.outcome(call, "cancelled", "kept", at_us=at_us, ready=False)
 
 

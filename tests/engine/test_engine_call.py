@@ -1,0 +1,433 @@
+"""A call from `create_api_calling` to its end: its statuses, what it tells, who may wait for it, how it is cancelled.
+
+Over a provider in virtual time, so that every state a call passes through can be looked at while it lasts. Nothing here
+is a mock of the engine: calls go through the scheduler, a worker and the real chat format.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import trio
+from virtual_provider import (
+    HANGS,
+    MESSAGES,
+    Said,
+    VirtualProvider,
+    a_model,
+    answer_body,
+    refusing,
+    virtual_engine,
+)
+
+from engine import (
+    APICalling,
+    Call,
+    CallCancelled,
+    InvalidCall,
+    OutcomeUnknown,
+    PenstockError,
+    ProviderUnavailable,
+    Rejected,
+    Timings,
+    Usage,
+)
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def test_a_call_passes_through_every_status_in_order() -> None:
+    provider = VirtualProvider([Said(), Said(begin_s=2, write_s=1, after_s=4)])
+    async with virtual_engine(provider) as engine:
+        model = a_model(limit_requests=1, interval=10)
+        await model.invoke(messages=MESSAGES)
+        call = model.create_api_calling(messages=MESSAGES)
+        assert call.status == "pending"
+        await engine.submit(call)
+        seen = []
+        while not seen or seen[-1] != "completed":
+            seen.append(call.status)
+            await trio.sleep(0.5)
+        in_order = [status for at, status in enumerate(seen) if at == 0 or seen[at - 1] != status]
+        assert in_order == ["queued", "processing", "calling", "completed"]
+        assert seen.count("processing") == pytest.approx(6, abs=1)
+        assert seen.count("calling") == pytest.approx(8, abs=1)
+
+
+async def test_a_call_that_backs_off_is_queued_until_it_is_sent_again() -> None:
+    provider = VirtualProvider([refusing(429, retry_after="20"), Said(after_s=5)])
+    async with virtual_engine(provider) as engine:
+        call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
+        await trio.sleep(10)
+        assert (call.status, engine.statistics().live["backing_off"]) == ("queued", 1)
+        await trio.sleep(12)
+        assert call.status == "calling"
+        await call.wait()
+    assert (call.status, call.attempts) == ("completed", 2)
+
+
+async def test_what_a_completed_call_tells() -> None:
+    body = answer_body("Hello!", given=12, made=3)
+    async with virtual_engine(VirtualProvider([Said(200, body, {"x-request-id": "req-7"})])):
+        call = await a_model().invoke(messages=MESSAGES, temperature=0.5, metadata={"row": 7})
+    assert call.raise_for_status() is call
+    assert (call.status, call.text, call.error, call.attempts) == ("completed", "Hello!", None, 1)
+    assert call.usage == Usage(12, 3, 15)
+    assert call.response["choices"][0]["message"]["content"] == "Hello!"
+    assert call.response is call.response
+    assert call.payload == {"model": "gpt-4o", "messages": MESSAGES, "temperature": 0.5}
+    assert call.metadata == {"row": 7}
+    assert call.view.finish_reason == "stop"
+    assert ("x-request-id", "req-7") in call.reply.headers
+
+
+async def test_the_timings_are_where_the_time_went() -> None:
+    provider = VirtualProvider([Said(after_s=0.5), Said(begin_s=1, write_s=1, after_s=3)])
+    async with virtual_engine(provider):
+        model = a_model(limit_requests=1, interval=10)
+        await model.invoke(messages=MESSAGES)
+        call = await model.invoke(messages=MESSAGES)
+    assert call.timings is not None
+    # The first request left half a second before its answer; its window is 10 s and 50 ms of guard.
+    assert call.timings.waited_s == pytest.approx(9.55, abs=1e-3)
+    assert call.timings.sending_s == pytest.approx(2, abs=1e-3)
+    assert call.timings.answering_s == pytest.approx(3, abs=1e-3)
+    assert call.timings.total_s == pytest.approx(14.55, abs=1e-3)
+
+
+async def test_timings_are_right_from_the_very_beginning_of_the_clock() -> None:
+    """In virtual time a program starts at the instant 0, which is an instant like any other."""
+    from engine import open_engine
+
+    assert trio.current_time() == 0
+    async with open_engine(transport=VirtualProvider([Said(after_s=3)])):
+        call = await a_model().invoke(messages=MESSAGES)
+    assert call.timings == Timings(waited_s=0.0, sending_s=0.0, answering_s=3.0, total_s=3.0)
+
+
+async def test_what_was_never_reached_is_none() -> None:
+    async with virtual_engine(VirtualProvider()) as engine:
+        model = a_model(limit_requests=1)
+        await model.invoke(messages=MESSAGES)
+        call = await engine.submit(model.create_api_calling(messages=MESSAGES))
+        assert (call.timings, call.response, call.text, call.usage, call.error) == (None,) * 5
+        await trio.sleep(2)
+        call.cancel()
+        await call.wait()
+    assert call.timings is not None
+    assert (call.timings.waited_s, call.timings.sending_s, call.timings.answering_s) == (None, None, None)
+    assert call.timings.total_s == pytest.approx(2, abs=1e-3)
+
+
+async def test_a_refused_call_holds_its_error_and_raises_that_very_one() -> None:
+    said = refusing(400, "temperature is too warm", "bad_argument", x_request_id="req-9")
+    async with virtual_engine(VirtualProvider([said])):
+        model = a_model()
+        call = await model.invoke(messages=MESSAGES)
+    error = call.error
+    assert isinstance(error, Rejected)
+    assert (call.status, call.text, call.attempts) == ("failed", None, 1)
+    assert (error.status, error.code, error.request_id) == (400, "bad_argument", "req-9")
+    assert (error.call_id, error.lane, error.endpoint) == (call.id, model.lane_name, model.endpoint_name)
+    assert "temperature is too warm" in error.message
+    assert call.response["error"]["code"] == "bad_argument"
+    for _ in range(2):
+        with pytest.raises(Rejected) as caught:
+            call.raise_for_status()
+        assert caught.value is error
+
+
+async def test_raise_for_status_of_a_live_call_is_a_mistake() -> None:
+    async with virtual_engine(VirtualProvider()) as engine:
+        call = a_model().create_api_calling(messages=MESSAGES)
+        with pytest.raises(InvalidCall, match="has not ended yet"):
+            call.raise_for_status()
+        await engine.invoke(call)
+        assert call.raise_for_status() is call
+
+
+async def test_any_number_of_tasks_wait_and_may_again_later() -> None:
+    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
+        call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
+        ended = []
+
+        async def wait() -> None:
+            assert await call.wait() is call
+            ended.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            assert engine.statistics().live["waiters"] == 10
+        assert len(set(ended)) == 1
+        await trio.sleep(100)
+        assert await call.wait() is call
+
+
+async def test_being_cancelled_in_wait_ends_only_that_wait() -> None:
+    async with virtual_engine(VirtualProvider([Said(after_s=50)])) as engine:
+        call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
+        with trio.move_on_after(5) as scope:
+            await call.wait()
+        assert scope.cancelled_caught
+        assert call.status == "calling"
+        assert (await call.wait()).status == "completed"
+
+
+async def test_waiting_for_what_was_never_submitted_is_refused() -> None:
+    call = a_model().create_api_calling(messages=MESSAGES)
+    with pytest.raises(InvalidCall, match="never submitted"):
+        await call.wait()
+
+
+async def test_a_dropped_call_goes_on() -> None:
+    provider = VirtualProvider([Said(after_s=5)])
+    async with virtual_engine(provider) as engine:
+        await engine.submit(a_model().create_api_calling(messages=MESSAGES))
+        await engine.wait_quiet()
+        assert engine.statistics().scheduler.schedule.ended["completed"] == 1
+
+
+# --- cancelling ---
+
+
+async def test_cancel_before_submit() -> None:
+    provider = VirtualProvider()
+    async with virtual_engine(provider) as engine:
+        call = a_model().create_api_calling(messages=MESSAGES)
+        call.cancel()
+        assert call.status == "cancelled"
+        assert isinstance(call.error, CallCancelled)
+        assert not call.error.sent
+        assert await engine.invoke(call) is call
+    assert provider.arrivals == []
+
+
+@pytest.mark.parametrize(
+    ("after_s", "status", "sent"),
+    [(1, "queued", False), (11, "processing", False), (14, "calling", True)],
+)
+async def test_cancel_in_every_state(after_s: float, status: str, sent: bool) -> None:
+    provider = VirtualProvider([Said(), Said(begin_s=1.5, write_s=0.5, after_s=1000)])
+    async with virtual_engine(provider) as engine:
+        model = a_model(limit_requests=1, interval=10)
+        await model.invoke(messages=MESSAGES)
+        call = await engine.submit(model.create_api_calling(messages=MESSAGES))
+        await trio.sleep(after_s)
+        assert call.status == status
+        at = trio.current_time()
+        call.cancel()
+        call.cancel()
+        await call.wait()
+        assert trio.current_time() == at
+        assert call.status == "cancelled"
+        assert isinstance(call.error, CallCancelled)
+        assert call.error.sent is sent
+        await engine.wait_quiet()
+        assert engine.statistics().live["places_taken"] == 0
+        quota = engine.statistics().scheduler.schedule.lanes[0].quotas[0]
+        assert quota.occupied == (1 if sent else 0) + (1 if after_s < 10 else 0)
+
+
+async def test_cancel_while_backing_off_says_that_something_had_been_sent() -> None:
+    async with virtual_engine(VirtualProvider([refusing(429, retry_after="60")])) as engine:
+        call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
+        await trio.sleep(30)
+        call.cancel()
+        await call.wait()
+        assert (call.status, call.attempts) == ("cancelled", 1)
+        assert isinstance(call.error, CallCancelled)
+        assert call.error.sent
+
+
+async def test_cancelling_what_has_ended_changes_nothing() -> None:
+    async with virtual_engine(VirtualProvider()):
+        call = await a_model().invoke(messages=MESSAGES)
+        call.cancel()
+        assert (call.status, call.error) == ("completed", None)
+
+
+async def test_cancelling_the_invoker_cancels_the_call_wherever_it_is() -> None:
+    provider = VirtualProvider([HANGS])
+    async with virtual_engine(provider) as engine:
+        call = a_model().create_api_calling(messages=MESSAGES)
+        with trio.move_on_after(5):
+            await engine.invoke(call)
+        await call.wait()
+        assert call.status == "cancelled"
+        assert provider.in_flight == 0
+
+
+async def test_cancelling_a_call_that_waits_for_a_place_ends_it_at_once() -> None:
+    async with virtual_engine(VirtualProvider()) as engine:
+        model = a_model(limit_requests=1, queue_capacity=1)
+        await model.invoke(messages=MESSAGES)
+        await engine.submit(model.create_api_calling(messages=MESSAGES))
+        waiting = model.create_api_calling(messages=MESSAGES)
+        returned: list[tuple[Call, float]] = []
+
+        async def invoke() -> None:
+            returned.append((await engine.invoke(waiting), trio.current_time()))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(invoke)
+            await trio.sleep(5)
+            at = trio.current_time()
+            waiting.cancel()
+        assert returned == [(waiting, at)]
+        assert waiting.status == "cancelled"
+        await engine.drain(queue="discard")
+
+
+# --- arguments ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": MESSAGES, "temperature": 9}, "temperature"),
+        ({"messages": MESSAGES, "model": ""}, "model"),
+        ({"messages": MESSAGES, "model": None}, "model"),
+        ({"messages": MESSAGES, "user": object()}, "user"),
+        ({"messages": MESSAGES, "extra": object()}, "extra"),
+        ({"messages": MESSAGES, "api_key": "sk-1234567890"}, "api_key"),
+        ({"messages": MESSAGES, "stream": True}, "stream"),
+        ({"messages": MESSAGES, "deadline_s": 0}, "deadline_s"),
+        ({"messages": MESSAGES, "deadline_s": "5"}, "deadline_s"),
+        ({"messages": MESSAGES, "deadline_s": True}, "deadline_s"),
+        ({"messages": MESSAGES, "deadline_s": float("nan")}, "deadline_s"),
+        ({"messages": MESSAGES, "deadline_s": 10**400}, "deadline_s"),
+        ({"messages": MESSAGES, "timeout_s": None}, "timeout_s"),
+        ({"messages": MESSAGES, "timeout_s": -1}, "timeout_s"),
+        ({"messages": MESSAGES, "timeout_s": float("inf")}, "timeout_s"),
+        ({"messages": MESSAGES, "priority": 1.5}, "priority"),
+        ({"messages": MESSAGES, "priority": "1"}, "priority"),
+        ({"messages": MESSAGES, "priority": 10**400}, "priority"),
+        ({"messages": MESSAGES, "flow": 3}, "flow"),
+        ({"messages": MESSAGES, "flow": "x" * 201}, "flow"),
+        ({"messages": MESSAGES, "flow": "\ud800"}, "flow"),
+        ({"messages": MESSAGES, "metadata": [1]}, "metadata"),
+        ({"messages": MESSAGES, "on_unknown": "maybe"}, "on_unknown"),
+    ],
+)
+async def test_create_api_calling_never_raises_and_submit_says_which_argument(
+    arguments: dict[str, object], names: str
+) -> None:
+    provider = VirtualProvider()
+    async with virtual_engine(provider) as engine:
+        call = a_model().create_api_calling(**arguments)
+        assert (type(call), call.status) == (Call, "pending")
+        repr(call)
+        for send in (engine.submit, engine.invoke):
+            with pytest.raises(InvalidCall) as caught:
+                await send(call)
+            assert names in str(caught.value)
+            assert caught.value.argument == names
+        with pytest.raises(InvalidCall):
+            engine.submit_nowait(call)
+        assert call.status == "pending"
+    assert (provider.arrivals, provider.connects) == ([], 0)
+
+
+async def test_a_whole_number_written_as_a_float_is_a_priority() -> None:
+    async with virtual_engine(VirtualProvider()):
+        call = await a_model().invoke(messages=MESSAGES, priority=1.0)
+        assert call.status == "completed"
+
+
+async def test_arguments_are_copied_so_later_changes_change_nothing() -> None:
+    messages = copy.deepcopy(MESSAGES)
+    stop = ["END"]
+    provider = VirtualProvider()
+    async with virtual_engine(provider) as engine:
+        call = a_model().create_api_calling(messages=messages, stop=stop)
+        messages[0]["content"] = "something else"
+        messages.append({"role": "user", "content": "more"})
+        stop.append("STOP")
+        await engine.invoke(call)
+    assert provider.arrivals[0].body["messages"] == MESSAGES
+    assert provider.arrivals[0].body["stop"] == ["END"]
+
+
+async def test_the_callers_own_arguments_are_not_changed() -> None:
+    messages = [{"role": "user", "content": "hello", "name": None}]
+    before = copy.deepcopy(messages)
+    a_model().create_api_calling(messages=messages, max_tokens=3)
+    assert messages == before
+
+
+async def test_options_of_the_engine_never_reach_the_provider() -> None:
+    provider = VirtualProvider()
+    async with virtual_engine(provider):
+        await a_model().invoke(
+            messages=MESSAGES,
+            priority=2,
+            flow="a",
+            deadline_s=50,
+            timeout_s=20,
+            metadata={"secret": 1},
+            on_unknown="retry",
+        )
+    assert provider.arrivals[0].body == {"model": "gpt-4o", "messages": MESSAGES}
+
+
+async def test_a_live_call_cannot_be_sent_twice_and_goes_on() -> None:
+    provider = VirtualProvider([Said(after_s=5)])
+    async with virtual_engine(provider) as engine:
+        model = a_model()
+        call = await engine.submit(model.create_api_calling(messages=MESSAGES))
+        for send in (engine.submit, engine.invoke, model.invoke):
+            with pytest.raises(InvalidCall, match="under way"):
+                await send(call)
+        with pytest.raises(InvalidCall, match="under way"):
+            engine.submit_nowait(call)
+        assert (await call.wait()).status == "completed"
+    assert len(provider.arrivals) == 1
+
+
+@pytest.mark.parametrize("said", [Said(), refusing(400)], ids=["completed", "failed"])
+async def test_a_call_that_has_ended_is_returned_as_it_is(said: Said) -> None:
+    provider = VirtualProvider([said])
+    async with virtual_engine(provider) as engine:
+        model = a_model()
+        call = await model.invoke(messages=MESSAGES)
+        status = call.status
+        for send in (engine.invoke, model.invoke, engine.submit):
+            assert await send(call) is call
+        assert engine.submit_nowait(call) is call
+        assert call.status == status
+    assert len(provider.arrivals) == 1
+
+
+async def test_a_call_is_known_by_the_seeds_name_too() -> None:
+    call = a_model().create_api_calling(messages=MESSAGES)
+    assert APICalling is Call
+    assert isinstance(call, APICalling)
+
+
+async def test_calls_are_told_apart_and_can_be_kept_in_a_set() -> None:
+    model = a_model()
+    calls = {model.create_api_calling(messages=MESSAGES) for _ in range(100)}
+    assert len({call.id for call in calls}) == 100
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "words"),
+    [
+        (refusing(503, "busy"), ProviderUnavailable, "busy"),
+        (Said(lost=True), OutcomeUnknown, "may have been billed|had left"),
+    ],
+)
+async def test_errors_say_whose_fault_and_whether_anything_was_spent(
+    said: Said, kind: type[PenstockError], words: str
+) -> None:
+    async with virtual_engine(VirtualProvider([said])):
+        call = await a_model().invoke(messages=MESSAGES)
+    with pytest.raises(kind, match=words):
+        call.raise_for_status()
+    assert f"call_id={call.id}" in repr(call.error)
