@@ -339,9 +339,8 @@ class HookEvent(_Message, frozen=True, tag="hook_event"):
     detail: str = ""
 
 
-ToScheduler: TypeAlias = (
-    CallRoute
-    | OpenLane
+_Control: TypeAlias = (
+    OpenLane
     | OpenEndpoint
     | Ready
     | Lost
@@ -357,34 +356,10 @@ ToScheduler: TypeAlias = (
     | Watch
     | Stop
 )
+ToScheduler: TypeAlias = CallRoute | _Control
 ToEndpoint: TypeAlias = Wanted | Grant | Drop | Stop
 ToHookBus: TypeAlias = HookCall | HookEvent | Stop
-Message: TypeAlias = (
-    APICalling
-    | Fault
-    | Reply
-    | OpenLane
-    | OpenEndpoint
-    | Ready
-    | Lost
-    | ConnectAttemptFailed
-    | Down
-    | Unsent
-    | Sent
-    | Outcome
-    | Cancel
-    | LimitObserved
-    | Drain
-    | Observe
-    | Watch
-    | Wanted
-    | Grant
-    | Drop
-    | Stop
-    | Ended
-    | HookCall
-    | HookEvent
-)
+Message: TypeAlias = APICalling | Fault | Reply | Ended | _Control | ToEndpoint | ToHookBus
 """The closed union: everything that ever crosses a channel is the encoding of one of these."""
 
 _encoder = msgspec.msgpack.Encoder()

@@ -149,7 +149,7 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
 
     In this order: retry-after-ms, retry-after, a delay in the body, one in its sentence, and, with `exhausted` only,
     the reset header of a bucket that is empty. That one comes last because it tells when the bucket is full again.
-    A Retry-After of zero means at once. Negative and unreadable values say nothing, and neither does an instant that has passed.
+    A Retry-After of zero means at once. Negative and unreadable values say nothing, nor does an instant that is past.
     """
     repeated = dict(view.headers)
     present_s = instant_s(headers.get("date", ""))

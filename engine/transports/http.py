@@ -26,6 +26,7 @@ import httpx
 from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, TooLate, Transport
+from engine.log import debugging, log
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer
 from engine.transports.mount import Mount, TooLarge
 from engine.transports.streams import ByteStream, default_tls, open_stream
@@ -168,6 +169,9 @@ class HttpConnection:
         except BaseException:
             self._stream.close()
             raise
+        if debugging():
+            size = len(calling.body)
+            log.debug("request", call=calling.call_id, to=self._transport.place, status=heard.status, body_bytes=size)
         if not wire.begun:
             # Only a connection that was already gone, or that held an answer nobody had asked for, ends here.
             self._stream.close()

@@ -299,6 +299,8 @@ class ScheduleModel:
             expected.append(self.end(call, ("cancelled", "", "CallCancelled")))
         elif self.draining in ("discard", "stop"):
             expected.append(self.discard(call))
+        elif 0 < call.route.deadline_us <= now_us:
+            expected.append(self.passed(call))
         else:
             expected.append(Expected("queued", call.route.call_id, ((True,),)))
         self.look_at_heads(now_us)
@@ -334,7 +336,7 @@ class ScheduleModel:
                 quota.owe(used - entry.amount, now_us)
             elif message.charge == "usage" and not keeps_all:
                 quota.shrink(entry, used, now_us)
-            elif message.charge == "requests_kept" and quota.spec.dimension != "requests" and not keeps_all:
+            elif message.charge == "requests_kept" and quota.spec.dimension != "requests":
                 quota.shrink(entry, 0, now_us)
 
     def raise_barrier(self, lane: ModelLane, call: ModelCall, message: Outcome) -> Expected:

@@ -192,7 +192,7 @@ def pass_time(pair: Pair, a: int, b: int) -> None:
     """To the next wake-up, or the microsecond before it, or anywhere."""
     wake_us = pair.schedule.next_wake_us()
     if a < 5 and wake_us is not None:
-        pair.wake_at(wake_us)
+        pair.wake_at(max(pair.now_us, wake_us))
     elif a < 7 and wake_us is not None:
         pair.wake_at(max(pair.now_us, wake_us - 1))
     else:
@@ -211,7 +211,7 @@ def come_to_rest(pair: Pair) -> None:
                 pair.ready(endpoint)
         wake_us = pair.schedule.next_wake_us()
         if wake_us is not None:
-            pair.wake_at(wake_us)
+            pair.wake_at(max(pair.now_us, wake_us))
         elif not pair.model.in_state("granted", "sent"):
             break
     stats = pair.schedule.statistics(pair.now_us)
