@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Literal
 
+import msgspec
 import trio
 from cyclopts import Parameter
 
@@ -30,8 +31,9 @@ from engine.simulator import (
     UniformLatency,
     serve,
 )
+from engine.simulator.config import Dimension, LimitKind
 
-KINDS = {"sliding": "sliding_window", "fixed": "fixed_window", "bucket": "token_bucket"}
+KINDS: dict[str, LimitKind] = {"sliding": "sliding_window", "fixed": "fixed_window", "bucket": "token_bucket"}
 LATENCIES: dict[str, Callable[..., Latency]] = {
     "constant": ConstantLatency,
     "uniform": UniformLatency,
@@ -103,18 +105,13 @@ async def simulate(
       seed: What chance is drawn from; the same seed has the same faults for the same calls.
       log: A file for one line of JSON per arrival.
     """
-    asked = {"requests": limit_requests, "total_tokens": limit_tokens}
     config = SimulatorConfig(
         port=port,
         seed=seed,
         latency=latency_of(latency),
         faults=(faults or Faults()).rates(),
         log_path=log,
-        limits=tuple(
-            ProviderLimit(dimension, limit, per, KINDS[enforce], charge)  # type: ignore[arg-type]  # by the tables above
-            for dimension, limit in asked.items()
-            if limit is not None
-        ),
+        limits=limits_of(limit_requests, limit_tokens, ProviderLimit("requests", 1, per, KINDS[enforce], charge)),
     )
     return await until_signalled(lambda: _run(config))
 
@@ -127,6 +124,16 @@ async def _run(config: SimulatorConfig) -> None:
             await trio.sleep_forever()
         finally:
             print(summary(simulator.statistics()), file=sys.stderr)
+
+
+def limits_of(requests: int | None, tokens: int | None, like: ProviderLimit) -> tuple[ProviderLimit, ...]:
+    """The limits that were asked for, enforced and charged like `like`."""
+    asked: tuple[tuple[Dimension, int | None], ...] = (("requests", requests), ("total_tokens", tokens))
+    return tuple(
+        msgspec.structs.replace(like, dimension=dimension, limit=limit)
+        for dimension, limit in asked
+        if limit is not None
+    )
 
 
 def latency_of(text: str) -> Latency:

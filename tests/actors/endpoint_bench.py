@@ -7,7 +7,7 @@ the actor reported. `on_bench` runs the actor for the length of a block.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
@@ -42,12 +42,14 @@ class Bench:
         )
         self.log: list[ms.Message] = []
         self.replies: dict[int, ms.Reply] = {}
+        self.granted = 0
 
     def want(self, connections: int, *, queued: bool = True) -> None:
         self.actor.mailbox.post(ms.encode(ms.Wanted(connections, queued)))
 
     def give(self, call_id: int, *, attempt: int = 1, not_after_s: float = 5.0, stop_s: float = 600.0) -> None:
         """Grant a call; the times count from now."""
+        self.granted += 1
         granted_us = now_us()
         not_after_us, stop_us = granted_us + int(not_after_s * 1e6), granted_us + int(stop_s * 1e6)
         grant = ms.Grant(call_id, attempt, granted_us, min(not_after_us, stop_us), stop_us)
@@ -64,7 +66,7 @@ class Bench:
         """What was reported since the last look; also kept in `log`."""
         news = []
         while (mail := self.scheduler.receive_nowait()) is not None:
-            message = ms.decode(mail[0])
+            message = ms.decode.decode(mail[0])
             news.append(message)
             if isinstance(message, ms.Outcome):
                 self.replies[message.call_id] = ms.decode_reply.decode(mail[1])
@@ -76,11 +78,14 @@ class Bench:
         await wait_all_tasks_blocked()
         return self.read()
 
-    async def ready(self, connections: int) -> None:
-        """Have so many connections open and at rest, and forget what was reported on the way."""
+    async def ready(self, connections: int, *, replace: bool = True) -> None:
+        """Have so many connections open and at rest, reported and read. Without `replace` no more are opened then."""
         self.want(connections)
         await self.told()
         assert self.actor.statistics().idle == connections
+        if not replace:
+            self.want(0, queued=False)
+            await self.told()
 
     def answers(self) -> Counter[int]:
         """How often each granted call was answered, in all that was read."""
@@ -88,9 +93,9 @@ class Bench:
         return Counter(message.call_id for message in self.log if isinstance(message, ms.Unsent | ms.Outcome))
 
     def places(self) -> int:
-        """Ready workers as a scheduler counts them from what was read, grants not counted."""
+        """How many more calls could be sent, as a scheduler reckons from its grants and from what was reported."""
         self.read()
-        count = 0
+        count = -self.granted
         for message in self.log:
             if isinstance(message, ms.Ready):
                 count += 1
@@ -99,9 +104,6 @@ class Bench:
             elif isinstance(message, ms.Unsent | ms.Outcome):
                 count += message.ready
         return count
-
-
-Ending = Callable[[BaseException], None]
 
 
 @asynccontextmanager

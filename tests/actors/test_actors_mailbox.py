@@ -134,7 +134,7 @@ async def test_mail_that_is_there_is_read_although_the_instant_has_passed(autoju
     assert await mailbox.receive(now_us() - 1) == (b"call", b"")
 
 
-async def test_mail_that_comes_at_the_last_instant_is_read_or_stays() -> None:
+def test_mail_that_comes_at_the_last_instant_is_read_or_stays() -> None:
     """Whichever comes first, the writer or the end of the wait, the mail is read once and by somebody."""
 
     async def main() -> None:
@@ -157,7 +157,7 @@ async def test_mail_that_comes_at_the_last_instant_is_read_or_stays() -> None:
         assert mailbox.statistics().control == 0
 
     for _ in range(20):  # trio shuffles the tasks of one instant
-        await trio.to_thread.run_sync(lambda: trio.run(main, clock=MockClock(autojump_threshold=0)))
+        trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 @pytest.mark.parametrize("cancel_first", [True, False])

@@ -28,6 +28,11 @@ Start = Callable[..., Awaitable[trio.Process]]
 
 
 def command_environment(directory: Path, **extra: str) -> dict[str, str]:
-    """This process's environment without any key, so that no test can ever reach a real account."""
-    kept = {name: value for name, value in os.environ.items() if not name.endswith("_KEY")}
+    """This process's environment without any key, so that no test can ever reach a real account.
+
+    Nor with output unbuffered: what has to be read at once must be flushed.
+    """
+    kept = {
+        name: value for name, value in os.environ.items() if not name.endswith("_KEY") and name != "PYTHONUNBUFFERED"
+    }
     return {**kept, "PYTHONPATH": str(ROOT), "HOME": str(directory), "PYTHONWARNINGS": "error", **extra}

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
@@ -26,8 +28,17 @@ def typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.stdin", io.StringIO())
 
+    def give_up(*_: object) -> NoReturn:
+        raise TimeoutError("misuse was not refused: the command has started")
+
     def type_here(*arguments: str) -> Ran:
-        code = run(arguments)
+        before = signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(30)
+        try:
+            code = run(arguments)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
         captured = capsys.readouterr()
         return Ran(code, captured.out, captured.err)
 

@@ -10,15 +10,17 @@ import pytest
 import trio
 from command_line import Penstock, Start, Typed
 
-from engine.cli.simulate import Faults, latency_of
+from engine.cli.simulate import Faults, latency_of, limits_of
 from engine.errors import UsageError
 from engine.simulator import (
     FAULTS,
     ConstantLatency,
     ExponentialLatency,
     LognormalLatency,
+    ProviderLimit,
     UniformLatency,
 )
+from engine.simulator.client import fetch
 
 MISUSES = [
     # what is typed, and words of the line that answers it
@@ -125,6 +127,30 @@ async def ask(address: str) -> int:
     async with await trio.open_tcp_stream(host, int(port)) as stream:
         await stream.send_all(head + body)
         return int((await stream.receive_some(65_536)).split()[1])
+
+
+def test_limits_are_as_asked() -> None:
+    """Each that was given, with the period, the kind and the charge that were given once for all."""
+    like = ProviderLimit("requests", 1, 2.5, "token_bucket", "usage")
+    assert limits_of(None, None, like) == ()
+    assert limits_of(7, None, like) == (ProviderLimit("requests", 7, 2.5, "token_bucket", "usage"),)
+    assert limits_of(7, 900, like)[1:] == (ProviderLimit("total_tokens", 900, 2.5, "token_bucket", "usage"),)
+
+
+@pytest.mark.parametrize("enforce", ["fixed", "bucket"])
+async def test_limits_are_enforced_as_asked(start_penstock: Start, enforce: str) -> None:
+    """The running provider says of itself which kind of limit it enforces."""
+    process = await start_penstock("simulate", "--limit-requests", "3", "--enforce", enforce)
+    assert process.stdout is not None
+    with trio.fail_after(60):
+        address = (await process.stdout.receive_some()).decode().strip().removesuffix("/v1")
+        host, _, port = address.removeprefix("http://").partition(":")
+        statistics = json.loads(await fetch(host, int(port), "/statistics"))
+        process.terminate()
+        await process.wait()
+    assert [(window["limit_kind"], window["limit"]) for window in statistics["worst_windows"]] == [
+        ({"fixed": "fixed_window", "bucket": "token_bucket"}[enforce], 3)
+    ]
 
 
 def test_every_fault_has_its_option() -> None:

@@ -82,9 +82,12 @@ async def test_every_call_completes_and_the_provider_refuses_none(penstock: Pens
 
 
 async def test_the_same_seed_has_the_same_faults(penstock: Penstock, tmp_path: Path) -> None:
-    """Which calls needed another attempt, and what each was answered, depends on the seed alone."""
+    """Which calls needed another attempt, and what each was answered, depends on the seed alone.
+
+    Among the faults of the first seed are both kinds: an answer of 500, and one that was dropped.
+    """
     runs = []
-    for seed in ("4", "4", "5"):
+    for seed in ("10", "10", "5"):
         for _ in range(5):
             ran = await penstock("demo", "--calls", "60", "--limit", "100", "--per", "5", "--seed", seed)
             if "running once more" not in ran.err:
@@ -93,11 +96,11 @@ async def test_the_same_seed_has_the_same_faults(penstock: Penstock, tmp_path: P
         rows = rows_of(tmp_path / "penstock-demo.jsonl")
         runs.append({row["index"]: (row["attempts"], row["text"]) for row in rows})
     assert runs[0] == runs[1] != runs[2]
-    assert max(attempts for attempts, _ in runs[0].values()) > 1
+    assert [index for index, (attempts, _) in sorted(runs[0].items()) if attempts > 1] == [45, 50]
 
 
 async def test_without_faults_every_call_needs_one_attempt(penstock: Penstock, tmp_path: Path) -> None:
-    ran = await penstock("demo", "--calls", "60", "--limit", "100", "--seed", "4", "--no-faults")
+    ran = await penstock("demo", "--calls", "60", "--limit", "100", "--seed", "10", "--no-faults")
     assert ran.code == 0
     assert summary_of(ran.out)["retries"] == "0"
     assert {row["attempts"] for row in rows_of(tmp_path / "penstock-demo.jsonl")} == {1}
@@ -109,7 +112,8 @@ async def test_a_run_the_machine_was_too_busy_for_is_repeated_and_marked(penstoc
     assert ran.code == 0
     assert ran.err.count("running once more") == 1
     assert "guard 0.1 ms" in summary_of(ran.out)["marked"]
-    assert len(rows_of(tmp_path / "penstock-demo.jsonl")) == 5
+    rows = rows_of(tmp_path / "penstock-demo.jsonl")
+    assert sorted((row["index"], row["id"]) for row in rows) == [(n, n + 5) for n in range(1, 6)], "the second run's"
 
 
 PUNCTUAL = LoopLateness(guard_us=10_000, max_late_us=900, over_guard=0, late=False)

@@ -10,6 +10,7 @@ import copy
 
 import pytest
 import trio
+import trio.testing
 from virtual_provider import (
     HANGS,
     MESSAGES,
@@ -17,6 +18,7 @@ from virtual_provider import (
     VirtualProvider,
     a_model,
     answer_body,
+    in_virtual_time,
     refusing,
     virtual_engine,
 )
@@ -34,9 +36,8 @@ from engine import (
     Usage,
 )
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-
+@in_virtual_time
 async def test_a_call_passes_through_every_status_in_order() -> None:
     provider = VirtualProvider([Said(), Said(begin_s=2, write_s=1, after_s=4)])
     async with virtual_engine(provider) as engine:
@@ -55,6 +56,7 @@ async def test_a_call_passes_through_every_status_in_order() -> None:
         assert seen.count("calling") == pytest.approx(8, abs=1)
 
 
+@in_virtual_time
 async def test_a_call_that_backs_off_is_queued_until_it_is_sent_again() -> None:
     provider = VirtualProvider([refusing(429, retry_after="20"), Said(after_s=5)])
     async with virtual_engine(provider) as engine:
@@ -67,6 +69,7 @@ async def test_a_call_that_backs_off_is_queued_until_it_is_sent_again() -> None:
     assert (call.status, call.attempts) == ("completed", 2)
 
 
+@in_virtual_time
 async def test_what_a_completed_call_tells() -> None:
     body = answer_body("Hello!", given=12, made=3)
     async with virtual_engine(VirtualProvider([Said(200, body, {"x-request-id": "req-7"})])):
@@ -82,6 +85,7 @@ async def test_what_a_completed_call_tells() -> None:
     assert ("x-request-id", "req-7") in call.reply.headers
 
 
+@in_virtual_time
 async def test_the_timings_are_where_the_time_went() -> None:
     provider = VirtualProvider([Said(after_s=0.5), Said(begin_s=1, write_s=1, after_s=3)])
     async with virtual_engine(provider):
@@ -96,6 +100,7 @@ async def test_the_timings_are_where_the_time_went() -> None:
     assert call.timings.total_s == pytest.approx(14.55, abs=1e-3)
 
 
+@in_virtual_time
 async def test_timings_are_right_from_the_very_beginning_of_the_clock() -> None:
     """In virtual time a program starts at the instant 0, which is an instant like any other."""
     from engine import open_engine
@@ -106,6 +111,7 @@ async def test_timings_are_right_from_the_very_beginning_of_the_clock() -> None:
     assert call.timings == Timings(waited_s=0.0, sending_s=0.0, answering_s=3.0, total_s=3.0)
 
 
+@in_virtual_time
 async def test_what_was_never_reached_is_none() -> None:
     async with virtual_engine(VirtualProvider()) as engine:
         model = a_model(limit_requests=1)
@@ -120,6 +126,7 @@ async def test_what_was_never_reached_is_none() -> None:
     assert call.timings.total_s == pytest.approx(2, abs=1e-3)
 
 
+@in_virtual_time
 async def test_a_refused_call_holds_its_error_and_raises_that_very_one() -> None:
     said = refusing(400, "temperature is too warm", "bad_argument", x_request_id="req-9")
     async with virtual_engine(VirtualProvider([said])):
@@ -138,6 +145,7 @@ async def test_a_refused_call_holds_its_error_and_raises_that_very_one() -> None
         assert caught.value is error
 
 
+@in_virtual_time
 async def test_raise_for_status_of_a_live_call_is_a_mistake() -> None:
     async with virtual_engine(VirtualProvider()) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
@@ -147,6 +155,7 @@ async def test_raise_for_status_of_a_live_call_is_a_mistake() -> None:
         assert call.raise_for_status() is call
 
 
+@in_virtual_time
 async def test_any_number_of_tasks_wait_and_may_again_later() -> None:
     async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
@@ -166,6 +175,7 @@ async def test_any_number_of_tasks_wait_and_may_again_later() -> None:
         assert await call.wait() is call
 
 
+@in_virtual_time
 async def test_being_cancelled_in_wait_ends_only_that_wait() -> None:
     async with virtual_engine(VirtualProvider([Said(after_s=50)])) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
@@ -176,12 +186,14 @@ async def test_being_cancelled_in_wait_ends_only_that_wait() -> None:
         assert (await call.wait()).status == "completed"
 
 
+@in_virtual_time
 async def test_waiting_for_what_was_never_submitted_is_refused() -> None:
     call = a_model().create_api_calling(messages=MESSAGES)
     with pytest.raises(InvalidCall, match="never submitted"):
         await call.wait()
 
 
+@in_virtual_time
 async def test_a_dropped_call_goes_on() -> None:
     provider = VirtualProvider([Said(after_s=5)])
     async with virtual_engine(provider) as engine:
@@ -193,6 +205,7 @@ async def test_a_dropped_call_goes_on() -> None:
 # --- cancelling ---
 
 
+@in_virtual_time
 async def test_cancel_before_submit() -> None:
     provider = VirtualProvider()
     async with virtual_engine(provider) as engine:
@@ -209,6 +222,7 @@ async def test_cancel_before_submit() -> None:
     ("after_s", "status", "sent"),
     [(1, "queued", False), (11, "processing", False), (14, "calling", True)],
 )
+@in_virtual_time
 async def test_cancel_in_every_state(after_s: float, status: str, sent: bool) -> None:
     provider = VirtualProvider([Said(), Said(begin_s=1.5, write_s=0.5, after_s=1000)])
     async with virtual_engine(provider) as engine:
@@ -231,6 +245,7 @@ async def test_cancel_in_every_state(after_s: float, status: str, sent: bool) ->
         assert quota.occupied == (1 if sent else 0) + (1 if after_s < 10 else 0)
 
 
+@in_virtual_time
 async def test_cancel_while_backing_off_says_that_something_had_been_sent() -> None:
     async with virtual_engine(VirtualProvider([refusing(429, retry_after="60")])) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
@@ -242,6 +257,7 @@ async def test_cancel_while_backing_off_says_that_something_had_been_sent() -> N
         assert call.error.sent
 
 
+@in_virtual_time
 async def test_cancelling_what_has_ended_changes_nothing() -> None:
     async with virtual_engine(VirtualProvider()):
         call = await a_model().invoke(messages=MESSAGES)
@@ -249,6 +265,7 @@ async def test_cancelling_what_has_ended_changes_nothing() -> None:
         assert (call.status, call.error) == ("completed", None)
 
 
+@in_virtual_time
 async def test_cancelling_the_invoker_cancels_the_call_wherever_it_is() -> None:
     provider = VirtualProvider([HANGS])
     async with virtual_engine(provider) as engine:
@@ -260,6 +277,7 @@ async def test_cancelling_the_invoker_cancels_the_call_wherever_it_is() -> None:
         assert provider.in_flight == 0
 
 
+@in_virtual_time
 async def test_cancelling_a_call_that_waits_for_a_place_ends_it_at_once() -> None:
     async with virtual_engine(VirtualProvider()) as engine:
         model = a_model(limit_requests=1, queue_capacity=1)
@@ -315,6 +333,7 @@ async def test_cancelling_a_call_that_waits_for_a_place_ends_it_at_once() -> Non
         ({"messages": MESSAGES, "on_unknown": "maybe"}, "on_unknown"),
     ],
 )
+@in_virtual_time
 async def test_create_api_calling_never_raises_and_submit_says_which_argument(
     arguments: dict[str, object], names: str
 ) -> None:
@@ -334,12 +353,14 @@ async def test_create_api_calling_never_raises_and_submit_says_which_argument(
     assert (provider.arrivals, provider.connects) == ([], 0)
 
 
+@in_virtual_time
 async def test_a_whole_number_written_as_a_float_is_a_priority() -> None:
     async with virtual_engine(VirtualProvider()):
         call = await a_model().invoke(messages=MESSAGES, priority=1.0)
         assert call.status == "completed"
 
 
+@in_virtual_time
 async def test_arguments_are_copied_so_later_changes_change_nothing() -> None:
     messages = copy.deepcopy(MESSAGES)
     stop = ["END"]
@@ -354,6 +375,7 @@ async def test_arguments_are_copied_so_later_changes_change_nothing() -> None:
     assert provider.arrivals[0].body["stop"] == ["END"]
 
 
+@in_virtual_time
 async def test_the_callers_own_arguments_are_not_changed() -> None:
     messages = [{"role": "user", "content": "hello", "name": None}]
     before = copy.deepcopy(messages)
@@ -361,6 +383,7 @@ async def test_the_callers_own_arguments_are_not_changed() -> None:
     assert messages == before
 
 
+@in_virtual_time
 async def test_options_of_the_engine_never_reach_the_provider() -> None:
     provider = VirtualProvider()
     async with virtual_engine(provider):
@@ -376,6 +399,7 @@ async def test_options_of_the_engine_never_reach_the_provider() -> None:
     assert provider.arrivals[0].body == {"model": "gpt-4o", "messages": MESSAGES}
 
 
+@in_virtual_time
 async def test_a_live_call_cannot_be_sent_twice_and_goes_on() -> None:
     provider = VirtualProvider([Said(after_s=5)])
     async with virtual_engine(provider) as engine:
@@ -391,6 +415,7 @@ async def test_a_live_call_cannot_be_sent_twice_and_goes_on() -> None:
 
 
 @pytest.mark.parametrize("said", [Said(), refusing(400)], ids=["completed", "failed"])
+@in_virtual_time
 async def test_a_call_that_has_ended_is_returned_as_it_is(said: Said) -> None:
     provider = VirtualProvider([said])
     async with virtual_engine(provider) as engine:
@@ -404,12 +429,14 @@ async def test_a_call_that_has_ended_is_returned_as_it_is(said: Said) -> None:
     assert len(provider.arrivals) == 1
 
 
+@in_virtual_time
 async def test_a_call_is_known_by_the_seeds_name_too() -> None:
     call = a_model().create_api_calling(messages=MESSAGES)
     assert APICalling is Call
     assert isinstance(call, APICalling)
 
 
+@in_virtual_time
 async def test_calls_are_told_apart_and_can_be_kept_in_a_set() -> None:
     model = a_model()
     calls = {model.create_api_calling(messages=MESSAGES) for _ in range(100)}
@@ -423,6 +450,7 @@ async def test_calls_are_told_apart_and_can_be_kept_in_a_set() -> None:
         (Said(lost=True), OutcomeUnknown, "may have been billed|had left"),
     ],
 )
+@in_virtual_time
 async def test_errors_say_whose_fault_and_whether_anything_was_spent(
     said: Said, kind: type[PenstockError], words: str
 ) -> None:

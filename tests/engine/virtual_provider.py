@@ -7,12 +7,14 @@ way, checks that no live gauge is above zero and that every connection was close
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec
 
 import trio
+from trio.testing import MockClock
 
 from actors.errors import ConnectFailed
 from actors.messages import APICalling
@@ -23,10 +25,25 @@ from engine.config import EngineConfig
 from engine.switchboard import OnUsage
 from engine.transports.answers import answer_of, lost_answer
 
+P = ParamSpec("P")
+
 KEY = "sk-sentinel-0123456789abcdef"
 MESSAGES = [{"role": "user", "content": "hello"}]
 PATIENCE_S = 1_000_000.0
 """Virtual seconds after which a test is taken to hang."""
+
+
+def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test under a clock of its own, which starts at 0 and jumps whenever everybody waits."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            await test(*args, **kwargs)
+
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+    return run
 
 
 def answer_body(text: str = "hi", *, given: int | None = 10, made: int | None = 5, **more: object) -> bytes:

@@ -45,6 +45,7 @@ class ModelCall:
     live_attempt: int = 0
     cancelled: bool = False
     dropped: bool = False
+    was_promised_us: int = NEVER
     held: list[tuple[QuotaHistory, Amount]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
 
@@ -55,6 +56,10 @@ class ModelCall:
 
 @dataclass
 class ModelLane:
+    """The head's instant, as two bounds. `instant_us`: computed before anybody was granted in the step in which the call
+    became head, or kept from an earlier time as head, before a returning call stood in front of it. `latest_us`: computed
+    then and there, after those who went before it in that step (`appointed`)."""
+
     spec: OpenLane
     quotas: list[QuotaHistory]
     barrier_until_us: int = 0
@@ -62,6 +67,8 @@ class ModelLane:
     budget_fifths: int = 50
     head_id: int | None = None
     instant_us: int = NEVER
+    latest_us: int = NEVER
+    appointed: int = -1
 
 
 class ScheduleModel:
@@ -75,6 +82,7 @@ class ScheduleModel:
         self.down_endpoints: set[int] = set()
         self.calls: dict[int, ModelCall] = {}
         self.draining = ""
+        self.step = 0
         self.made = self.settled = self.returned = self.late = self.refused = 0
 
     # --- who is where -----------------------------------------------------------------------------------------------
@@ -97,21 +105,17 @@ class ScheduleModel:
 
     # --- who may start ----------------------------------------------------------------------------------------------
 
-    def may_start(self, call: ModelCall, now_us: int) -> bool:
-        """Whether a queued call is eligible and has all it needs."""
+    def may_start(self, call: ModelCall, now_us: int, *, strictly: bool = False) -> bool:
+        """Whether a queued call is eligible and has all it needs. `strictly`: by the earliest instants of the heads."""
         lane = self.lanes[call.route.lane]
         if now_us < lane.barrier_until_us or not admissible(self.demand(call), now_us, now_us):
             return False
         if self.ready_workers[call.route.endpoint] < 1:
             return False
         free = self.free_permits(call.route.lane)
-        head = self.head(call.route.lane)
-        assert head is not None
-        if free < 1 or (call is not head and free < 2):
+        if free < 1 or (call is not self.head(call.route.lane) and free < 2):
             return False
-        return all(
-            self.spares(call, other, now_us) for other in [head, *self.turn_heads(lane, now_us)] if other is not call
-        )
+        return all(self.spares(call, other, now_us, strictly) for other in self.before(call, now_us))
 
     def free_permits(self, lane: int) -> float:
         limit = self.lanes[lane].spec.concurrency_limit
@@ -130,20 +134,15 @@ class ScheduleModel:
                 found.append(min(heads, key=lambda head: head.seq))
         return found
 
-    def spares(self, call: ModelCall, head: ModelCall, now_us: int) -> bool:
+    def spares(self, call: ModelCall, head: ModelCall, now_us: int, strictly: bool) -> bool:
         """Whether `head` keeps its instant and a ready worker if `call` starts now."""
         if call.route.endpoint == head.route.endpoint and self.ready_workers[head.route.endpoint] < 2:
             return False
-        protected = self.protected_us(head, now_us)
-        if protected == NEVER:
-            return True
+        lane = self.lanes[head.route.lane]
+        afresh = earliest(self.demand(head), now_us)
+        protected = max(afresh, lane.instant_us if strictly else lane.latest_us, now_us)
         with self.entered(call, now_us):
             return admissible(self.demand(head), protected, now_us)
-
-    def protected_us(self, head: ModelCall, now_us: int) -> int:
-        """The instant a head keeps: its own if that has not passed, or the first it can still have."""
-        afresh = earliest(self.demand(head), now_us)
-        return max(afresh, min(self.lanes[head.route.lane].instant_us, NEVER), now_us)
 
     @contextmanager
     def entered(self, call: ModelCall, now_us: int) -> Iterator[None]:
@@ -160,7 +159,20 @@ class ScheduleModel:
                     quota.starts.pop()
 
     def startable(self, now_us: int) -> list[ModelCall]:
-        return [call for call in self.in_state("queued") if self.may_start(call, now_us)]
+        return [call for call in self.in_state("queued") if self.may_start(call, now_us, strictly=True)]
+
+    def must_start(self, now_us: int) -> list[ModelCall]:
+        """Those that nobody may keep waiting. While a worker takes over 5 s to send, nobody knows when a head will be
+        admitted, and the instant it is counted on slides with the clock: then only calls without a head before them."""
+        overdue = any(call.granted_us + ASSUMED_SEND_US < now_us for call in self.in_state("granted"))
+        return [call for call in self.startable(now_us) if not overdue or not self.before(call, now_us)]
+
+    def before(self, call: ModelCall, now_us: int) -> list[ModelCall]:
+        """The heads that a call must not harm: its own lane's, and those whose turn it is at one of its quotas."""
+        head = self.head(call.route.lane)
+        assert head is not None
+        heads = [head, *self.turn_heads(self.lanes[call.route.lane], now_us)]
+        return [other for other in heads if other is not call]
 
     def instants_of_interest(self, now_us: int) -> set[int]:
         """Every later instant at which a call could become startable or end without anybody saying a word."""
@@ -185,16 +197,25 @@ class ScheduleModel:
         """A call that has become head is given its instant."""
         for number, lane in self.lanes.items():
             head = self.head(number)
+            afresh = earliest(self.demand(head), now_us) if head else NEVER
             if (head.route.call_id if head else None) != lane.head_id:
                 lane.head_id = head.route.call_id if head else None
-                lane.instant_us = earliest(self.demand(head), now_us) if head else NEVER
+                lane.instant_us = min(afresh, head.was_promised_us) if head else NEVER
+                lane.latest_us = afresh
+                lane.appointed = self.step
+            elif lane.appointed == self.step:
+                lane.latest_us = max(lane.latest_us, afresh)
+            if head is not None:
+                head.was_promised_us = lane.instant_us
 
     def something_returned(self, quotas: list[QuotaHistory], now_us: int) -> None:
         """An open entry of these quotas was stamped or given back: instants may become earlier."""
         for number, lane in self.lanes.items():
             head = self.head(number)
             if head is not None and head.route.call_id == lane.head_id and any(q in lane.quotas for q in quotas):
-                lane.instant_us = min(lane.instant_us, earliest(self.demand(head), now_us))
+                afresh = earliest(self.demand(head), now_us)
+                lane.instant_us = min(lane.instant_us, afresh)
+                lane.latest_us = min(lane.latest_us, afresh)
 
     # --- what it is told ------------------------------------------------------------------------------------------------
 
@@ -208,6 +229,7 @@ class ScheduleModel:
 
     def wake(self, now_us: int) -> list[Expected]:
         """Deadlines first: a call whose backoff and deadline have both passed is not sent any more."""
+        self.step += 1
         expected = []
         for call in self.in_state("queued", "backing"):
             if 0 < call.route.deadline_us <= now_us:

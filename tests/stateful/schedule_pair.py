@@ -106,12 +106,12 @@ class Pair:
     def connect_failed(self, endpoint: int = 0, jitter: int = 0) -> None:
         fault = Fault("ConnectFailed", f"attempt at {self.now_us}")
         message = ConnectAttemptFailed(endpoint, fault, jitter)
-        queue = self.model.in_state("queued", endpoint=endpoint)
-        if queue:
-            self.replies[queue[0].route.call_id] = encode(Reply(fault=fault))
-        self.judge(
-            self.schedule.connect_failed(message, self.now_us), self.model.connect_failed(message, self.now_us)
-        )
+        before = {call_id: call.attempts for call_id, call in self.model.calls.items()}
+        expected = self.model.connect_failed(message, self.now_us)
+        for call_id, attempts in before.items():
+            if self.model.calls[call_id].attempts > attempts:
+                self.replies[call_id] = encode(Reply(fault=fault))
+        self.judge(self.schedule.connect_failed(message, self.now_us), expected)
 
     def down(self, endpoint: int) -> None:
         expected = self.model.take_down(endpoint, self.now_us)
@@ -135,8 +135,7 @@ class Pair:
         message = Outcome(
             call.route.call_id, call.live_attempt, call.route.endpoint, ready, at_us, verdict, charge, **fields,  # type: ignore[arg-type]  # literals and keywords drawn by Hypothesis
         )  # fmt: skip
-        reply = encode(Reply(status=len(self.over) + 1))
-        self.replies[call.route.call_id] = reply
+        reply = self.replies[call.route.call_id] = encode(Reply(status=len(self.over) + 1))
         expected = self.model.outcome(call, message, self.now_us)
         self.over.append(message)
         self.judge(self.schedule.outcome(message, reply, self.now_us), expected)
@@ -241,7 +240,7 @@ class Pair:
 
     def compare(self) -> None:
         """Nobody eligible waits, the next wake-up is in time, and both count the same."""
-        waiting = [call.route.call_id for call in self.model.startable(self.now_us)]
+        waiting = [call.route.call_id for call in self.model.must_start(self.now_us)]
         assert not waiting, f"promise 2: {waiting} could have started at {self.now_us}"
         self.compare_wake()
         self.compare_counts()
@@ -259,7 +258,7 @@ class Pair:
             later = max(self.model.instants_of_interest(self.now_us), default=self.now_us)
         else:
             later = wake_us - 1
-        missed = [call.route.call_id for call in self.model.startable(later)]
+        missed = [call.route.call_id for call in self.model.must_start(later)]
         assert not missed, f"promise 2: {missed} can start at {later}, the next wake-up is {wake_us}"
 
     def compare_counts(self) -> None:
@@ -313,12 +312,10 @@ class Pair:
 
     def compare_wanted(self, endpoint: int, connections: int, in_flight: int) -> None:
         """If only a worker is missing, one must have been asked for."""
-        ready = self.model.ready_workers[endpoint]
-        for more in (1, 2):
-            self.model.ready_workers[endpoint] = ready + more
-            could = [c for c in self.model.startable(self.now_us) if c.route.endpoint == endpoint]
-            self.model.ready_workers[endpoint] = ready
-            if could:
-                most = self.model.endpoints[endpoint].max_connections
-                assert connections >= min(most, in_flight + ready + more), f"{could[0].route.call_id} lacks a worker"
-                return
+        if self.model.ready_workers[endpoint]:
+            return
+        self.model.ready_workers[endpoint] = 1
+        could = [call for call in self.model.must_start(self.now_us) if call.route.endpoint == endpoint]
+        self.model.ready_workers[endpoint] = 0
+        most = self.model.endpoints[endpoint].max_connections
+        assert not could or connections >= min(most, in_flight + 1), f"{could[0].route.call_id} lacks a worker"

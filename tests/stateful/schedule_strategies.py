@@ -97,9 +97,11 @@ ALL_WORDS = (
 )  # fmt: skip
 
 
-def scripts(words: tuple[str, ...] = ALL_WORDS, *, max_size: int = 40) -> st.SearchStrategy[list[Step]]:
+def scripts(words: tuple[str, ...] = ALL_WORDS, *, sizes: tuple[int, ...] = (5, 20, 45)) -> st.SearchStrategy[list[Step]]:
+    """Long ones as often as short ones: left alone, Hypothesis prefers lists too short to get anywhere."""
     numbers = st.integers(0, 11)
-    return st.lists(st.builds(Step, st.sampled_from(words), numbers, numbers, numbers), max_size=max_size)
+    step = st.builds(Step, st.sampled_from(words), numbers, numbers, numbers)
+    return st.sampled_from(sizes).flatmap(lambda size: st.lists(step, min_size=size // 2, max_size=size))
 
 
 def with_workers(pair: Pair, count: int = 20) -> Pair:

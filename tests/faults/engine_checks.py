@@ -1,0 +1,41 @@
+"""What must hold of an engine when all is over, whatever happened to it; and how to break its actors.
+
+An actor is broken from outside, by mail that none of its kind could have written: a message that cannot be decoded, or
+one about an endpoint that does not exist. Nothing inside the actor is replaced.
+"""
+
+from __future__ import annotations
+
+from actors import messages as ms
+from engine import Engine
+
+
+def assert_nothing_is_left(engine: Engine, *, after_a_bug_in_the_schedule: bool = False) -> None:
+    """Every live gauge is zero and the reservations add up. A schedule with a bug in it counts no further."""
+    statistics = engine.statistics()
+    live = dict(statistics.live)
+    schedule = statistics.scheduler.schedule
+    if after_a_bug_in_the_schedule:
+        live = {name: live[name] for name in ("waiters", "in_handlers", "busy_connections")}
+    else:
+        assert schedule.reservations_made == schedule.reservations_settled + schedule.reservations_given_back
+        assert sum(schedule.ended.values()) == schedule.submitted
+        assert all(lane.queued + lane.backing_off + lane.in_flight == 0 for lane in schedule.lanes)
+    assert live == dict.fromkeys(live, 0)
+    assert repr(engine).endswith("0 live calls>")
+
+
+def crash_endpoint(engine: Engine) -> None:
+    """Give every endpoint actor something it cannot read."""
+    for mailbox in list(engine._switchboard._mailboxes.values()):
+        mailbox.post(b"\xc1")
+
+
+def crash_scheduler(engine: Engine) -> None:
+    """Report to the scheduler of an endpoint that does not exist."""
+    engine._scheduler.mailbox.post(ms.encode(ms.Ready(endpoint=1 << 40)))
+
+
+def crash_hook_bus(engine: Engine) -> None:
+    """Give the hook bus something it cannot read."""
+    engine._hook_bus.mailbox.post(b"\xc1")
