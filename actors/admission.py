@@ -19,15 +19,22 @@ from actors.messages import OpenLane
 from actors.meters import Meter
 from actors.retrying import Barrier, RetryBudget
 
+OPEN_AHEAD_US = 200_000
+"""How long before the limits have room a missing connection is asked for: about what TCP and TLS take."""
+
 
 class LaneState:
-    """One lane as the schedule keeps it: its order, its meters, its permits and what its provider last said."""
+    """One lane as the schedule keeps it: its order, its meters, its permits and what its provider last said.
+
+    `tied` are the lanes that shared quotas tie it to, directly or through others, itself too; one list for them all.
+    """
 
     def __init__(self, spec: OpenLane, meters: tuple[Meter, ...]) -> None:
         self.number = spec.lane
         self.name = spec.name
         self.order = Lane()
         self.meters = meters
+        self.tied = [spec.lane]
         self.permits = spec.concurrency_limit or UNBOUNDED
         self.permits_held = 0
         self.backing_off = 0
@@ -42,14 +49,23 @@ class LaneState:
         return self.permits - self.permits_held
 
     def worth_opening(self, now_us: int) -> int:
-        """About how many more calls like its head the quotas admit soon: what connections are worth opening for."""
+        """About how many more calls the quotas admit until a new connection would be open: as many are worth opening.
+
+        At least what a whole period admits of calls like the head, so that a window that comes free at once finds its
+        connections there; and what the room of the next moments would hold of the smallest call that waits.
+        """
         head = self.order.head
+        if head is None:
+            return 0
+        least = self.order.least
         worth = UNBOUNDED
         for meter in self.meters:
-            cost = head.cost[meter.index] if head is not None else 0
-            if cost:
-                in_a_period = -(-(meter.burst or meter.limit) // cost) - self.permits_held
-                worth = min(worth, max(in_a_period, meter.room(now_us) // cost))
+            in_a_period = room = UNBOUNDED
+            if head.cost[meter.index]:
+                in_a_period = -(-(meter.burst or meter.limit) // head.cost[meter.index]) - self.permits_held
+            if least[meter.index]:
+                room = meter.spare(max(now_us + OPEN_AHEAD_US, meter.not_before_us), now_us) // least[meter.index]
+            worth = min(worth, max(in_a_period, room))
         return worth
 
     def statistics(self, now_us: int) -> LaneStatistics:
@@ -177,19 +193,25 @@ class Admission:
             return None
         if lane.barrier.until_us > now_us:
             return lane.barrier.until_us
-        if lane.permits_free < 1 or not self._any_worker(lane):
+        if lane.permits_free < 1:
             return None
         kept = self._others(lane, now_us)
-        soonest = None
+        soonest = opening = None  # with a worker that is there; with one that would have to be opened first
+        fits_us = self._when(lane, head.cost, kept, now_us)
         if self._worker_left(head.endpoint, kept):
-            soonest = self._when(lane, head.cost, kept, now_us)
+            soonest = fits_us
+        else:
+            opening = fits_us
         if lane.order.waiting > 1 and lane.permits_free > 1:
             kept.append(_Kept(lane, head, lane, now_us))
-            soonest = lane.order.soonest_behind(
-                lambda cost: self._when(lane, cost, kept, now_us),
-                lambda endpoint: self._worker_left(endpoint, kept),
-                soonest,
-            )
+
+            def when(cost: Cost) -> int | None:
+                return self._when(lane, cost, kept, now_us)
+
+            soonest = lane.order.soonest_behind(when, lambda at: self._worker_left(at, kept), soonest)
+            opening = lane.order.soonest_behind(when, lambda at: not self._worker_left(at, kept), opening)
+        if opening is not None and opening - OPEN_AHEAD_US > now_us:
+            soonest = min(UNBOUNDED if soonest is None else soonest, opening - OPEN_AHEAD_US)
         return soonest
 
     def _others(self, lane: LaneState, now_us: int) -> list[_Kept]:

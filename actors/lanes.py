@@ -88,7 +88,8 @@ def within(cost: Cost, ceilings: Ceilings) -> bool:
     return cost[0] <= ceilings[0] and cost[1] <= ceilings[1] and cost[2] <= ceilings[2] and cost[3] <= ceilings[3]
 
 
-def _lesser(one: Cost, other: Cost) -> Cost:
+def lesser(one: Cost, other: Cost) -> Cost:
+    """The least of both in each dimension."""
     return (1, min(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]))
 
 
@@ -105,7 +106,7 @@ class _Block:
     def measure(self) -> None:
         self.least = NO_CEILINGS
         for ticket in self.tickets:
-            self.least = _lesser(self.least, ticket.cost)
+            self.least = lesser(self.least, ticket.cost)
 
 
 class CallQueue:
@@ -148,9 +149,9 @@ class CallQueue:
                 return
         else:
             tickets.insert(bisect_left(tickets, ticket.seq, key=seq_of), ticket)
-        self._least = _lesser(self._least, ticket.cost)
+        self._least = lesser(self._least, ticket.cost)
         if len(tickets) <= _BLOCK:
-            block.least = _lesser(block.least, ticket.cost)
+            block.least = lesser(block.least, ticket.cost)
         else:
             half = len(tickets) // 2 if at < len(blocks) - 1 else _BLOCK
             blocks[at : at + 1] = [_Block(tickets[:half]), _Block(tickets[half:])]
@@ -212,11 +213,16 @@ class CallQueue:
         self._measure()
         return before
 
+    @property
+    def least(self) -> Cost:
+        """No ticket costs less than this in any dimension; nearly always exact."""
+        return self._least
+
     def _measure(self) -> None:
         """Looked through in vain: make the lower bound exact."""
         self._least = NO_CEILINGS
         for block in self._blocks:
-            self._least = _lesser(self._least, block.least)
+            self._least = lesser(self._least, block.least)
 
 
 class Lane:
@@ -242,6 +248,14 @@ class Lane:
         """Between lanes that share a quota, the least has its turn. Only for a lane with a head."""
         assert self._head is not None
         return self._head.seq
+
+    @property
+    def least(self) -> Cost:
+        """No waiting call costs less than this in any dimension."""
+        least: Cost = NO_CEILINGS
+        for queue in self._queues.values():
+            least = lesser(least, queue.least)
+        return least
 
     def push(self, ticket: Ticket) -> None:
         """A call starts to wait, or comes back."""

@@ -64,6 +64,8 @@ class Claim:
 class Meter:
     """The state of one quota. `lanes` are the lanes it stands over; whoever opens them keeps the list.
 
+    `not_before_us` is the earliest start that pace allows.
+
     `room`, `earliest` and `spare` count what pace forbids as no room at all: -1, which not even a call that costs
     nothing fits into.
     """
@@ -78,7 +80,7 @@ class Meter:
         self.open_amount = 0
         self.lanes: list[int] = []
         self._open: dict[Claim, None] = {}
-        self._next_start_us = 0
+        self.not_before_us = 0
 
     # --- what every kind of meter answers ---
 
@@ -133,7 +135,7 @@ class Meter:
         self._open[claim] = None
         self.open_amount += amount
         if self.spec.pace:
-            self._next_start_us = now_us + -(-amount * self.window_us // self.limit)
+            self.not_before_us = now_us + -(-amount * self.window_us // self.limit)
         return claim
 
     def stamp(self, claim: Claim, stamp_us: int, now_us: int) -> None:
@@ -172,7 +174,7 @@ class Meter:
     # --- helpers ---
 
     def _paced(self, at_us: int) -> int:
-        return max(at_us, self._next_start_us)
+        return max(at_us, self.not_before_us)
 
     def _pace_ceiling(self, at_us: int, now_us: int) -> int:
         """The largest amount whose admission now would let pace pass the next one at `at_us`."""
@@ -201,7 +203,7 @@ class SlidingWindow(Meter):
         self._grain_us = spec.period_us // _MERGE_FRACTION if spec.period_us >= _MERGE_FROM_US else 0
 
     def room(self, now_us: int) -> int:
-        if now_us < self._next_start_us:
+        if now_us < self.not_before_us:
             return -1
         return self._available(now_us)
 
@@ -228,7 +230,7 @@ class SlidingWindow(Meter):
         return self._paced(stamp_us + self.window_us)
 
     def spare(self, at_us: int, now_us: int) -> int:
-        if at_us < self._next_start_us:
+        if at_us < self.not_before_us:
             return -1
         spare = self._available(now_us)
         for entry in self._log:
@@ -295,7 +297,7 @@ class TokenBucket(Meter):
         self._at_us = 0
 
     def room(self, now_us: int) -> int:
-        if now_us < self._next_start_us:
+        if now_us < self.not_before_us:
             return -1
         return self._available(now_us)
 
@@ -323,7 +325,7 @@ class TokenBucket(Meter):
         raise AssertionError("an admissible amount always fits in the end")
 
     def spare(self, at_us: int, now_us: int) -> int:
-        if at_us < self._next_start_us:
+        if at_us < self.not_before_us:
             return -1
         level, held = self._level_at(at_us, now_us)
         return level // self.window_us - held

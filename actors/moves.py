@@ -56,7 +56,8 @@ class Moves:
         while self._deadlines and self._deadlines[0][0] <= now_us:
             _, call_id = heappop(self._deadlines)
             if self._deadline_stands(call_id):
-                self._expire(self._live[call_id], effects, now_us)
+                ticket = self._live[call_id]
+                self._expire(ticket, effects, now_us, was_queued=self._withdraw(ticket))
         while self._returns and self._returns[0][0] <= now_us:
             entry = heappop(self._returns)
             if self._return_stands(entry):
@@ -83,8 +84,8 @@ class Moves:
         ticket = self._live.get(entry[2])
         return ticket is not None and ticket.state is State.BACKING_OFF and ticket.return_us == entry[0]
 
-    def _expire(self, ticket: Ticket, effects: list[Effect], now_us: int) -> None:
-        was_queued = self._withdraw(ticket)
+    def _expire(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
+        """The deadline has come before another attempt could be sent."""
         if ticket.attempted:
             self._finish(ticket, "failed", effects, now_us, gave_up="deadline", was_queued=was_queued)
         else:
@@ -106,6 +107,9 @@ class Moves:
                 self._grant(ticket, lane, effects, now_us)
                 continue
             del dirty[number]
+            for endpoint in lane.order.endpoints():
+                if self._endpoints[endpoint].ready <= 0:
+                    self._changed[endpoint] = None
             wake_us = self._admission.wake_us(lane, now_us)
             if wake_us != lane.wake_us:
                 lane.wake_us = wake_us
@@ -165,17 +169,13 @@ class Moves:
         return ticket
 
     def _touch(self, lane: LaneState) -> None:
-        """Something about the lane has changed: look again at it and at those that share a quota with it.
+        """Something about the lane has changed: look again at it and at all that are tied to it by shared quotas.
 
         A lane where nobody waits has nothing to look at: it was looked at when its last call left the queue.
         """
-        if lane.order.waiting:
-            self._dirty[lane.number] = None
-        for meter in lane.meters:
-            if len(meter.lanes) > 1:
-                for number in meter.lanes:
-                    if self._lanes[number].order.waiting:
-                        self._dirty[number] = None
+        for number in lane.tied:
+            if self._lanes[number].order.waiting:
+                self._dirty[number] = None
 
     def _ready_again(self, endpoint: EndpointState) -> None:
         endpoint.ready += 1
@@ -184,11 +184,17 @@ class Moves:
 
     def _enqueue(self, ticket: Ticket, lane: LaneState, *, touch: bool) -> None:
         ticket.state = State.QUEUED
+        self._watch_deadline(ticket)
         lane.order.push(ticket)
         self._endpoints[ticket.endpoint].lanes[lane.number] = None
         self._changed[ticket.endpoint] = None
         if touch:
             self._touch(lane)
+
+    def _watch_deadline(self, ticket: Ticket) -> None:
+        """A call that waits ends at its deadline by timer; one in flight is stopped by its worker instead."""
+        if ticket.deadline_us:
+            heappush(self._deadlines, (ticket.deadline_us, ticket.call_id))
 
     def _dequeue(self, ticket: Ticket, lane: LaneState) -> None:
         lane.order.remove(ticket)
@@ -269,6 +275,7 @@ class Moves:
         self._retries += 1
         lane.backing_off += 1
         ticket.state = State.BACKING_OFF
+        self._watch_deadline(ticket)
         ticket.return_us = at_us
         heappush(self._returns, (at_us, ticket.seq, ticket.call_id))
         effects.append(Retrying(ticket, at_us, was_queued=outcome is None))

@@ -10,7 +10,7 @@ Pure: no trio, no clock, no random, no I/O.
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heappop
 from typing import Literal
 
 from actors.admission import EndpointState, LaneState
@@ -49,10 +49,18 @@ class Schedule(Moves):
             meter = self._meters.get(quota.quota_id)
             if meter is None:
                 meter = self._meters[quota.quota_id] = meter_of(quota)
-            meter.lanes.append(spec.lane)
             meters.append(meter)
-        self._lanes[spec.lane] = LaneState(spec, tuple(meters))
-        return self._advanced(now_us)
+        lane = self._lanes[spec.lane] = LaneState(spec, tuple(meters))
+        for meter in meters:
+            meter.lanes.append(spec.lane)
+            self._tie(lane, self._lanes[meter.lanes[0]])
+        return self._dispatch(self._advanced(now_us), now_us)
+
+    def _tie(self, lane: LaneState, other: LaneState) -> None:
+        if lane.tied is not other.tied:
+            other.tied.extend(lane.tied)
+            for number in lane.tied:
+                self._lanes[number].tied = other.tied
 
     def open_endpoint(self, spec: OpenEndpoint, now_us: int) -> list[Effect]:
         """Add an endpoint, or note that its actor has started anew and has to be told again what is wanted."""
@@ -109,10 +117,8 @@ class Schedule(Moves):
         fault = self._objection(ticket, lane, now_us)
         if fault is not None or lane is None:
             self._finish(ticket, "skipped", effects, now_us, fault=fault, was_queued=True)
-            return effects
+            return self._dispatch(effects, now_us)
         self._live[ticket.call_id] = ticket
-        if ticket.deadline_us:
-            heappush(self._deadlines, (ticket.deadline_us, ticket.call_id))
         effects.append(Queued(ticket, returned=False))
         # Behind a call that waits already and costs no more, nothing can change for anybody.
         idle = lane.number not in self._dirty and lane.order.no_cheaper_than_the_last(ticket)
@@ -205,6 +211,8 @@ class Schedule(Moves):
             self._finish(ticket, "failed", effects, now_us)
         elif self._draining in ("discard", "stop"):
             self._abandon(ticket, effects, now_us, was_queued=False)
+        elif 0 < ticket.deadline_us <= now_us:
+            self._expire(ticket, effects, now_us, was_queued=False)
         else:
             effects.append(Queued(ticket, returned=True))
             self._enqueue(ticket, lane, touch=True)
@@ -216,7 +224,7 @@ class Schedule(Moves):
         ticket = self._attempt(message.call_id, message.attempt)
         if ticket is None or ticket.state is not State.GRANTED:
             self._late += 1
-            return effects
+            return self._dispatch(effects, now_us)
         self._stamp(ticket, message.sent_us, now_us)
         ticket.state = State.SENT
         effects.append(Left(ticket))
@@ -264,11 +272,11 @@ class Schedule(Moves):
         effects = self._advanced(now_us)
         ticket = self._live.get(call_id)
         if ticket is None or ticket.ending == "cancelled":
-            return effects
+            return self._dispatch(effects, now_us)
         if ticket.state in (State.GRANTED, State.SENT):
             ticket.ending = "cancelled"
             effects.append(Dropped(ticket, "cancelled"))
-            return effects
+            return self._dispatch(effects, now_us)
         was_queued = self._withdraw(ticket)
         fault = cancelled_fault(sent=ticket.attempted)
         self._finish(ticket, "cancelled", effects, now_us, fault=fault, was_queued=was_queued)
@@ -279,7 +287,7 @@ class Schedule(Moves):
         effects = self._advanced(now_us)
         self._draining = queue
         if queue == "finish":
-            return effects
+            return self._dispatch(effects, now_us)
         for ticket in list(self._live.values()):
             if ticket.state in (State.QUEUED, State.BACKING_OFF):
                 self._abandon(ticket, effects, now_us, was_queued=self._withdraw(ticket))

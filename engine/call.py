@@ -72,8 +72,6 @@ class CallOptions(msgspec.Struct, frozen=True):
             raise _invalid("on_unknown", self.on_unknown, '"fail" or "retry"')
 
 
-
-
 def _is_span(value: object) -> bool:
     return isinstance(value, int | float) and is_number(value) and 0 < value <= 366 * 86_400
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "call": "Make one call and print its answer.",
     "simulate": "Run the simulated provider alone, for anybody's client, until interrupted.",
     "providers": "List the known providers: address, key variable, and whether it is set.",
+    "run": "Run a file of requests: one line of JSON each in, one line of JSON each out.",
 }
 
 

@@ -60,6 +60,8 @@ class Whims:
         self.met.add(calling.call_id)
         if wish == "break" and first:
             raise ConnectFailed("closed. Nothing was sent.")
+        if wish == "dawdle":
+            await trio.sleep_forever()
         attempt.begin()
         attempt.sent()
         await trio.sleep(0.1)
@@ -75,19 +77,20 @@ class Whims:
 
 
 async def run_everything(engine: Engine, model: iModel) -> dict[int, bytes]:
-    """Runs calls of every kind, the one that is cancelled last; the bodies that were encoded, by call."""
+    """Runs calls of every kind, those that are cancelled last; the bodies that were encoded, by call."""
     calls = [
         model.create_api_calling(messages=[{"role": "user", "content": wish}], flow="a", priority=3, deadline_s=3000)
-        for wish in ("answer", "fail", "retry", "break", "crash", "answer", "hang")
+        for wish in ("answer", "fail", "retry", "break", "crash", "answer", "hang", "dawdle")
     ]
     bodies = {call.id: call.request.body for call in calls}
     async with engine.observe():
-        for call in calls[:-1]:
+        for call in calls[:-2]:
             await engine.submit(call)
         await engine.wait_quiet()
-        await engine.submit(calls[-1])
-        await trio.sleep(1)
-        calls[-1].cancel()
+        for call in calls[-2:]:
+            await engine.submit(call)
+            await trio.sleep(1)
+            call.cancel()
         await engine.wait_quiet()
     return bodies
 

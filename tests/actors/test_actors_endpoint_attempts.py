@@ -136,22 +136,25 @@ async def test_the_last_microsecond_to_begin_is_that_of_the_grant(
         assert kinds(await bench.told()) == (["Sent", "Outcome"] if begins else ["Unsent"])
 
 
-async def test_a_connection_found_broken_before_the_first_byte_is_handed_back_without_its_place(
+async def test_a_used_connection_found_broken_before_the_first_byte_hands_its_call_back_and_is_closed(
     autojump_clock: MockClock,
 ) -> None:
-    async def broken(connection: SteeredConnection, calling: APICalling, attempt: Attempt) -> Answer:
+    async def once(connection: SteeredConnection, calling: APICalling, attempt: Attempt) -> Answer:
         await trio.lowlevel.checkpoint()
-        raise ConnectFailed("closed. Nothing was sent.")
+        if len(connection.calls) > 1:
+            raise ConnectFailed("closed. Nothing was sent.")
+        attempt.begin()
+        attempt.sent()
+        return DONE
 
-    transport = SteeredTransport(broken)
+    transport = SteeredTransport(once)
     async with on_bench(transport) as bench:
         await bench.ready(2, replace=False)
         bench.give(1)
-        reports = await bench.told()
-        assert [report for report in reports if isinstance(report, ms.Unsent)] == [
-            ms.Unsent(1, 1, NUMBER, ready=False)
-        ]
-        assert (bench.actor.statistics().idle, transport.open) == (1, 1)
+        await bench.told()
+        bench.give(2)
+        assert await bench.told() == [ms.Unsent(2, 1, NUMBER, ready=False)]
+        assert (bench.actor.statistics().idle, transport.open, bench.places()) == (1, 1, 1)
 
 
 # --- given up ---

@@ -85,9 +85,7 @@ async def test_a_bug_after_the_request_has_left_is_an_unknown_outcome_for_its_ow
 
 
 @pytest.mark.parametrize("place", ["connect", "aclose", "usable"])
-async def test_a_bug_elsewhere_in_the_transport_answers_every_grant_once(
-    place: str, autojump_clock: MockClock
-) -> None:
+async def test_a_bug_elsewhere_in_the_transport_answers_every_grant_once(place: str, autojump_clock: MockClock) -> None:
     async def connect() -> None:
         await trio.lowlevel.checkpoint()
         if armed:

@@ -1,4 +1,4 @@
-"""The hook bus: observers are told and never waited for; what runs after a call may fail in any way, the call is delivered.
+"""The hook bus: observers are told and never waited for; what runs after a call may fail, the call is delivered.
 
 In virtual time. A call's handlers are an async function of the test's; what a caller gets is read from his reply slot.
 """

@@ -80,7 +80,7 @@ async def test_a_waiting_reader_gets_what_is_written(write: str, autojump_clock:
 
 
 async def test_submitting_to_a_waiting_reader_keeps_the_order_of_the_bands(autojump_clock: MockClock) -> None:
-    """The first call wakes the reader by whatever way; of what follows control still comes first, then calls in order."""
+    """The first call wakes the reader; of what follows, control still comes first, then the calls in order."""
     mailbox = box()
     got: list[bytes] = []
 

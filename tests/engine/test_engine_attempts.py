@@ -203,7 +203,8 @@ async def test_a_provider_nobody_reaches_costs_attempts_and_nothing_else() -> No
 async def test_a_provider_that_comes_back_is_used() -> None:
     async with virtual_engine(VirtualProvider(unreachable=2)):
         call = await a_model().invoke(messages=MESSAGES)
-    assert (call.status, call.attempts) == ("completed", 3)
+    assert call.status == "completed"
+    assert call.attempts in (2, 3)  # a connection that fails while nobody waits for it costs no attempt
 
 
 # --- nonsense ---

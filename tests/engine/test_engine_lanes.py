@@ -24,7 +24,7 @@ from virtual_provider import (
 )
 
 from engine import Call, Quota, UsageError, gather, iModel, open_engine
-from engine.config import EngineConfig, parse_config
+from engine.config import parse_config
 from engine.simulator import (
     ConstantLatency,
     ProviderLimit,
@@ -185,12 +185,12 @@ async def test_more_than_was_reserved_is_a_debt_that_delays_the_next() -> None:
 @in_virtual_time
 async def test_the_output_of_a_call_without_a_cap_is_learned() -> None:
     async with virtual_engine(VirtualProvider([Said(200, answer_body(given=9, made=7), after_s=1)])) as engine:
-        model = a_model(quotas=[Quota("output_tokens", 100_000)])
+        model = a_model(quotas=[Quota("output_tokens", 100_000, period_s=1800)])
 
         async def reserved() -> int:
-            call = await engine.submit(model.create_api_calling(messages=MESSAGES))
             before = engine.statistics().scheduler.schedule.lanes
             used = before[0].quotas[0].occupied if before else 0
+            call = await engine.submit(model.create_api_calling(messages=MESSAGES))
             await trio.sleep(0.5)
             now = engine.statistics().scheduler.schedule.lanes[0].quotas[0].occupied
             await call.wait()
@@ -372,7 +372,7 @@ async def test_a_transport_that_cannot_be_made_is_an_error_each_time() -> None:
 async def test_no_limits_at_all() -> None:
     provider = VirtualProvider()
     async with virtual_engine(provider):
-        await invoke_all(a_model(), 100)
+        await invoke_all(a_model(), 60)
     assert set(provider.times) == {1}
 
 

@@ -1,12 +1,12 @@
-"""The engine as its user meets it: submitting, backpressure, draining, waiting for quiet, statistics and observers.
+"""The engine as its user meets it: submitting, backpressure, draining, waiting for quiet.
 
 Over a provider in virtual time. What a call tells is in `test_engine_call`, lanes in `test_engine_lanes`, what becomes
-of an attempt in `test_engine_attempts`, opening and leaving in `test_opening`.
+of an attempt in `test_engine_attempts`, deadlines and refusals in
+`test_engine_deadlines`, opening and leaving in `test_opening`.
 """
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 import trio
 import trio.testing
@@ -22,11 +22,8 @@ from virtual_provider import (
     virtual_engine,
 )
 
-from actors.messages import HookEvent
 from engine import (
     Call,
-    CapacityExceeded,
-    DeadlineExceeded,
     OutcomeUnknown,
     Overloaded,
     ProviderUnavailable,
@@ -365,201 +362,6 @@ async def test_wait_quiet_waits_for_all_that_is_live() -> None:
             await engine.wait_quiet()
         assert scope.cancelled_caught
         await engine.wait_quiet()
-
-
-# --- deadlines ---
-
-
-@in_virtual_time
-async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
-    provider = VirtualProvider()
-    async with virtual_engine(provider) as engine:
-        model = a_model(limit_requests=1, interval=60)
-        await model.invoke(messages=MESSAGES)
-        for send in (engine.submit, engine.invoke):
-            call = model.create_api_calling(messages=MESSAGES, deadline_s=30)
-            at = trio.current_time()
-            with pytest.raises(DeadlineExceeded) as caught:
-                await send(call)
-            assert trio.current_time() == at
-            assert (caught.value.call, call.status) == (call, "skipped")
-        assert (await model.invoke(messages=MESSAGES, deadline_s=61)).status == "completed"
-    assert len(provider.arrivals) == 2
-
-
-@in_virtual_time
-async def test_a_deadline_ends_a_waiting_call_by_timer_and_it_is_never_sent() -> None:
-    provider = VirtualProvider([HANGS])
-    async with virtual_engine(provider) as engine:
-        model = a_model(concurrency_limit=1)
-        first = await engine.submit(model.create_api_calling(messages=MESSAGES, timeout_s=1000))
-        await trio.sleep(1)
-        at = trio.current_time()
-        call = await model.invoke(messages=MESSAGES, deadline_s=12.5)
-        assert trio.current_time() - at == pytest.approx(12.5, abs=1e-5)
-        assert (call.status, call.attempts) == ("failed", 0)
-        assert isinstance(call.error, DeadlineExceeded)
-        first.cancel()
-    assert len(provider.arrivals) == 1
-
-
-@in_virtual_time
-async def test_a_deadline_drops_what_is_in_flight() -> None:
-    provider = VirtualProvider([HANGS])
-    async with virtual_engine(provider):
-        at = trio.current_time()
-        call = await a_model().invoke(messages=MESSAGES, deadline_s=3)
-        assert trio.current_time() - at == pytest.approx(3, abs=1e-5)
-        await trio.testing.wait_all_tasks_blocked()
-        assert provider.open_now == 0
-        assert isinstance(call.error, OutcomeUnknown)
-        assert (call.status, call.error.reason, call.error.gave_up) == ("failed", "timeout", "deadline")
-
-
-@in_virtual_time
-async def test_a_deadline_bounds_the_backoff_too() -> None:
-    async with virtual_engine(VirtualProvider([refusing(429, retry_after="100")])):
-        at = trio.current_time()
-        call = await a_model().invoke(messages=MESSAGES, deadline_s=50)
-        assert trio.current_time() - at <= 50.001
-        assert call.error is not None
-        assert (call.status, call.error.gave_up, call.attempts) == ("failed", "deadline", 1)
-
-
-@in_virtual_time
-async def test_the_wait_for_a_place_counts_towards_the_deadline() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
-        model = a_model(limit_requests=1, interval=60, queue_capacity=1)
-        await model.invoke(messages=MESSAGES)
-        await engine.submit(model.create_api_calling(messages=MESSAGES))
-        call = model.create_api_calling(messages=MESSAGES, deadline_s=100)
-        at = trio.current_time()
-        with pytest.raises(DeadlineExceeded):
-            await engine.invoke(call)  # a place is free after 60 s, its turn would come after 120
-        assert trio.current_time() - at <= 100.001
-        await engine.drain(queue="discard")
-
-
-# --- larger than the limit ---
-
-
-@in_virtual_time
-async def test_a_call_larger_than_its_limit_is_refused_at_once() -> None:
-    provider = VirtualProvider()
-    async with virtual_engine(provider) as engine:
-        model = a_model(limit_tokens=100)
-        call = model.create_api_calling(messages=MESSAGES, max_tokens=200)
-        with pytest.raises(CapacityExceeded, match="total_tokens") as caught:
-            await engine.submit(call)
-        error = caught.value
-        assert (error.dimension, error.capacity, error.call_id) == ("total_tokens", 100, call.id)
-        assert error.requested == 200 + call.request.input_tokens
-        assert call.status == "pending"
-    assert (provider.arrivals, provider.connects) == ([], 0)
-
-
-@in_virtual_time
-async def test_a_missing_cap_never_makes_a_call_too_large() -> None:
-    async with virtual_engine(VirtualProvider()):
-        model = a_model(limit_tokens=100)
-        for _ in range(3):
-            assert (await model.invoke(messages=MESSAGES)).status == "completed"
-
-
-@in_virtual_time
-async def test_the_input_alone_can_be_too_large() -> None:
-    async with virtual_engine(VirtualProvider()):
-        with pytest.raises(CapacityExceeded):
-            await a_model(limit_tokens=100).invoke(messages=[{"role": "user", "content": "word " * 500}])
-
-
-# --- statistics and observers ---
-
-
-@in_virtual_time
-async def test_statistics_are_a_frozen_copy() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
-        model = a_model(limit_requests=2, lane="work")
-        for _ in range(3):
-            await engine.submit(model.create_api_calling(messages=MESSAGES))
-        await trio.sleep(1)
-        before = engine.statistics()
-        assert before.live["queued"] == 1
-        assert before.live["in_flight"] == before.live["permits_held"] == before.live["busy_connections"] == 2
-        assert before.live["live_reservations"] == 2
-        with pytest.raises(AttributeError):
-            before.live_calls = 3  # type: ignore[attr-defined]  # that is what is tested
-        with pytest.raises(AttributeError):
-            before.scheduler.schedule.queued = 3  # type: ignore[misc]  # that is what is tested
-        lane = before.scheduler.schedule.lanes[0]
-        assert (lane.name, lane.queued, lane.quotas[0].occupied) == ("work", 1, 2)
-        await engine.wait_quiet()
-        assert before.live["queued"] == 1
-        after = engine.statistics().scheduler.schedule
-        assert after.ended == {"completed": 3, "failed": 0, "cancelled": 0, "skipped": 0, "aborted": 0}
-        assert after.reservations_made == after.reservations_settled == 3
-        msgspec.json.encode(engine.statistics())
-
-
-async def _events(engine_calls: int, said: list[Said]) -> list[HookEvent]:
-    async with virtual_engine(VirtualProvider(said)) as engine:
-        observer = engine.observe()
-        for _ in range(engine_calls):
-            await a_model().invoke(messages=MESSAGES)
-        await trio.testing.wait_all_tasks_blocked()
-        observer.close()
-        return [event async for event in observer]
-
-
-@in_virtual_time
-async def test_an_observer_sees_the_events_of_a_call_in_order() -> None:
-    events = await _events(1, [refusing(429, retry_after="2"), Said()])
-    names = [event.name for event in events]
-    assert [name for name in names if name != "barrier"] == [
-        "queued",
-        "granted",
-        "sent",
-        "retrying",
-        "queued",
-        "granted",
-        "sent",
-        "ended",
-    ]
-    assert names.count("barrier") == 1
-    assert len({event.call_id for event in events if event.name != "barrier"}) == 1
-    assert events[-1].detail == "completed"
-    assert [event.at_us for event in events] == sorted(event.at_us for event in events)
-    assert [event.attempt for event in events if event.name == "sent"] == [1, 2]
-
-
-@in_virtual_time
-async def test_what_an_observer_misses_is_counted() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
-        async with engine.observe(buffer=2) as slow, engine.observe() as quick:
-            await a_model().invoke(messages=MESSAGES)
-            await trio.testing.wait_all_tasks_blocked()
-            assert slow.statistics().told == 2
-            assert slow.statistics().dropped == quick.statistics().told - 2 > 0
-            assert (await anext(slow)).name == "queued"
-        assert engine.statistics().hook_bus.observers == ()
-        await a_model().invoke(messages=MESSAGES)
-        assert slow.statistics().told == 2
-
-
-@in_virtual_time
-async def test_an_observer_that_nobody_reads_holds_nobody_up_and_ends_with_the_engine() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
-        observer = engine.observe(buffer=0)
-        assert (await a_model().invoke(messages=MESSAGES)).status == "completed"
-    assert [event async for event in observer] == []
-
-
-@pytest.mark.parametrize("buffer", [-1, "5", 1.5, None, True])
-@in_virtual_time
-async def test_a_buffer_for_events_that_makes_no_sense_is_refused(buffer: object) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
-        with pytest.raises(UsageError, match="buffer"):
-            engine.observe(buffer=buffer)  # type: ignore[arg-type]  # that is what is tested
 
 
 @pytest.mark.parametrize("thing", [None, "call", 7])

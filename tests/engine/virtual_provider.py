@@ -109,13 +109,13 @@ class VirtualProvider:
 
     def __init__(
         self,
-        says: Callable[[Arrival], Said] | Iterable[Said] = (Said(),),
+        says: Callable[[Arrival], Said] | Iterable[Said] = (),
         *,
         connect_s: float = 0.0,
         unreachable: float = 0,
     ) -> None:
         self._says = says if callable(says) else None
-        self._script = [] if callable(says) else list(says)
+        self._script = [] if callable(says) else list(says) or [Said()]
         self.connect_s = connect_s
         self.unreachable = unreachable
         self.arrivals: list[Arrival] = []

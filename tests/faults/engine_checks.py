@@ -6,8 +6,30 @@ one about an endpoint that does not exist. Nothing inside the actor is replaced.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
+from typing import ParamSpec
+
+import trio
+from trio.testing import MockClock
+
 from actors import messages as ms
 from engine import Engine
+
+P = ParamSpec("P")
+
+
+def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+    """Run an async test in a loop of its own, so that a cancellation that escapes from the engine is seen as an error.
+
+    Under pytest-trio it would be taken for the end of the test, which would pass.
+    """
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        trio.run(functools.partial(test, *args, **kwargs), clock=MockClock(autojump_threshold=0))
+
+    return run
 
 
 def assert_nothing_is_left(engine: Engine, *, after_a_bug_in_the_schedule: bool = False) -> None:
@@ -25,9 +47,11 @@ def assert_nothing_is_left(engine: Engine, *, after_a_bug_in_the_schedule: bool 
     assert repr(engine).endswith("0 live calls>")
 
 
-def crash_endpoint(engine: Engine) -> None:
-    """Give every endpoint actor something it cannot read."""
-    for mailbox in list(engine._switchboard._mailboxes.values()):
+def crash_endpoint(engine: Engine, *, times: int = 1) -> None:
+    """Give every endpoint actor, and those who come after it, something they cannot read. Not once they are to stop."""
+    if "closed" in repr(engine):
+        return
+    for mailbox in list(engine._switchboard._mailboxes.values()) * times:
         mailbox.post(b"\xc1")
 
 

@@ -1,8 +1,8 @@
 """A provider in virtual time for whole engines: every call passes the same stages, and trouble can be made in each.
 
 A call is ``granted`` (no byte written), ``sending`` (begun), ``awaiting`` (sent), ``reading``; each stage lasts
-`STAGE_S`. Trouble is made once: the connection is cut, or the transport has a bug. What the message says decides how the
-call is answered. The provider keeps its own log of what it was sent, to be compared with what the engine says.
+`STAGE_S`. Trouble is made once: the connection is cut, or the transport has a bug. What the message says decides how
+the call is answered. The provider keeps its own log of what it was sent, to be compared with what the engine says.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ScriptedConnection:
 
 
 class ScriptedProvider:
-    """The transport and the provider behind it. `begun` counts the attempts of each call of which a byte was written."""
+    """The transport and the provider behind it. `begun` counts each call's attempts of which a byte was written."""
 
     def __init__(self) -> None:
         self.connections: list[ScriptedConnection] = []

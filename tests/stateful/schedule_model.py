@@ -83,7 +83,7 @@ class ScheduleModel:
         self.calls: dict[int, ModelCall] = {}
         self.draining = ""
         self.step = 0
-        self.made = self.settled = self.returned = self.late = self.refused = 0
+        self.made = self.settled = self.returned = self.late = 0
 
     # --- who is where -----------------------------------------------------------------------------------------------
 
@@ -235,7 +235,11 @@ class ScheduleModel:
             if 0 < call.route.deadline_us <= now_us:
                 expected.append(self.passed(call))
         for call in self.in_state("backing"):
-            if call.return_us <= now_us:
+            if call.return_us > now_us:
+                continue
+            if call.route.endpoint in self.down_endpoints:
+                expected.append(self.end(call, ("failed", "", "")))
+            else:
                 call.state = "queued"
                 expected.append(Expected("queued", call.route.call_id, ((True,),)))
         self.look_at_heads(now_us)
@@ -251,8 +255,8 @@ class ScheduleModel:
         refusal = self.refusal(call, now_us)
         self.calls[route.call_id] = call
         if refusal:
-            self.refused += 1
-            return [*expected, self.end(call, ("skipped", "", refusal))]
+            also = "InternalError" if refusal == "ConnectFailed" else refusal
+            return [*expected, self.end(call, ("skipped", "", refusal), ("skipped", "", also))]
         self.look_at_heads(now_us)
         return [*expected, Expected("queued", route.call_id, ((False,),))]
 
@@ -458,7 +462,7 @@ class ScheduleModel:
     def take_down(self, endpoint: int, now_us: int) -> list[Expected]:
         expected = self.wake(now_us)
         self.down_endpoints.add(endpoint)
-        lost = self.in_state("queued", "backing", endpoint=endpoint)
+        lost = self.in_state("queued", endpoint=endpoint)
         expected += [self.end(call, ("failed", "", "ConnectFailed"), ("failed", "", "")) for call in lost]
         self.look_at_heads(now_us)
         return expected

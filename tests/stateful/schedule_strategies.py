@@ -151,6 +151,8 @@ def play_step(pair: Pair, step: Step) -> None:
         pair.observe_limit(a % len(pair.model.lanes), quota.spec.name, max(1, c, most_waiting))
     elif word == "repeat" and pair.over and busy(pair, pair.over[a % len(pair.over)].endpoint) < 20:
         pair.repeat(pair.over[a % len(pair.over)])
+    elif word == "down" and not pair.model.in_state("granted", "sent", endpoint=endpoint):
+        pair.down(endpoint)
     elif word == "drain":
         words = ("", "finish", "discard", "stop")
         pair.drain(words[max(words.index(pair.model.draining), 1 + a % 3)])

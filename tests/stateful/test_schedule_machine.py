@@ -66,6 +66,11 @@ class ScheduleMachine(RuleBasedStateMachine):
     def drain(self, a: int) -> None:
         play_step(self.pair, Step("drain", a, 0, 0))
 
+    @precondition(lambda self: len(self.pair.model.calls) > 6)
+    @rule(a=NUMBERS)
+    def down(self, a: int) -> None:
+        play_step(self.pair, Step("down", a, 0, 0))
+
     def teardown(self) -> None:
         if hasattr(self, "pair") and not self.pair.disagreed:
             come_to_rest(self.pair)
@@ -94,7 +99,7 @@ class SharedQuotas(ScheduleMachine):
 @pytest.mark.parametrize("machine", [ScheduleMachine, OneLane, Buckets, SharedQuotas])
 def test_schedule_agrees_with_the_model(machine: type[ScheduleMachine]) -> None:
     """Any sequence of messages gives what the naive model allows, and ends with nothing held."""
-    wanted = run_settings(60)
+    wanted = run_settings(250)
     run_state_machine_as_test(
         machine, settings=settings(wanted, stateful_step_count=40, suppress_health_check=list(HealthCheck))
     )

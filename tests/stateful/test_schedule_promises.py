@@ -22,7 +22,7 @@ CALM_WORDS = ("submit", "submit", "submit", "sent", "sent", "unsent", "cancel", 
 SEND_BOUND_US = 5_000_000
 
 
-@run_settings(200)
+@run_settings(400)
 @given(
     layouts(kinds=("window", "reserved"), permits=(0,)),
     scripts(("submit", "submit", "sent", "sent", "unsent", "retry", "time", "time")),
@@ -43,7 +43,7 @@ def test_promise_01_never_over(layout: Layout, script: list[Step], quarters: lis
             assert sum(amount for at_us, amount in arrivals if opens_us <= at_us < closes_us) <= quota.spec.limit
 
 
-@run_settings(150)
+@run_settings(300)
 @given(layouts(), scripts(ALL_WORDS), st.sampled_from((0, 1, 9)))
 def test_promise_02_never_idle(layout: Layout, script: list[Step], workers: int) -> None:
     """No wake-up comes late, and none is a poll: each falls on an instant at which the history says that something may
@@ -61,7 +61,7 @@ def test_promise_02_never_idle(layout: Layout, script: list[Step], workers: int)
         assert happened or later_us is None or later_us > wake_us
 
 
-@run_settings(100)
+@run_settings(200)
 @given(layouts(max_quotas=2), scripts(ALL_WORDS), st.integers(0, 3))
 def test_promise_03_fifo_among_equals(layout: Layout, script: list[Step], cost: int) -> None:
     """Calls of one cost, lane and endpoint are first granted in the order in which they were submitted."""
@@ -99,7 +99,7 @@ class HeadWatch:
         return bool(self.pair.model.before(call, self.pair.now_us))
 
 
-@run_settings(250)
+@run_settings(400)
 @given(layouts(kinds=("window", "window", "burst", "pace"), permits=(0,)), scripts(CALM_WORDS, sizes=(10, 60)))
 def test_promise_04_no_starvation(layout: Layout, script: list[Step]) -> None:
     """With enough workers, every request sent within 5 s, no debt, barrier, lowered limit and nothing returned, a head
@@ -139,7 +139,7 @@ def busy_enough(pair: Pair) -> bool:
     return pair.model.ready_workers[0] < 3
 
 
-@run_settings(60)
+@run_settings(120)
 @given(st.data(), scripts(BASIC_WORDS, sizes=(10, 50)), scripts(BASIC_WORDS, sizes=(10, 50)))
 def test_promise_04_lanes_without_a_common_quota_do_not_meet(
     data: st.DataObject, script: list[Step], noise: list[Step]
@@ -180,7 +180,7 @@ def wait_through(pair: Pair, to_us: int) -> None:
     pair.wake_at(to_us)
 
 
-@run_settings(100)
+@run_settings(200)
 @given(layouts(permits=(0, 1)), scripts(BASIC_WORDS), st.integers(0, 12), st.integers(0, 12), st.booleans())
 def test_promise_05_never_admissible_is_refused_at_once(
     layout: Layout, script: list[Step], input_tokens: int, output_tokens: int, guess: bool
@@ -200,7 +200,7 @@ def test_promise_05_never_admissible_is_refused_at_once(
     assert (pair.model.calls[call_id].ended == ["skipped", "told"]) is not fits
 
 
-@run_settings(100)
+@run_settings(200)
 @given(layouts(permits=(0, 1, 2)), scripts(ALL_WORDS))
 def test_promise_06_all_or_nothing(layout: Layout, script: list[Step]) -> None:
     """A call that waits holds nothing anywhere; one in flight holds its cost in every quota of its lane and one permit."""
@@ -219,7 +219,7 @@ def test_promise_06_all_or_nothing(layout: Layout, script: list[Step]) -> None:
                 assert shown.open == held
 
 
-@run_settings(100)
+@run_settings(200)
 @given(layouts(), scripts((*ALL_WORDS, "repeat", "repeat", "drain")), st.sampled_from((0, 2, 9)))
 def test_promise_07_one_terminal_outcome(layout: Layout, script: list[Step], workers: int) -> None:
     """Every call ends once however often its worker says so, and every reservation is settled or given back."""
@@ -239,7 +239,7 @@ def test_promise_07_one_terminal_outcome(layout: Layout, script: list[Step], wor
     assert after.late_messages == before.late_messages + len(pair.over)
 
 
-@run_settings(100)
+@run_settings(200)
 @given(layouts(), scripts(ALL_WORDS), st.integers(0, 30))
 def test_promise_08_cancel_frees_the_place_at_once(layout: Layout, script: list[Step], which: int) -> None:
     """A waiting call that is cancelled is out of every gauge before the method returns."""
@@ -255,7 +255,7 @@ def test_promise_08_cancel_frees_the_place_at_once(layout: Layout, script: list[
         assert after.queued + after.backing_off == left
 
 
-@run_settings(150)
+@run_settings(300)
 @given(layouts(), scripts((*ALL_WORDS, "submit_deadline", "submit_deadline", "unsent")), st.sampled_from((0, 1, 9)))
 def test_promise_09_deadline(layout: Layout, script: list[Step], workers: int) -> None:
     """Nothing waits past its deadline and nothing is granted at or after it, whatever it went through before."""

@@ -1,0 +1,17 @@
+"""What the engine costs and what it achieves, measured: one question per file, `python -m benchmarks` lists them.
+
+Rules: every case runs in a process of its own, in rounds of alternating order; figures are medians, and ratios within
+one run; a time stands only beside a unit that was timed in the same run. Everything measured goes into the JSON, and
+plots are made from that alone.
+
+Not part of the installed packages: it is run from the repository. It uses `engine` as a user does.
+"""
+
+from __future__ import annotations
+
+from benchmarks import engine_overhead, faults, queue_scale, throughput_under_limits
+
+BENCHMARKS = {
+    one.BENCHMARK.name: one.BENCHMARK for one in (throughput_under_limits, engine_overhead, queue_scale, faults)
+}
+"""All benchmarks by name, in the order in which they are listed."""

@@ -1,0 +1,215 @@
+"""The plots in `docs/`, made from the JSON of runs and from nothing else: the same JSON gives the same bytes.
+
+One message each, said in its title. Colours and texts are of a middle tone on a transparent ground, so that they can be
+read on a light page and on a dark one.
+
+The only file here that needs matplotlib.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from pathlib import Path
+from statistics import median
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
+from matplotlib.axes import Axes  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+
+from benchmarks.harness import Measured, Report, Run  # noqa: E402
+
+INK, FAINT = "#6e7781", "#8b949e"
+BLUE, ORANGE = "#3b82d6", "#d9742b"
+STYLE = {
+    "svg.hashsalt": "penstock",
+    "svg.fonttype": "path",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def draw(reports: Iterable[Report], into: Path) -> list[Path]:
+    """Draw what the reports allow, each plot into a file of its own; later reports of a benchmark count."""
+    latest = {report.benchmark: report for report in reports}
+    wanted: list[tuple[str, str, Callable[[Report], Figure | None]]] = [
+        ("arrivals", "throughput_under_limits", arrivals),
+        ("windows", "throughput_under_limits", windows),
+        ("cpu_per_call", "engine_overhead", cpu_per_call),
+    ]
+    drawn = []
+    into.mkdir(parents=True, exist_ok=True)
+    with mpl.rc_context(STYLE):
+        for name, benchmark, plot in wanted:
+            figure = plot(latest[benchmark]) if benchmark in latest else None
+            if figure is not None:
+                path = into / f"{name}.svg"
+                # No date and no version of the drawing program: what is in the file comes from the JSON.
+                figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": "benchmarks plot"})
+                plt.close(figure)
+                drawn.append(path)
+    return drawn
+
+
+def _title(figure: Figure, message: str, about: str) -> None:
+    figure.suptitle(message, x=0.02, y=0.985, ha="left", va="top", fontsize=14, fontweight="bold")
+    figure.text(0.02, 0.905, about, ha="left", va="top", fontsize=10.5)
+
+
+def _typical(report: Report, case: str) -> Run | None:
+    """The run of a case whose spent share is nearest to the median: neither the best nor the worst is shown."""
+    runs = [run for run in report.runs if run.case == case and not run.disturbed]
+    if not runs:
+        return None
+    middle = median(run.measured["spent"] for run in runs)
+    return min(runs, key=lambda run: (abs(run.measured["spent"] - middle), run.round))
+
+
+def _runs(report: Report, *wanted: str) -> list[Run]:
+    """A typical run of each of these cases, or of whatever cases there are."""
+    names = list(dict.fromkeys(run.case for run in report.runs))
+    chosen = [name for start in wanted for name in names if name.startswith(start)] or names[: len(wanted)]
+    return [run for name in chosen if (run := _typical(report, name)) is not None]
+
+
+def _seconds(measured: Measured) -> list[float]:
+    return [at_us / 1e6 for at_us in accumulate(measured["steps_us"])]
+
+
+def arrivals(report: Report) -> Figure | None:
+    """Cumulative arrivals as the provider saw them, below the staircase of what its limit allows."""
+    for run in _runs(report, "a:"):
+        dimension, limit, period_s = run.settings["limits"][0]
+        if dimension != "requests":
+            continue
+        at_s = _seconds(run.measured)
+        figure, axes = plt.subplots(figsize=(8.6, 4.6))
+        end_s = at_s[-1] * 1.04
+        edges = [step * period_s for step in range(int(end_s / period_s) + 2)]
+        allowed = [limit * (step + 1) for step in range(len(edges))]
+        top = allowed[-1] * 1.02
+        axes.fill_between(edges, allowed, top, step="post", color=ORANGE, alpha=0.28, linewidth=0)
+        axes.plot(edges, allowed, drawstyle="steps-post", color=ORANGE, linewidth=1.2)
+        axes.plot(at_s, range(1, len(at_s) + 1), drawstyle="steps-post", color=BLUE, linewidth=2.2)
+        axes.set(xlim=(-0.01 * end_s, end_s), ylim=(0, top), xlabel="seconds since the first request arrived")
+        axes.set_ylabel("requests arrived")
+        axes.text(0.30, 0.70, "over the limit", transform=axes.transAxes, color=ORANGE, fontsize=12, ha="center")
+        axes.text(0.64, 0.34, "as the provider saw\nthem arrive", transform=axes.transAxes, color=BLUE, fontsize=12)
+        measured = run.measured
+        about = (
+            f"{len(at_s):,} calls under a limit of {limit} requests in any {period_s:g} s: {measured['spent']:.1%} of the "
+            f"limit spent, {sum(measured['refused'].values())} refused"
+        )
+        _title(figure, "Each request arrives as early as the limit allows, and never earlier", about)
+        figure.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.125)
+        return figure
+    return None
+
+
+def _held(run: Run, limit: tuple[str, int, float]) -> tuple[list[float], list[float]]:
+    """(seconds, per cent of the limit in the window that ends then), at every arrival and every expiry."""
+    dimension, most, period_s = limit
+    measured = run.measured
+    amounts = measured["tokens"] if dimension != "requests" else [1] * len(measured["steps_us"])
+    at_us = list(accumulate(measured["steps_us"]))
+    changes = [(at, amount) for at, amount in zip(at_us, amounts, strict=True)]
+    # At one instant what expires goes first: the window is half open.
+    changes += [(at + round(period_s * 1e6), -amount) for at, amount in zip(at_us, amounts, strict=True)]
+    changes.sort()
+    seconds, share, held = [0.0], [0.0], 0
+    for at, amount in changes:
+        if at > at_us[-1]:
+            break
+        held += amount
+        seconds.append(at / 1e6)
+        share.append(100 * held / most)
+    return seconds, share
+
+
+def windows(report: Report) -> Figure | None:
+    """The amount in the trailing window over time, as a share of the limit, a row for each of three cases."""
+    runs = _runs(report, "a:", "b:", "d:")
+    if not runs:
+        return None
+    figure, rows = plt.subplots(len(runs), 1, figsize=(8.6, 1.4 + 1.65 * len(runs)), squeeze=False)
+    for axes, run in zip(rows[:, 0], runs, strict=True):
+        limit = run.settings["limits"][-1]
+        _window_row(axes, run, limit)
+    rows[-1, 0].set_xlabel("seconds since the first request arrived")
+    figure.supylabel("in the trailing window, % of the limit", fontsize=11, x=0.012, y=0.45)
+    _title(
+        figure,
+        "The window is full to the limit, and never over it",
+        "what the provider had accepted in the period up to each instant; the notches are the guard against jitter",
+    )
+    figure.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.1, hspace=0.62)
+    return figure
+
+
+def _window_row(axes: Axes, run: Run, limit: tuple[str, int, float]) -> None:
+    dimension, most, period_s = limit
+    seconds, share = _held(run, limit)
+    axes.fill_between(seconds, share, step="post", color=BLUE, alpha=0.55, linewidth=0)
+    axes.plot(seconds, share, drawstyle="steps-post", color=BLUE, linewidth=0.8)
+    axes.axhline(100, color=ORANGE, linewidth=1.6)
+    axes.set(xlim=(0, seconds[-1]), ylim=(0, 112), yticks=(0, 50, 100))
+    what = dimension.replace("_", " ")
+    worst = max(share)
+    text = f"{most:,} {what} in any {period_s:g} s; the fullest window: {worst:.1f} %"
+    axes.set_title(text, loc="left", fontsize=10.5, color=INK, pad=5)
+
+
+def cpu_per_call(report: Report) -> Figure | None:
+    """Processor time of a call, in channel hops: the scripted transport alone, and what the engine adds."""
+    cases = list(dict.fromkeys(run.case for run in report.runs))
+    figure, axes = plt.subplots(figsize=(8.6, 1.75 + 0.75 * len(cases)))
+    widest = 0.0
+    for place, case in enumerate(reversed(cases)):
+        rounds = report.measured(case)
+        direct = _in_pairs(rounds, "direct_s")
+        engine = _in_pairs(rounds, "engine_s")
+        added = [whole - part for whole, part in zip(engine, direct, strict=True)]
+        axes.barh(place, median(direct), color=FAINT, height=0.5)
+        axes.barh(place, median(added), left=median(direct), color=BLUE, height=0.5)
+        middle = median(direct) + median(added)
+        axes.plot([min(engine), max(engine)], [place, place], color=ORANGE, linewidth=2.4, solid_capstyle="butt")
+        axes.text(max(*engine, middle), place, f"  + {median(added):.1f}", va="center", color=BLUE, fontsize=12)
+        widest = max(widest, max(engine))
+    axes.set(xlim=(0, widest * 1.12), xlabel="processor time of a call, in sends and receives on a trio channel")
+    axes.set_yticks(range(len(cases)), list(reversed(cases)))
+    axes.tick_params(axis="y", length=0)
+    pair_us = median(pair * 1e6 for case in cases for one in report.measured(case) for pair in one["pair_s"])
+    about = (
+        f"blue: added by the engine; grey: the scripted transport alone; orange: all rounds. One send and receive "
+        f"took {pair_us:.1f} µs"
+    )
+    adds = [median(_added(report.measured(case))) for case in cases]
+    _title(figure, f"The engine adds {_span(adds)} channel hops to a call", about)
+    figure.subplots_adjust(left=0.155, right=0.985, top=0.70, bottom=0.21)
+    return figure
+
+
+def _in_pairs(rounds: list[Measured], name: str) -> list[float]:
+    return [cost / pair for one in rounds for cost, pair in zip(one[name], one["pair_s"], strict=True)]
+
+
+def _added(rounds: list[Measured]) -> list[float]:
+    return [whole - part for whole, part in zip(_in_pairs(rounds, "engine_s"), _in_pairs(rounds, "direct_s"), strict=True)]
+
+
+def _span(values: list[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
