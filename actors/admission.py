@@ -208,8 +208,10 @@ class Admission:
             def when(cost: Cost) -> int | None:
                 return self._when(lane, cost, kept, now_us)
 
-            soonest = lane.order.soonest_behind(when, lambda at: self._worker_left(at, kept), soonest)
-            opening = lane.order.soonest_behind(when, lambda at: not self._worker_left(at, kept), opening)
+            if self._any_worker(lane):
+                soonest = lane.order.soonest_behind(when, lambda at: self._worker_left(at, kept), soonest)
+            if opening is None or opening - OPEN_AHEAD_US > now_us:
+                opening = lane.order.soonest_behind(when, lambda at: not self._worker_left(at, kept), opening)
         if opening is not None and opening - OPEN_AHEAD_US > now_us:
             soonest = min(UNBOUNDED if soonest is None else soonest, opening - OPEN_AHEAD_US)
         return soonest

@@ -110,6 +110,7 @@ class EndpointActor:
         self._opened = 0
         self._connect_failures = 0
         self._served = 0
+        self._nursery: trio.Nursery | None = None
         self._crashed = False
         self.stopped = False
 
@@ -117,6 +118,7 @@ class EndpointActor:
         """Work until told to stop. A bug in a worker or in the transport ends the actor with that exception."""
         try:
             async with trio.open_nursery() as nursery:
+                self._nursery = nursery
                 self._report(ms.OpenEndpoint(self.number, self.name, self._max_connections))
                 nursery.start_soon(self._close_idle)
                 while True:
@@ -186,16 +188,27 @@ class EndpointActor:
 
     def _hand_over(self, mail: ms.Mail) -> bool:
         """Take a grant as it is posted, if a worker rests. See `Mailbox.express`."""
-        if not self._idle:
+        if not self._idle or self._nursery is None:
             return False
-        self._give(ms.decode_grant.decode(mail[0]), mail)
+        grant = ms.decode_grant.decode(mail[0])
+        try:
+            self._give(grant, mail)
+        except Exception as error:  # noqa: BLE001  # a bug of the transport's is this actor's, not that of who posts
+            self._scheduler.post(*self._unsent(grant, ready=True))
+            self._nursery.start_soon(self._fail, error)
         return True
+
+    async def _fail(self, error: Exception) -> None:
+        self._crashed = True
+        raise error
 
     def _give(self, grant: ms.Grant, mail: ms.Mail) -> None:
         """Hand a granted call to the worker that was used last and whose connection still stands."""
         while self._idle:
-            worker = self._idle.pop()
-            if worker.connection.usable():
+            worker = self._idle[-1]
+            usable = worker.connection.usable()
+            self._idle.pop()
+            if usable:
                 self._busy[grant.call_id] = worker
                 worker.grant = grant
                 worker.drop_reason = ""
@@ -245,22 +258,29 @@ class EndpointActor:
         """Open one connection and serve calls over it until it is not worth keeping."""
         connection = None
         try:
-            connection = await self._connect()
-        finally:
-            self._connecting -= 1
-        if connection is not None:
-            worker = _Worker(connection)
             try:
-                self._rest(worker)
-                self._report(ms.Ready(self.number))
-                async for mail in worker.inbox:
-                    if not await self._serve(worker, mail):
-                        break
+                connection = await self._connect()
             finally:
-                await connection.aclose()
+                self._connecting -= 1
+            if connection is not None:
+                await self._serve_all(_Worker(connection), nursery)
+        except Exception:
+            self._crashed = True  # the other workers are cancelled by this, and tell their callers why
+            raise
         if not self._queued and now_us() < self._not_before_us:
             await trio.sleep_until(trio_deadline(self._not_before_us))
         self._open_connections(nursery)
+
+    async def _serve_all(self, worker: _Worker, nursery: trio.Nursery) -> None:
+        try:
+            self._rest(worker)
+            self._report(ms.Ready(self.number))
+            self._open_connections(nursery)  # there is room again among those being opened
+            async for mail in worker.inbox:
+                if not await self._serve(worker, mail):
+                    break
+        finally:
+            await worker.connection.aclose()
 
     async def _connect(self) -> Connection | None:
         fault = None

@@ -7,7 +7,6 @@ never ends the bus. The registry of handlers and what they may change belong to 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -93,11 +92,14 @@ class HookBusActor:
         self._after_call_s = after_call_s
         self._observers: list[Observer] = []
         self._pending: dict[int, ms.Mail] = {}
+        self._stopped = False
 
     def observe(self, buffer: int) -> Observer:
         """Subscribe from now on; at most `buffer` events wait to be read."""
         observer = Observer(buffer, self._left)
         self._observers.append(observer)
+        if self._stopped:
+            observer.close()
         return observer
 
     @property
@@ -126,6 +128,7 @@ class HookBusActor:
                     if handled % BATCH == 0:
                         await trio.lowlevel.checkpoint()
         finally:
+            self._stopped = True
             self.mailbox.close()
             for call_id in list(self._pending):
                 self._deliver(call_id)
@@ -146,10 +149,16 @@ class HookBusActor:
     async def _finish(self, call_id: int) -> None:
         """Run what comes after one call; whatever becomes of that, the call is delivered."""
         try:
-            with trio.move_on_after(self._after_call_s), contextlib.suppress(Exception):
-                # Suppressed: a handler's failure must not cost an answer; `after_call` reports its own.
+            with trio.move_on_after(self._after_call_s):
                 if self._after_call is not None:
                     self._pending[call_id] = await self._after_call(call_id, self._pending[call_id])
+        except BaseExceptionGroup as group:
+            # A handler's failure must not cost an answer, and `after_call` reports its own; what is left is not ours.
+            rest = group.split(Exception)[1]
+            if rest is not None:
+                raise rest from None
+        except Exception:  # noqa: BLE001, S110  # as above
+            pass
         finally:
             self._deliver(call_id)
 

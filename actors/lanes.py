@@ -59,8 +59,8 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     attempts: int = 0
     grants: int = 0
     attempted: bool = False
-    granted_us: int = 0
-    sent_us: int = 0
+    granted_us: int = -1
+    sent_us: int = -1
     return_us: int = 0
     claims: tuple[Claim, ...] = ()
     reply: bytes = b""

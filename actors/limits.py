@@ -67,6 +67,10 @@ class Quota(msgspec.Struct, frozen=True):
             raise UsageError(
                 f"guard_s of the {self.dimension} quota must be seconds between 0 and its period: {self.guard_s!r}"
             )
+        if not is_text(self.name):
+            raise UsageError(f"the name of the {self.dimension} quota must be a text, not {self.name!a:.80}")
+        if not _is_flag(self.pace):
+            raise UsageError(f"pace of the {self.dimension} quota is True or False, not {self.pace!r}")
         if self.settle not in ("usage", "reserved"):
             raise UsageError(f'settle of the {self.dimension} quota is "usage" or "reserved", not {self.settle!r}')
 
@@ -87,13 +91,27 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 def is_number(value: object) -> bool:
-    """Whether this is a finite number, and not True or False."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether this is a finite number of a sensible size, and not True or False."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) < 1 << 62 if isinstance(value, int) else math.isfinite(value)
+
+
+def is_text(value: object) -> bool:
+    """Whether this is a text that can be written as UTF-8, so that it can travel in a message."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def is_count(value: object) -> bool:
     """Whether this is a whole number of at least 1, and not True."""
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1 << 53
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _check_count(what: str, value: object) -> None:

@@ -9,6 +9,7 @@ box that nobody empties.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -135,6 +136,16 @@ class Mailbox:
         self._reject(mail)
 
 
+class _Waiter:
+    """Somebody in line for a place; `served` once it is his."""
+
+    __slots__ = ("called", "served")
+
+    def __init__(self) -> None:
+        self.called = trio.Event()
+        self.served = False
+
+
 class Places:
     """The places of one queue: taken by whoever submits, at once or in the order of asking; freed by the scheduler."""
 
@@ -142,45 +153,54 @@ class Places:
         self.name = name
         self.capacity = capacity
         self.taken = 0
-        self._waiting = trio.lowlevel.ParkingLot()
+        self._line: deque[_Waiter] = deque()
         self._closed = False
 
     @property
     def waiting(self) -> int:
         """How many submitters wait for a place."""
-        return len(self._waiting)
+        return len(self._line)
 
     def take_nowait(self) -> bool:
         """Take a place if one is free and nobody waits for it."""
-        if self.taken >= self.capacity or self._waiting:
+        if self.taken >= self.capacity or self._line or self._closed:
             return False
         self.taken += 1
         return True
 
     async def take(self) -> None:
-        """Take a place, waiting in line for it. A checkpoint; being cancelled leaves the line.
+        """Take a place, waiting in line for it. A checkpoint; being cancelled leaves the line and takes no place.
 
         Raises:
           ShuttingDown: the queue was closed before there was a place.
         """
-        if not self._closed and self.take_nowait():
-            try:
-                await trio.lowlevel.checkpoint()
-            except BaseException:
+        waiter = _Waiter()
+        if self.take_nowait():
+            waiter.served = True
+            waiter.called.set()
+        elif not self._closed:
+            self._line.append(waiter)
+        else:
+            waiter.called.set()
+        try:
+            await waiter.called.wait()
+        except BaseException:
+            if waiter.served:
                 self.free()
-                raise
-            return
-        if not self._closed:
-            await self._waiting.park()  # whoever frees a place hands it over: it is taken already
-        if self._closed:
+            elif waiter in self._line:
+                self._line.remove(waiter)
+            raise
+        if not waiter.served:
             raise ShuttingDown("the engine takes no more calls; nothing was sent", lane=self.name)
 
     def free(self) -> None:
-        """A call has left the queue."""
+        """A call has left the queue: whoever is next in line has its place."""
         self.taken -= 1
-        while self.taken < self.capacity and self._waiting:
+        while self.taken < self.capacity and self._line:
+            waiter = self._line.popleft()
             self.taken += 1
-            self._waiting.unpark()
+            waiter.served = True
+            waiter.called.set()
 
     def exceed(self) -> None:
         """A call has come back: it needs no place, but new ones wait until the queue is below its capacity again."""
@@ -189,4 +209,5 @@ class Places:
     def close(self) -> None:
         """No place will be free again: whoever waits is told."""
         self._closed = True
-        self._waiting.unpark_all()
+        while self._line:
+            self._line.popleft().called.set()

@@ -300,6 +300,7 @@ class Ended(_Message, frozen=True, tag="ended"):
     """The one terminal value of a call. Behind it travels the `Reply` of its last attempt, if it had one.
 
     `fault` is set where the schedule ended the call; where the last attempt did, the fault is in the `Reply`.
+    `granted_us` and `sent_us` are -1 if it never was.
     """
 
     call_id: int

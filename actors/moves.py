@@ -138,7 +138,7 @@ class Moves:
         ticket.attempts += 1
         ticket.grants += 1
         ticket.granted_us = now_us
-        ticket.sent_us = 0
+        ticket.sent_us = -1
         stop_us = now_us + ticket.timeout_us
         if ticket.deadline_us:
             stop_us = min(stop_us, ticket.deadline_us)

@@ -56,9 +56,9 @@ class ReplySlot:
             await self.wait_moved()
         return self.mail
 
-    def call_at_end(self, on_end: Callable[[ReplySlot], None]) -> None:
-        """Have `on_end` called once, synchronously, when the value is put; at once if it has been."""
-        if self.mail is not None:
+    def call_at_end(self, on_end: Callable[[ReplySlot], None] | None) -> None:
+        """Have `on_end` called once, synchronously, when the value is put; at once if it has been. None: nobody."""
+        if self.mail is not None and on_end is not None:
             on_end(self)
         else:
             self._on_end = on_end

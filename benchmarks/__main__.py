@@ -77,7 +77,7 @@ def _write(path: str | None, reports: list[Report], *, last: bool) -> None:
 
 def _plot(files: list[Path], into: Path) -> int:
     try:
-        from benchmarks.plots import draw  # noqa: PLC0415  # matplotlib is needed for this alone
+        from benchmarks.plots import draw  # matplotlib is needed for this alone
     except ModuleNotFoundError as error:
         print(f"{error.name} is missing: pip install 'penstock[bench]'", file=sys.stderr)
         return 2

@@ -14,7 +14,7 @@ import trio
 
 from benchmarks.harness import Benchmark, Case, Figure, Measured, Option, Settings, at_most, figure
 from benchmarks.units import ScriptedConnection, ScriptedTransport, chat_answer, pair_s, timed
-from engine import Call, Engine, iModel, open_engine
+from engine import Call, Engine, Quota, iModel, open_engine
 
 IN_FLIGHT = {64: 8.0, 1000: 10.0}
 WARM_UP = 2_000
@@ -69,10 +69,10 @@ async def _through(engine: Engine, model: iModel, settings: Settings, calls: int
 
 async def _measure(settings: Settings) -> Measured:
     calls, in_flight = settings["calls"], settings["in_flight"]
-    quotas = {"limit_requests": 10**9, "limit_tokens": 10**12} if settings["limited"] else {}
+    quotas = (Quota("requests", 10**9), Quota("total_tokens", 10**12)) if settings["limited"] else ()
     measured: dict[str, list[float]] = {"pair_s": [], "direct_s": [], "engine_s": []}
     async with open_engine(transport=lambda account, on_usage: ScriptedTransport(settings["reply"])) as engine:
-        model = iModel(model="openai/scripted", api_key="none", max_connections=in_flight, **quotas)
+        model = iModel(model="openai/scripted", api_key="none", max_connections=in_flight, quotas=quotas)
         await _through(engine, model, settings, min(calls, WARM_UP))
         for _ in range(settings["repeats"]):
             measured["pair_s"].append(await pair_s())

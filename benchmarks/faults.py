@@ -86,7 +86,7 @@ def measure(settings: Settings) -> Measured:
 
 def _unexplained(one: Measured, counted: str) -> int:
     """By how many attempts the books are off."""
-    expected = one["calls"] + sum(one["faults"].values()) - sum(one["gave_up"].values())
+    expected: int = one["calls"] + sum(one["faults"].values()) - sum(one["gave_up"].values())
     return abs(int(one[counted]) - expected)
 
 

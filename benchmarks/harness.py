@@ -175,9 +175,7 @@ def run(benchmark: Benchmark, options: Settings, rounds: int, progress: TextIO) 
         runs=runs,
         figures=[],
     )
-    return msgspec.structs.replace(
-        draft, figures=benchmark.figures({name: draft.measured(name) for name in names})
-    )
+    return msgspec.structs.replace(draft, figures=benchmark.figures({name: draft.measured(name) for name in names}))
 
 
 def _undisturbed(name: str, case: Case, number: int, progress: TextIO) -> list[Run]:

@@ -33,7 +33,10 @@ def least_fluid_us(total: int, limit: int, period_us: int) -> float:
 
 
 def least_windows_us(total: int, limit: int, period_us: int) -> int:
-    """The least span of an amount in a sliding window: whole limits, one each period, and the rest in the last."""
+    """The least span of an amount in a sliding window: whole limits, one each period, and the rest in the last.
+
+    For requests: the least span had the first of them come all at once. A client that starts slowly pays for it here.
+    """
     return max(0, total - 1) // limit * period_us
 
 

@@ -12,20 +12,24 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("svg")
 
-from matplotlib import pyplot as plt  # noqa: E402  # the backend is chosen first
-from matplotlib.axes import Axes  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt  # the backend is chosen first
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from benchmarks.harness import Measured, Report, Run  # noqa: E402
+from benchmarks.harness import Measured, Report, Run
 
 INK, FAINT = "#6e7781", "#8b949e"
 BLUE, ORANGE = "#3b82d6", "#d9742b"
-STYLE = {
+WIDTH, HEAD, FOOT = 8.6, 0.82, 0.58
+"""Inches: of a figure, of the texts above its axes, of the labels below them."""
+COLUMNS = 800
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "penstock",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -62,16 +66,22 @@ def draw(reports: Iterable[Report], into: Path) -> list[Path]:
     return drawn
 
 
-def _title(figure: Figure, message: str, about: str) -> None:
-    figure.suptitle(message, x=0.02, y=0.985, ha="left", va="top", fontsize=14, fontweight="bold")
-    figure.text(0.02, 0.905, about, ha="left", va="top", fontsize=10.5)
+def _frame(figure: Figure, message: str, about: str, *, left: float, gap: float = 0.2) -> None:
+    """Set the texts above the axes, and the margins, which are given in shares of the width and of a row's height."""
+    height = figure.get_figheight()
+    figure.suptitle(message, x=0.02, y=1 - 0.09 / height, ha="left", va="top", fontsize=14, fontweight="bold")
+    figure.text(0.02, 1 - 0.42 / height, about, ha="left", va="top", fontsize=10.5)
+    figure.subplots_adjust(left=left, right=0.985, top=1 - HEAD / height, bottom=FOOT / height, hspace=gap)
 
 
-def _typical(report: Report, case: str) -> Run | None:
+def _exact(run: Run) -> str:
+    return "; the machine was busy, and the instants are not exact" if run.disturbed else ""
+
+
+def _typical(report: Report, case: str) -> Run:
     """The run of a case whose spent share is nearest to the median: neither the best nor the worst is shown."""
-    runs = [run for run in report.runs if run.case == case and not run.disturbed]
-    if not runs:
-        return None
+    mine = [run for run in report.runs if run.case == case]
+    runs = [run for run in mine if not run.disturbed] or mine
     middle = median(run.measured["spent"] for run in runs)
     return min(runs, key=lambda run: (abs(run.measured["spent"] - middle), run.round))
 
@@ -80,11 +90,20 @@ def _runs(report: Report, *wanted: str) -> list[Run]:
     """A typical run of each of these cases, or of whatever cases there are."""
     names = list(dict.fromkeys(run.case for run in report.runs))
     chosen = [name for start in wanted for name in names if name.startswith(start)] or names[: len(wanted)]
-    return [run for name in chosen if (run := _typical(report, name)) is not None]
+    return [_typical(report, name) for name in chosen]
 
 
-def _seconds(measured: Measured) -> list[float]:
-    return [at_us / 1e6 for at_us in accumulate(measured["steps_us"])]
+def _thinned(seconds: list[float], values: list[float]) -> tuple[list[float], list[float]]:
+    """The points that can be seen: of those that fall into one column the first, the lowest, the highest, the last."""
+    column_s = (seconds[-1] - seconds[0]) / COLUMNS or 1.0
+    columns: dict[int, list[int]] = {}
+    for index, at_s in enumerate(seconds):
+        columns.setdefault(int((at_s - seconds[0]) / column_s), []).append(index)
+    kept: set[int] = set()
+    for inside in columns.values():
+        kept |= {inside[0], inside[-1], min(inside, key=values.__getitem__), max(inside, key=values.__getitem__)}
+    chosen = sorted(kept)
+    return [seconds[index] for index in chosen], [values[index] for index in chosen]
 
 
 def arrivals(report: Report) -> Figure | None:
@@ -93,26 +112,26 @@ def arrivals(report: Report) -> Figure | None:
         dimension, limit, period_s = run.settings["limits"][0]
         if dimension != "requests":
             continue
-        at_s = _seconds(run.measured)
-        figure, axes = plt.subplots(figsize=(8.6, 4.6))
+        at_s = [at_us / 1e6 for at_us in accumulate(run.measured["steps_us"])]
+        figure, axes = plt.subplots(figsize=(WIDTH, 4.6))
         end_s = at_s[-1] * 1.04
         edges = [step * period_s for step in range(int(end_s / period_s) + 2)]
         allowed = [limit * (step + 1) for step in range(len(edges))]
         top = allowed[-1] * 1.02
         axes.fill_between(edges, allowed, top, step="post", color=ORANGE, alpha=0.28, linewidth=0)
         axes.plot(edges, allowed, drawstyle="steps-post", color=ORANGE, linewidth=1.2)
-        axes.plot(at_s, range(1, len(at_s) + 1), drawstyle="steps-post", color=BLUE, linewidth=2.2)
+        seen = _thinned(at_s, [float(number) for number in range(1, len(at_s) + 1)])
+        axes.plot(*seen, drawstyle="steps-post", color=BLUE, linewidth=2.2)
         axes.set(xlim=(-0.01 * end_s, end_s), ylim=(0, top), xlabel="seconds since the first request arrived")
         axes.set_ylabel("requests arrived")
         axes.text(0.30, 0.70, "over the limit", transform=axes.transAxes, color=ORANGE, fontsize=12, ha="center")
         axes.text(0.64, 0.34, "as the provider saw\nthem arrive", transform=axes.transAxes, color=BLUE, fontsize=12)
         measured = run.measured
         about = (
-            f"{len(at_s):,} calls under a limit of {limit} requests in any {period_s:g} s: {measured['spent']:.1%} of the "
-            f"limit spent, {sum(measured['refused'].values())} refused"
+            f"{len(at_s):,} calls under a limit of {limit} requests in any {period_s:g} s: {measured['spent']:.1%} "
+            f"of the limit spent, {sum(measured['refused'].values())} refused{_exact(run)}"
         )
-        _title(figure, "Each request arrives as early as the limit allows, and never earlier", about)
-        figure.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.125)
+        _frame(figure, "Each request arrives as early as the limit allows, and never earlier", about, left=0.085)
         return figure
     return None
 
@@ -142,26 +161,22 @@ def windows(report: Report) -> Figure | None:
     runs = _runs(report, "a:", "b:", "d:")
     if not runs:
         return None
-    figure, rows = plt.subplots(len(runs), 1, figsize=(8.6, 1.4 + 1.65 * len(runs)), squeeze=False)
+    height = HEAD + FOOT + 0.3 + 1.6 * len(runs)
+    figure, rows = plt.subplots(len(runs), 1, figsize=(WIDTH, height), squeeze=False)
     for axes, run in zip(rows[:, 0], runs, strict=True):
         limit = run.settings["limits"][-1]
         _window_row(axes, run, limit)
     rows[-1, 0].set_xlabel("seconds since the first request arrived")
     figure.supylabel("in the trailing window, % of the limit", fontsize=11, x=0.012, y=0.45)
-    _title(
-        figure,
-        "The window is full to the limit, and never over it",
-        "what the provider had accepted in the period up to each instant; the notches are the guard against jitter",
-    )
-    figure.subplots_adjust(left=0.085, right=0.985, top=0.83, bottom=0.1, hspace=0.62)
+    about = "what the provider had accepted in the period up to each instant; the notches are the guard against jitter"
+    _frame(figure, "The window is full to the limit, and never over it", about, left=0.085, gap=0.62)
     return figure
 
 
 def _window_row(axes: Axes, run: Run, limit: tuple[str, int, float]) -> None:
     dimension, most, period_s = limit
-    seconds, share = _held(run, limit)
-    axes.fill_between(seconds, share, step="post", color=BLUE, alpha=0.55, linewidth=0)
-    axes.plot(seconds, share, drawstyle="steps-post", color=BLUE, linewidth=0.8)
+    seconds, share = _thinned(*_held(run, limit))
+    axes.fill_between(seconds, share, step="post", color=BLUE, alpha=0.75, linewidth=0)
     axes.axhline(100, color=ORANGE, linewidth=1.6)
     axes.set(xlim=(0, seconds[-1]), ylim=(0, 112), yticks=(0, 50, 100))
     what = dimension.replace("_", " ")
@@ -173,30 +188,27 @@ def _window_row(axes: Axes, run: Run, limit: tuple[str, int, float]) -> None:
 def cpu_per_call(report: Report) -> Figure | None:
     """Processor time of a call, in channel hops: the scripted transport alone, and what the engine adds."""
     cases = list(dict.fromkeys(run.case for run in report.runs))
-    figure, axes = plt.subplots(figsize=(8.6, 1.75 + 0.75 * len(cases)))
+    figure, axes = plt.subplots(figsize=(WIDTH, HEAD + FOOT + 0.7 * len(cases)))
     widest = 0.0
     for place, case in enumerate(reversed(cases)):
         rounds = report.measured(case)
         direct = _in_pairs(rounds, "direct_s")
         engine = _in_pairs(rounds, "engine_s")
-        added = [whole - part for whole, part in zip(engine, direct, strict=True)]
+        added = _added(rounds)
         axes.barh(place, median(direct), color=FAINT, height=0.5)
         axes.barh(place, median(added), left=median(direct), color=BLUE, height=0.5)
         middle = median(direct) + median(added)
         axes.plot([min(engine), max(engine)], [place, place], color=ORANGE, linewidth=2.4, solid_capstyle="butt")
-        axes.text(max(*engine, middle), place, f"  + {median(added):.1f}", va="center", color=BLUE, fontsize=12)
+        axes.text(max(*engine, middle), place, f"  + {median(added):.1f} hops", va="center", color=BLUE, fontsize=12)
         widest = max(widest, max(engine))
-    axes.set(xlim=(0, widest * 1.12), xlabel="processor time of a call, in sends and receives on a trio channel")
+    axes.set(xlim=(0, widest * 1.2))
+    axes.set_xlabel("processor time of a call, in hops (grey: transport alone; blue: the engine; orange: all rounds)")
     axes.set_yticks(range(len(cases)), list(reversed(cases)))
     axes.tick_params(axis="y", length=0)
     pair_us = median(pair * 1e6 for case in cases for one in report.measured(case) for pair in one["pair_s"])
-    about = (
-        f"blue: added by the engine; grey: the scripted transport alone; orange: all rounds. One send and receive "
-        f"took {pair_us:.1f} µs"
-    )
+    about = f"a hop: one send and one receive on a trio memory channel, {pair_us:.1f} µs of processor time here"
     adds = [median(_added(report.measured(case))) for case in cases]
-    _title(figure, f"The engine adds {_span(adds)} channel hops to a call", about)
-    figure.subplots_adjust(left=0.155, right=0.985, top=0.70, bottom=0.21)
+    _frame(figure, f"The engine adds {_span(adds)} channel hops to a call", about, left=0.155)
     return figure
 
 
@@ -205,11 +217,10 @@ def _in_pairs(rounds: list[Measured], name: str) -> list[float]:
 
 
 def _added(rounds: list[Measured]) -> list[float]:
-    return [whole - part for whole, part in zip(_in_pairs(rounds, "engine_s"), _in_pairs(rounds, "direct_s"), strict=True)]
+    engine, direct = _in_pairs(rounds, "engine_s"), _in_pairs(rounds, "direct_s")
+    return [whole - part for whole, part in zip(engine, direct, strict=True)]
 
 
 def _span(values: list[float]) -> str:
     low, high = f"{min(values):.0f}", f"{max(values):.0f}"
     return low if low == high else f"{low} to {high}"
-
-

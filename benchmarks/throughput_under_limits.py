@@ -60,9 +60,8 @@ def cases(options: Settings, number: int) -> list[Case]:
     if options["tokens"]:
         own.append(("total_tokens", options["tokens"], options["per"]))
     if own:
-        mixed = bool(options["tokens"])
-        kind = options["kind"]
-        return [Case("own", {"calls": options["calls"] or 1_000, "limits": own, "mixed": mixed, "kind": kind, **shared})]
+        shared |= {"mixed": bool(options["tokens"]), "kind": options["kind"]}
+        return [Case("own", {"calls": options["calls"] or 1_000, "limits": own, **shared})]
     chosen = [NAMED[letter] for letter in _letters(options["cases"])]
     calls = {"calls": options["calls"]} if options["calls"] else {}
     return [Case(name, {**shared, **settings, **calls}) for name, settings in chosen]
@@ -138,13 +137,13 @@ def judge(log: list[Arrival], limits: list[Limit]) -> Measured:
     for name, limit, period_s in limits:
         dimension: Any = name
         period_us = round(period_s * 1e6)
+        total = sum(arrival.charged(dimension) for arrival in accepted)
         if name == "requests":
             least_us = float(least_requests_us(at_us, limit, period_us))
-            fluid_us, windows_us = max(fluid_us, least_us), max(windows_us, least_us)
         else:
-            total = sum(arrival.charged(dimension) for arrival in accepted)
-            fluid_us = max(fluid_us, least_fluid_us(total, limit, period_us))
-            windows_us = max(windows_us, least_windows_us(total, limit, period_us))
+            least_us = least_fluid_us(total, limit, period_us)
+        fluid_us = max(fluid_us, least_us)
+        windows_us = max(windows_us, least_windows_us(total, limit, period_us))
         worst[f"{limit} {name} per {period_s:g} s"] = worst_window(log, period_us, dimension).amount / limit
     steps = [later - earlier for earlier, later in zip(at_us[:1] + at_us, at_us, strict=False)]
     only_requests = all(name == "requests" for name, _, _ in limits)
@@ -189,9 +188,7 @@ def figures(measured: Mapping[str, list[Measured]]) -> list[Figure]:
         bound = GOALS.get(case.partition(":")[0])
         goal = at_least(bound) if bound is not None else None
         drawn.append(figure(case, "spent", [one["spent"] for one in rounds], goal=goal))
-        if rounds[0]["tokens"]:
-            whole = [one["spent_of_windows"] for one in rounds]
-            drawn.append(figure(case, "spent, of whole windows", whole))
+        drawn.append(figure(case, "spent, of whole windows", [one["spent_of_windows"] for one in rounds]))
         drawn += [
             figure(case, "refusals", [sum(one["refused"].values()) for one in rounds], goal=at_most(0), worst=True),
             figure(case, "worst window / limit", [max(one["worst"].values()) for one in rounds], goal=at_most(1),
@@ -212,7 +209,7 @@ BENCHMARK = Benchmark(
         Option("limit", None, "a limit of your own: so many requests --per so many seconds", int),
         Option("tokens", None, "a limit of your own: so many total tokens --per so many seconds", int),
         Option("per", 1.0, "the period of your own limits, in seconds", float),
-        Option("kind", "sliding_window", "how the simulator enforces your own: sliding_window, fixed_window, token_bucket"),
+        Option("kind", "sliding_window", "how your own is enforced: sliding_window, fixed_window, token_bucket"),
         Option("latency", 0.3, "seconds within which half of the answers come", float),
         Option("sigma", 0.5, "spread of the latency: the standard deviation of its logarithm", float),
         Option("size", 100, "bytes of each prompt", int),

@@ -19,6 +19,7 @@ from actors.messages import OpenLane, QuotaSpec
 from engine.config import EngineConfig
 from engine.errors import UsageError
 from engine.providers.catalogue import EndpointSpec
+from engine.secret import Secret
 
 QUEUE_CAPACITY = 10_000
 MAX_CONNECTIONS = 1_000
@@ -38,21 +39,22 @@ class Account(msgspec.Struct, frozen=True):
     """One provider account: where its calls go, and with which key. The key is in no repr."""
 
     spec: EndpointSpec
-    key: str | None
+    key: Secret | None
     max_connections: int = MAX_CONNECTIONS
 
     @property
     def identity(self) -> tuple[str, str, bytes]:
         """Equal for the same provider, address and key, without holding the key."""
-        return self.spec.provider, self.spec.url, hashlib.sha256((self.key or "").encode()).digest()
+        return (
+            self.spec.provider,
+            self.spec.url,
+            hashlib.sha256((self.key.reveal() if self.key else "").encode()).digest(),
+        )
 
     @property
     def name(self) -> str:
         """What logs, statistics and errors call it."""
         return f"{self.spec.provider} {self.spec.url}"
-
-    def __repr__(self) -> str:
-        return f"Account({self.name!r}, key={'***' if self.key else None})"
 
 
 class Model(Protocol):

@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
-from actors.limits import is_number
+from actors.limits import is_number, is_text
 from actors.messages import Ended, Fault, Reply, decode_calling, decode_ended, decode_reply, encode
 from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
@@ -60,7 +60,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
             raise _invalid("priority", self.priority, "a whole number; smaller is served earlier")
-        if not _is_text(self.flow) or len(self.flow) > 200:
+        msgspec.structs.force_setattr(self, "priority", int(self.priority))
+        if not is_text(self.flow) or len(self.flow) > 200:
             raise _invalid("flow", self.flow, "a text of at most 200 characters")
         if self.deadline_s is not None and not _is_span(self.deadline_s):
             raise _invalid("deadline_s", self.deadline_s, "seconds from submit, above 0, or None")
@@ -76,12 +77,8 @@ def _is_span(value: object) -> bool:
     return isinstance(value, int | float) and is_number(value) and 0 < value <= 366 * 86_400
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _invalid(name: str, value: object, wanted: str) -> InvalidCall:
-    return InvalidCall(f"{name} must be {wanted}, not {value!r:.80}; nothing was sent", argument=name)
+    return InvalidCall(f"{name} must be {wanted}, not {value!a:.80}; nothing was sent", argument=name)
 
 
 OPTION_NAMES = frozenset(CallOptions.__struct_fields__)
@@ -249,7 +246,8 @@ class Call(ReplySlot):
         ended = self.ended
         if ended is None:
             return None
-        granted, sent = ended.granted_us or None, ended.sent_us or None
+        granted = ended.granted_us if ended.granted_us >= 0 else None
+        sent = ended.sent_us if ended.sent_us >= 0 else None
         return Timings(
             waited_s=None if granted is None else (granted - ended.submitted_us) / 1e6,
             sending_s=None if granted is None or sent is None else (sent - granted) / 1e6,
@@ -311,7 +309,7 @@ class Call(ReplySlot):
 
     def conclude(self, status: Literal["cancelled", "skipped"], fault: Fault) -> None:
         """End a call that never reached the scheduler."""
-        ended = Ended(self.id, status, 0, 0, 0, 0, 0, fault=fault)
+        ended = Ended(self.id, status, 0, 0, -1, -1, 0, fault=fault)
         self.put((encode(ended), b""))
 
     def skip(self, error: PenstockError) -> None:
@@ -385,7 +383,6 @@ class CallStream(Generic[T]):
 
     def __del__(self) -> None:
         if not self._source.over:
-            warnings.warn(
-                f"{self!r} was dropped before its end; use it in an async with", ResourceWarning, stacklevel=2
-            )
             self._source.abandon()
+            text = f"{self!r} was dropped before its end; use it in an async with"
+            warnings.warn(text, ResourceWarning, stacklevel=2)

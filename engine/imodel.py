@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from actors.limits import Quota, is_count, is_number
+from actors.limits import Quota, is_count, is_number, is_text
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
 from engine.errors import InvalidCall, UsageError
@@ -26,6 +26,7 @@ from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_model
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
+from engine.secret import Secret
 
 Self = TypeVar("Self", bound="iModel")
 
@@ -49,7 +50,8 @@ class iModel:  # noqa: N801  # the name its users know
       lane: the name of a lane to share; models of one lane share its limits. Default: a lane of its own.
       engine: the engine to use, in place of the innermost open one.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
-      **kwargs: `model` and everything else is sent with every call, unless the call says otherwise.
+      **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
+        `CallOptions` (`timeout_s`, `on_unknown`, ...) are defaults of its calls and are not sent.
 
     Raises:
       UsageError: an argument is out of range or not supported by this version; the message names it.
@@ -85,10 +87,14 @@ class iModel:  # noqa: N801  # the name its users know
             hook_registry=hook_registry,
             http_client=http_client,
         )
-        if not isinstance(endpoint, str):
-            raise UsageError(f"endpoint must be a name like 'chat', not {type(endpoint).__name__}")
+        _check_text(provider=provider, base_url=base_url, endpoint=endpoint, api_key=api_key, lane=lane)
+        if engine is not None and not isinstance(engine, Engine):
+            raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
         self.id = str(uuid.uuid4())
         self.created_at = time.time()
+        options = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
+        CallOptions(**options)
+        self._options = options
         given = kwargs.pop("model", "")
         if not isinstance(given, str):
             raise UsageError(f"model must be the model's name, not {type(given).__name__}")
@@ -98,10 +104,11 @@ class iModel:  # noqa: N801  # the name its users know
         _check_count("queue_capacity", queue_capacity)
         _check_count("concurrency_limit", concurrency_limit)
         self._spec: EndpointSpec = resolve(provider, endpoint, base_url)
-        self._api_key = api_key
+        self._api_key = Secret(api_key) if api_key is not None else None
         self._max_connections = max_connections
         self._engine = engine
         self._own_engine: AbstractAsyncContextManager[Engine] | None = None
+        self._entered = 0
         self._lane = LaneDescription(
             name=lane or f"imodel-{self.id}",
             quotas=_quotas(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas, required=not lane),
@@ -142,7 +149,9 @@ class iModel:  # noqa: N801  # the name its users know
         Raises:
           MissingKey: the provider wants a key, none was given, and its variables are not set.
         """
-        return Account(self._spec, api_key(self._spec, self._api_key, os.environ), self._max_connections)
+        given = self._api_key.reveal() if self._api_key is not None else None
+        key = api_key(self._spec, given, os.environ)
+        return Account(self._spec, Secret(key) if key is not None else None, self._max_connections)
 
     def __repr__(self) -> str:
         return f"<iModel {self._spec.provider}/{self._model} at {self._spec.url}>"
@@ -155,7 +164,7 @@ class iModel:  # noqa: N801  # the name its users know
         `priority`, `flow`, `deadline_s`, `timeout_s`, `metadata` and `on_unknown` are for the engine (see
         `CallOptions`); everything else goes to the provider, over what the constructor was given.
         """
-        given = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
+        given = {**self._options, **{name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}}
         arguments = {**self._defaults, **kwargs}
         model = arguments.get("model")
         name = model if isinstance(model, str) else self._model
@@ -201,13 +210,15 @@ class iModel:  # noqa: N801  # the name its users know
             own = open_engine()
             self._engine = await own.__aenter__()
             self._own_engine = own
+        self._entered += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        own, self._own_engine = self._own_engine, None
-        if own is not None:
+        self._entered -= 1
+        if self._own_engine is not None and not self._entered:
+            own, self._own_engine = self._own_engine, None
             self._engine = None
             await own.__aexit__(kind, error, traceback)
 
@@ -223,6 +234,13 @@ def _refuse_later(**arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise UsageError(f"{name}= is not supported by this version of penstock; leave it out")
+
+
+def _check_text(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None and (not is_text(value) or not value):
+            shown = "something else" if name == "api_key" else ascii(value)[:80]
+            raise UsageError(f"{name} must be a text that is not empty, not {shown}")
 
 
 def _check_count(name: str, value: object) -> None:
@@ -257,6 +275,8 @@ def _quotas(
             f"interval={interval} is the window the limits count in, not how often the queue is looked at",
             stacklevel=3,
         )
+    if not isinstance(further, Iterable):
+        raise UsageError(f"quotas= is a list of Quota objects, not {type(further).__name__}")
     quotas.extend(_checked(quota) for quota in further)
     return tuple(quotas) if quotas or required else None
 

@@ -7,8 +7,8 @@ holds reads what has ended. The two share only this state, never the stream itse
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, Iterable
-from typing import Protocol
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from typing import Protocol, cast
 
 import trio
 
@@ -61,9 +61,7 @@ class Mapping:
         try:
             with self._scope:
                 if isinstance(self._calls, AsyncIterable):
-                    async for call in self._calls:
-                        if not await self._send(call):
-                            break
+                    await self._pull_async(aiter(self._calls))
                 else:
                     for call in self._calls:
                         if not await self._send(call):
@@ -74,39 +72,50 @@ class Mapping:
             self._pulling = False
             self._news.unpark_all()
 
+    async def _pull_async(self, calls: AsyncIterator[Call]) -> None:
+        try:
+            async for call in calls:
+                if not await self._send(call):
+                    break
+        finally:
+            if isinstance(calls, AsyncGenerator):  # else the garbage collector has to
+                await calls.aclose()
+
     async def _send(self, call: Call) -> bool:
-        """Submit one call; what keeps it from being queued comes out with it. Whether to pull on,
-        once there is room for another."""
-        if not isinstance(call, Call):
+        """Submit one call; what keeps it from being queued comes out with it. Whether to pull on, once there is
+        room."""
+        if not _is_call(call):
             raise InvalidCall(f"map takes calls made by create_api_calling, not {type(call).__name__}")
         if call in self._held or (call.progress and call.mail is None):
             raise InvalidCall(f"call {call.id} is under way already; map wants each call once", call_id=call.id)
         self._held[call] = None
         if self._ordered:
             self._line.append(call)
+        taken = True
         try:
             if call.options.deadline_s is not None or not self._engine.accept(call):
                 await self._engine.submit(call)
         except (UsageError, NotAdmitted) as error:
             if call.mail is None:
                 call.skip(error)
-            call.call_at_end(self._ended)
-            return not isinstance(error, ShuttingDown)
+            taken = not isinstance(error, ShuttingDown)
         except BaseException:
+            del self._held[call]
+            if self._ordered:
+                self._line.pop()
             call.cancel()
             raise
         call.call_at_end(self._ended)
         self._pulled += 1
         if self._pulled % _TURN == 0:
             await trio.lowlevel.checkpoint()
-        while len(self._held) >= self._buffer:
+        while taken and len(self._held) >= self._buffer:
             await self._room.park()
-        return True
+        return taken
 
     def _ended(self, slot: ReplySlot) -> None:
-        assert isinstance(slot, Call)
         if not self._ordered:
-            self._line.append(slot)
+            self._line.append(cast(Call, slot))
         self._news.unpark_all()
 
     # --- the reader's side ---
@@ -118,7 +127,7 @@ class Mapping:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
+        while not self._stopped:
             if self._line and self._line[0].mail is not None:
                 call = self._line.popleft()
                 del self._held[call]
@@ -130,30 +139,41 @@ class Mapping:
                     raise failure
                 return None
             await self._news.park()
+        return None
 
     async def end(self) -> None:
-        """Stop pulling, cancel what is under way, and wait until all of it has ended."""
+        """Stop pulling, cancel what is under way, and wait until all of it has ended. A checkpoint."""
         self.stop()
+        await trio.lowlevel.checkpoint_if_cancelled()
         while self._pulling:
             await self._news.park()
         for call in list(self._held):
-            if call.progress:
-                await call.wait_ended()
+            await call.wait_ended()
         self._held.clear()
         self._line.clear()
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     def abandon(self) -> None:
         """The stream was dropped, by whichever thread: have it stopped by the engine's own."""
         self._engine.run_soon(self)
 
+    def halt(self) -> None:
+        """Stop pulling; what was pulled goes on and can still be read."""
+        self._scope.cancel()
+
     def stop(self) -> None:
-        """Stop pulling and cancel what is under way."""
+        """Stop pulling and cancel what is under way; whoever reads is let go."""
         self._stopped = True
         self._scope.cancel()
         for call in self._held:
             call.cancel()
+        self._news.unpark_all()
 
     @property
     def over(self) -> bool:
-        """Whether there is nothing left to stop: it was stopped, or all has been pulled and read."""
-        return self._stopped or (not self._pulling and not self._held)
+        """Whether there is nothing left to stop: it was stopped, or all is pulled and all that was pulled has ended."""
+        return self._stopped or (not self._pulling and all(call.mail is not None for call in self._held))
+
+
+def _is_call(call: object) -> bool:
+    return isinstance(call, Call)

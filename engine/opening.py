@@ -70,7 +70,7 @@ async def open_engine(
     if config is None:
         config = EngineConfig()
     elif not isinstance(config, EngineConfig):
-        path = os.fspath(config)
+        path = _path_of(config)
         config = parse_config(await read_text(path), path)
     engine: Engine | None = None
     raised: BaseException | None = None
@@ -88,7 +88,9 @@ async def open_engine(
             finally:
                 _current.reset(before)
     except BaseExceptionGroup as group:
-        raised = raised or only_cause(group)
+        cause = only_cause(group)
+        if raised is None or isinstance(raised, trio.Cancelled):
+            raised = cause
     finally:
         if engine is not None:
             engine.end()
@@ -97,6 +99,13 @@ async def open_engine(
         raise failure
     if raised is not None:
         raise raised
+
+
+def _path_of(config: object) -> str:
+    path = os.fspath(config) if isinstance(config, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise UsageError(f"config is the path of a TOML file, an EngineConfig or None, not {type(config).__name__}")
+    return path
 
 
 def only_cause(group: BaseExceptionGroup[Any]) -> BaseException:
@@ -122,6 +131,7 @@ async def gather(*awaitables: Awaitable[T]) -> list[T]:
     The first exception cancels the others and is raised as it is; several at once are raised as a group.
     """
     results: list[Any] = [None] * len(awaitables)
+    failure: BaseException | None = None
 
     async def run(index: int, awaitable: Awaitable[T]) -> None:
         results[index] = await awaitable
@@ -131,5 +141,7 @@ async def gather(*awaitables: Awaitable[T]) -> list[T]:
             for index, awaitable in enumerate(awaitables):
                 nursery.start_soon(run, index, awaitable)
     except BaseExceptionGroup as group:
-        raise only_cause(group) from None
+        failure = only_cause(group)
+    if failure is not None:
+        raise failure
     return results

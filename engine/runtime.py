@@ -16,10 +16,9 @@ import trio
 
 from actors import messages as ms
 from actors.actor import supervise
-from actors.clock import now_us
 from actors.endpoint import EndpointStatistics
 from actors.hook_bus import HookBusActor, HookBusStatistics, Observer
-from actors.limits import DIMENSIONS, Cost, Limit, admissible, cost_of, output_that_fits
+from actors.limits import is_count, is_number
 from actors.mailbox import Mailbox, Places
 from actors.messages import Fault
 from actors.scheduler import SchedulerActor, SchedulerStatistics
@@ -28,18 +27,15 @@ from engine.accounts import Lanes
 from engine.call import Call, CallStream
 from engine.config import EngineConfig
 from engine.errors import (
-    CapacityExceeded,
     InternalError,
-    InvalidCall,
     Overloaded,
-    PenstockError,
-    ShuttingDown,
     UsageError,
     fault_of,
 )
+from engine.intake import Intake
 from engine.log import log
 from engine.mapping import Mapping
-from engine.switchboard import Binding, Switchboard, TransportFactory
+from engine.switchboard import Switchboard, TransportFactory
 
 
 class EngineStatistics(msgspec.Struct, frozen=True):
@@ -59,15 +55,13 @@ class Engine:
         self._nursery = nursery
         self._slots = ReplySlots()
         self._lanes = Lanes(config)
-        self._all_places = Places("all lanes", config.engine.max_queued)
+        all_places = Places("all lanes", config.engine.max_queued)
         self._hook_bus = HookBusActor(self._slots)
         mailboxes: dict[int, Mailbox] = {}
-        self._scheduler = SchedulerActor(
-            self._slots, mailboxes, self._lanes.places, self._all_places, self._hook_bus.mailbox
-        )
+        self._scheduler = SchedulerActor(self._slots, mailboxes, self._lanes.places, all_places, self._hook_bus.mailbox)
         self._switchboard = Switchboard(self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport)
-        self._cancel_call = self._cancel  # bound once: each call holds it
-        self._closed = False
+        self._intake = Intake(self._lanes, self._switchboard, self._slots, self._scheduler.mailbox, all_places)
+        self._mappings: dict[Mapping, None] = {}
         self._failure: Exception | None = None
         self._loop = trio.lowlevel.current_trio_token()
         nursery.start_soon(self._run, self._scheduler)
@@ -78,7 +72,8 @@ class Engine:
     async def submit(self, call: Call) -> Call:
         """Queue a call, waiting for a place in its lane's queue, and return it; it goes on by itself.
 
-        A checkpoint. Cancellation before it is queued leaves the call pending.
+        A call that has ended already is returned as it is. A checkpoint. Cancellation before it is queued leaves the
+        call pending.
 
         Raises:
           InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint: the call's fault; nothing was sent.
@@ -86,20 +81,27 @@ class Engine:
           ShuttingDown: the engine takes no more calls.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self.accept(call):
+        if self._intake.ended(call):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return call
+        if self._intake.accept(call):
             await trio.lowlevel.cancel_shielded_checkpoint()
         else:
-            await self._wait_for_places(call)
+            await self._intake.wait(call)
         if call.options.deadline_s is not None:
-            try:
-                while call.progress is Progress.SUBMITTED:
-                    await call.wait_moved()
-            except BaseException:
-                call.cancel()
-                raise
-            if call.status == "skipped" and call.error is not None:
-                raise call.error
+            await self._wait_until_queued(call)
         return call
+
+    async def _wait_until_queued(self, call: Call) -> None:
+        """The schedule alone knows whether a deadline can be met."""
+        try:
+            while call.progress is Progress.SUBMITTED:
+                await call.wait_moved()
+        except BaseException:
+            call.cancel()
+            raise
+        if call.status == "skipped" and call.error is not None:
+            raise call.error
 
     def submit_nowait(self, call: Call) -> Call:
         """Queue a call if its lane has a place for it now.
@@ -108,7 +110,7 @@ class Engine:
           Overloaded: the queue is full; the exception carries the call.
           InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint, ShuttingDown: as in `submit`.
         """
-        if not self.accept(call):
+        if not self._intake.accept(call):
             raise Overloaded(
                 f"the queue of lane {call.owner.lane_name!r} is full, or all queues are together (max_queued); nothing "
                 "was sent. Use submit, which waits for a place, or try again later",
@@ -121,14 +123,7 @@ class Engine:
 
     def accept(self, call: Call) -> bool:
         """Queue a call if there is a place for it now; False if there is none. Raises what `submit` raises."""
-        binding = self._prepare(call)
-        if not binding.lane.places.take_nowait():
-            return False
-        if not self._all_places.take_nowait():
-            binding.lane.places.free()
-            return False
-        self._send(call, binding)
-        return True
+        return self._intake.accept(call)
 
     async def invoke(self, call: Call) -> Call:
         """Submit a call and wait until it has ended; what became of it is on the call, not raised.
@@ -138,8 +133,7 @@ class Engine:
         Raises:
           What `submit` raises.
         """
-        if call.mail is None:
-            await self.submit(call)
+        await self.submit(call)
         try:
             await call.wait_ended()
         except BaseException:
@@ -159,12 +153,18 @@ class Engine:
         Raises:
           UsageError: `buffer` is not a whole number of at least 1.
         """
-        if isinstance(buffer, bool) or buffer < 1:
-            raise UsageError(f"buffer must be a whole number of at least 1, not {buffer!r}")
-        self._check_open()
+        _check_buffer(buffer, 1)
+        self._intake.check_open()
         mapping = Mapping(self, calls, ordered=ordered, buffer=buffer)
-        self._nursery.start_soon(mapping.pull)
+        self._nursery.start_soon(self._pull, mapping)
         return CallStream(mapping)
+
+    async def _pull(self, mapping: Mapping) -> None:
+        self._mappings[mapping] = None
+        try:
+            await mapping.pull()
+        finally:
+            del self._mappings[mapping]
 
     def run_soon(self, mapping: Mapping) -> None:
         """Stop a dropped mapping from the engine's own thread."""
@@ -186,9 +186,11 @@ class Engine:
             raise UsageError(f'queue is "finish" or "discard", not {queue!r}')
         if deadline_s is None:
             deadline_s = self._config.engine.drain_deadline_s
-        self._closed = True
-        self._lanes.close()
-        self._all_places.close()
+        if not is_number(deadline_s) or deadline_s < 0:
+            raise UsageError(f"deadline_s must be seconds of at least 0, or None, not {deadline_s!r}")
+        for mapping in self._mappings:
+            mapping.halt()
+        self._intake.close()
         self._post(ms.Drain(queue))
         if queue == "finish":
             await self._watch("none_waiting")
@@ -207,6 +209,7 @@ class Engine:
 
         At most `buffer` events wait to be read; the observer counts what it misses.
         """
+        _check_buffer(buffer, 0)
         observer = self._hook_bus.observe(buffer)
         self._post(ms.Observe(listening=True))
         return observer
@@ -227,103 +230,13 @@ class Engine:
             "open_reservations": schedule.open_reservations,
             "live_reservations": schedule.live_reservations,
             "waiters": self._slots.waiters,
-            "places_taken": self._all_places.taken,
+            "places_taken": self._intake.places_taken,
             "busy_connections": sum(endpoint.busy for endpoint in endpoints),
         }
         return EngineStatistics(live, scheduler, endpoints, hook_bus)
 
     def __repr__(self) -> str:
-        return f"<Engine {'closed' if self._closed else 'open'}: {len(self._slots)} live calls>"
-
-    # --- on the way in ---
-
-    def _prepare(self, call: Call) -> Binding:
-        """Everything that can be known to be wrong with a call before it is queued."""
-        self._check_open(call)
-        if call.mail is not None:
-            raise InvalidCall(f"call {call.id} has ended already ({call.status}); make another", call_id=call.id)
-        request = call.request
-        if request.streaming:
-            raise InvalidCall(
-                "stream=True: streamed answers are not supported by this version; leave it out", argument="stream"
-            )
-        binding = self._switchboard.bind(call.owner)
-        input_tokens, output_tokens, guessed = self._estimate(call, binding)
-        if guessed:
-            output_tokens = output_that_fits(input_tokens, output_tokens, binding.lane.quotas)
-        cost = cost_of(input_tokens, output_tokens)
-        too_small = admissible(cost, binding.lane.quotas)
-        if too_small is not None:
-            raise _capacity_exceeded(call, cost, *too_small)
-        return binding
-
-    def _estimate(self, call: Call, binding: Binding) -> tuple[int, int, bool]:
-        """(input, output, whether the output is a guess) to reserve."""
-        request = call.request
-        if request.output_cap is not None:
-            return request.input_tokens, request.output_cap, False
-        return request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), True
-
-    def _send(self, call: Call, binding: Binding) -> None:
-        """Encode the call, once, and put it into the scheduler's mailbox. Its places are taken."""
-        request, options = call.request, call.options
-        input_tokens, output_tokens, guessed = self._estimate(call, binding)
-        submitted_us = now_us()
-        calling = ms.encode_to_keep(
-            ms.APICalling(
-                call_id=call.id,
-                lane=binding.lane.number,
-                endpoint=binding.endpoint,
-                submitted_us=submitted_us,
-                deadline_us=submitted_us + _microseconds(options.deadline_s) if options.deadline_s else 0,
-                timeout_us=_microseconds(options.timeout_s),
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                output_is_guess=guessed,
-                retry_unknown=options.on_unknown == "retry",
-                acknowledge=options.deadline_s is not None,
-                priority=options.priority,
-                flow=options.flow,
-                model=call.model,
-                format=binding.format,
-                body=memoryview(request.body),
-            )
-        )
-        call.under_way(calling, self._cancel_call)
-        self._slots.add(call.id, call)
-        self._scheduler.mailbox.submit(calling)
-
-    def _cancel(self, call_id: int) -> None:
-        self._post(ms.Cancel(call_id))
-
-    async def _wait_for_places(self, call: Call) -> None:
-        """Wait in line for a place in the lane's queue and in the engine's, then queue the call."""
-        lane = self._prepare(call).lane
-        try:
-            await lane.places.take()
-            try:
-                await self._all_places.take()
-            except BaseException:
-                lane.places.free()
-                raise
-        except ShuttingDown:
-            raise self._shut_down(call) from None
-        try:
-            # Somebody else may have submitted or cancelled the call while this task waited.
-            self._send(call, self._prepare(call))
-        except BaseException:
-            lane.places.free()
-            self._all_places.free()
-            raise
-
-    def _check_open(self, call: Call | None = None) -> None:
-        if self._closed:
-            raise self._shut_down(call)
-
-    def _shut_down(self, call: Call | None) -> PenstockError:
-        if self._failure is not None:
-            return InternalError("the engine has failed; open another")
-        return ShuttingDown("the engine takes no more calls; nothing was sent", call=call)
+        return f"<Engine {'closed' if self._intake.closed else 'open'}: {len(self._slots)} live calls>"
 
     # --- what happens below ---
 
@@ -359,12 +272,10 @@ class Engine:
 
     def end(self) -> None:
         """Nothing runs any more: whoever still waits is told so."""
-        self._closed = True
-        self._lanes.close()
-        self._all_places.close()
+        self._intake.close(failed=self._failure is not None)
         fault = Fault("InternalError", "the engine failed while the call was under way: a bug, please report it")
         for call_id in self._slots:
-            self._slots.deliver(call_id, (ms.encode(ms.Ended(call_id, "failed", 0, 0, 0, 0, 0, fault=fault)), b""))
+            self._slots.deliver(call_id, (ms.encode(ms.Ended(call_id, "failed", 0, 0, -1, -1, 0, fault=fault)), b""))
 
     @property
     def failure(self) -> InternalError | None:
@@ -376,19 +287,6 @@ class Engine:
         return error
 
 
-def _capacity_exceeded(call: Call, cost: Cost, quota: Limit, capacity: int) -> CapacityExceeded:
-    requested = cost[DIMENSIONS.index(quota.dimension)]
-    return CapacityExceeded(
-        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
-        "be sent; nothing was sent. Make it smaller, or raise the limit",
-        dimension=quota.dimension,
-        requested=requested,
-        capacity=capacity,
-        call_id=call.id,
-        lane=call.owner.lane_name,
-        endpoint=call.owner.endpoint_name,
-    )
-
-
-def _microseconds(span_s: float) -> int:
-    return max(1, round(span_s * 1_000_000))
+def _check_buffer(buffer: object, least: int) -> None:
+    if not is_count(buffer) and not (least == 0 and type(buffer) is int and buffer == 0):
+        raise UsageError(f"buffer must be a whole number of at least {least}, not {buffer!r}")

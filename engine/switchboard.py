@@ -38,7 +38,7 @@ def http_transport(account: Account, on_usage: OnUsage) -> Transport:
     """The usual transport."""
     return HttpTransport(
         url=account.spec.url,
-        headers=auth_headers(account.spec, account.key),
+        headers=auth_headers(account.spec, account.key.reveal() if account.key is not None else None),
         format=account.spec.format,
         on_usage=on_usage,
         call_header=account.spec.local,
@@ -98,10 +98,11 @@ class Switchboard:
         if binding is None:
             account = model.account()
             lane = self._lanes.find(model.lane)
+            endpoint = self._endpoint(account)
             if lane is None:
                 lane, message = self._lanes.open(model.lane)
                 self._scheduler.post(ms.encode(message))
-            binding = self._bindings[model] = Binding(lane, self._endpoint(account), account.spec.format.name)
+            binding = self._bindings[model] = Binding(lane, endpoint, account.spec.format.name)
         return binding
 
     def guess(self, endpoint: int, model: str) -> int:
@@ -122,8 +123,8 @@ class Switchboard:
     def _endpoint(self, account: Account) -> int:
         number = self._numbers.get(account.identity)
         if number is None:
-            number = self._numbers[account.identity] = len(self._numbers) + 1
             transport = self._make_transport(account, self._learn)
+            number = self._numbers[account.identity] = len(self._numbers) + 1
 
             def make(mailbox: Mailbox | None) -> EndpointActor:
                 return EndpointActor(

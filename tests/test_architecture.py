@@ -55,6 +55,7 @@ HOUSE = (
     Room("actors", "shell"),
     # What a user touches.
     Room("engine.errors", "pure", "msgspec"),
+    Room("engine.secret", "pure"),
     Room("engine.log", "shell", "structlog"),
     Room("engine.config", "pure", "msgspec"),
     Room("engine.estimate", "pure", "msgspec"),
@@ -68,6 +69,7 @@ HOUSE = (
     Room("engine.hooks", "shell", "trio msgspec structlog"),
     Room("engine.journal", "outside", "trio msgspec structlog"),
     Room("engine.switchboard", "shell", "trio msgspec structlog"),
+    Room("engine.intake", "shell", "trio msgspec structlog"),
     Room("engine.mapping", "shell", "trio msgspec structlog"),
     Room("engine.runtime", "shell", "trio msgspec structlog"),
     Room("engine.opening", "shell", "trio msgspec structlog"),

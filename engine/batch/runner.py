@@ -74,12 +74,13 @@ class Tally:
         """Count what became of a line. Whether it is to be written: not if nothing of it was ever sent because the
         batch was interrupted."""
         error, ended = call.error, call.ended
-        if call.status == "aborted" or (call.status == "skipped" and isinstance(error, ShuttingDown)):
+        unsent = ended is None or call.status == "aborted" or (call.status == "cancelled" and not call.attempts)
+        if unsent or (call.status == "skipped" and isinstance(error, ShuttingDown)):
             self.not_sent += 1
             return False
         self.attempts += call.attempts
         self.retries += max(call.attempts - 1, 0)
-        if ended is not None and ended.sent_us:
+        if ended is not None and ended.sent_us > 0:
             self.first_sent_us = min(self.first_sent_us or ended.sent_us, ended.sent_us)
             self.last_sent_us = max(self.last_sent_us, ended.sent_us)
         if call.usage is not None:
@@ -136,7 +137,7 @@ class Batch:
         self._engine: Engine | None = None
         self._nowhere = iModel("nobody", "http://127.0.0.1")  # whom the calls of unusable lines belong to
         self._looked_at: deque[Request] = deque()
-        self._under_way: dict[int, Request] = {}
+        self._under_way: dict[Call, Request] = {}
         self._held_bytes = 0
         self._room = trio.lowlevel.ParkingLot()
         self._discarded = trio.Event()
@@ -230,6 +231,10 @@ class Batch:
             async with engine.map(_Calls(self), ordered=ordered, buffer=buffer) as ended:
                 async for call in ended:
                     await self._write(call)
+            for call in list(self._under_way):  # an interrupt may let go of the one that was just being submitted
+                if call.progress:
+                    await call.wait_ended()
+                await self._write(call)
             await self._results.flush()
             nursery.cancel_scope.cancel()
 
@@ -257,7 +262,7 @@ class Batch:
             request = self._read(line)
         call = self._call(request)
         # The arguments are in the call, as bytes; an exception would keep the line by its traceback.
-        self._under_way[call.id] = request._replace(arguments={}, problem=None)
+        self._under_way[call] = request._replace(arguments={}, problem=None)
         return call
 
     def _read(self, line: RawLine) -> Request:
@@ -279,7 +284,7 @@ class Batch:
             return call
 
     async def _write(self, call: Call) -> None:
-        request = self._under_way.pop(call.id)
+        request = self._under_way.pop(call)
         self._held_bytes -= request.size_bytes
         self._room.unpark_all()
         if self.tally.add(call, request):

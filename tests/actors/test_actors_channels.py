@@ -101,8 +101,9 @@ def test_every_item_on_every_channel_is_an_encoded_message_of_the_union(monkeypa
     model = iModel("someone", "http://127.0.0.1:9/v1", api_key="k", model="m", limit_requests=1000)
 
     async def main() -> dict[int, bytes]:
-        async with open_engine(transport=lambda account, on_usage: transport) as engine:
-            return await run_everything(engine, model)
+        with trio.fail_after(10_000):
+            async with open_engine(transport=lambda account, on_usage: transport) as engine:
+                return await run_everything(engine, model)
 
     bodies = trio.run(main, clock=MockClock(autojump_threshold=0))
 

@@ -71,6 +71,7 @@ async def test_a_waiting_reader_gets_what_is_written(write: str, autojump_clock:
         got.append(await mailbox.receive())
 
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
         nursery.start_soon(read)
         await wait_all_tasks_blocked()
         getattr(mailbox, write)(b"head")
@@ -91,6 +92,7 @@ async def test_submitting_to_a_waiting_reader_keeps_the_order_of_the_bands(autoj
             got.append(mail[0])
 
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
         nursery.start_soon(read)
         await wait_all_tasks_blocked()
         mailbox.submit(b"call 1")
@@ -149,6 +151,7 @@ def test_mail_that_comes_at_the_last_instant_is_read_or_stays() -> None:
             got.append(await mailbox.receive(1_000_000))
 
         async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + 60
             nursery.start_soon(write)
             nursery.start_soon(read)
         rest = mailbox.receive_nowait()
@@ -172,6 +175,7 @@ async def test_cancelling_a_reader_loses_no_mail(write: str, cancel_first: bool,
             got.append(await mailbox.receive())
 
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
         nursery.start_soon(read)
         await wait_all_tasks_blocked()
         if cancel_first:

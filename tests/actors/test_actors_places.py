@@ -119,6 +119,7 @@ def test_nobody_passes_those_who_wait() -> None:
         places = Places("queue", 1)
         assert places.take_nowait()
         async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + 60
             nursery.start_soon(places.take)
             await wait_all_tasks_blocked()
             places.free()
@@ -126,7 +127,7 @@ def test_nobody_passes_those_who_wait() -> None:
             assert not places.take_nowait()
             assert places.taken == 1
 
-    trio.run(main)
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 def test_calls_that_came_back_keep_new_ones_out_until_the_queue_is_below_its_capacity() -> None:
@@ -138,6 +139,7 @@ def test_calls_that_came_back_keep_new_ones_out_until_the_queue_is_below_its_cap
         places.exceed()
         assert places.taken == 4
         async with trio.open_nursery() as nursery:
+            nursery.cancel_scope.deadline = trio.current_time() + 60
             nursery.start_soon(places.take)
             for left in (3, 2):
                 places.free()
@@ -147,7 +149,7 @@ def test_calls_that_came_back_keep_new_ones_out_until_the_queue_is_below_its_cap
             await wait_all_tasks_blocked()
             assert (places.taken, places.waiting) == (2, 0)
 
-    trio.run(main)
+    trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 async def test_closing_wakes_everybody_who_waits(autojump_clock: MockClock) -> None:
@@ -162,6 +164,7 @@ async def test_closing_wakes_everybody_who_waits(autojump_clock: MockClock) -> N
         told.append(me)
 
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
         for me in range(3):
             nursery.start_soon(wait, me)
         await wait_all_tasks_blocked()
@@ -187,6 +190,7 @@ async def test_a_place_handed_over_right_before_the_queue_closes_is_not_lost(aut
             outcome.append("taken")
 
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + 60
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
         places.free()

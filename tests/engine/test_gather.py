@@ -89,3 +89,18 @@ async def test_cancelling_gather_cancels_its_calls() -> None:
         assert scope.cancelled_caught
         await engine.wait_quiet()
         assert engine.statistics().scheduler.schedule.ended["cancelled"] == 3
+
+
+@in_virtual_time
+async def test_a_single_exception_of_gather_is_not_grouped_and_keeps_its_identity() -> None:
+    mine = KeyError("mine")
+
+    async def fails() -> None:
+        raise mine
+
+    async def waits() -> None:
+        await trio.sleep_forever()
+
+    with pytest.raises(KeyError) as caught:
+        await gather(waits(), gather(fails(), waits()))
+    assert caught.value is mine

@@ -209,7 +209,8 @@ def test_keys_come_from_the_providers_variables(
             virtual = VirtualProvider()
             async with virtual_engine(virtual):
                 await iModel(provider=provider, model="m", **arguments).invoke(messages=MESSAGES)  # type: ignore[arg-type]
-            key.append(virtual.arrivals[0].account.key)
+            secret = virtual.arrivals[0].account.key
+            key.append(secret.reveal() if secret is not None else None)
 
         in_virtual_time(main)()
         return key[0]

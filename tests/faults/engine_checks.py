@@ -11,15 +11,42 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
 import trio
+from trio.abc import Instrument
 from trio.testing import MockClock
 
 from actors import messages as ms
 from engine import Engine
 
 P = ParamSpec("P")
+STEPS = 200_000
 
 
-def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+class Patience(Instrument):
+    """Cancels `scope` after so many steps of whatever tasks: a loop in which no time passes would never end."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+        self.scope = trio.CancelScope()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.scope.cancel()
+
+
+def run_virtually(main: Callable[[], Awaitable[None]], *, steps: int = STEPS) -> None:
+    """Run `main` in virtual time, and fail if the loop takes more than `steps` steps."""
+    patience = Patience(steps)
+
+    async def bounded() -> None:
+        with patience.scope:
+            await main()
+
+    trio.run(bounded, clock=MockClock(autojump_threshold=0), instruments=[patience])
+    assert patience.left > 0, f"not over after {steps} steps: something goes round and round"
+
+
+def in_virtual_time(test: Callable[P, Awaitable[None]], *, steps: int = STEPS) -> Callable[P, None]:
     """Run an async test in a loop of its own, so that a cancellation that escapes from the engine is seen as an error.
 
     Under pytest-trio it would be taken for the end of the test, which would pass.
@@ -27,7 +54,7 @@ def in_virtual_time(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        trio.run(functools.partial(test, *args, **kwargs), clock=MockClock(autojump_threshold=0))
+        run_virtually(functools.partial(test, *args, **kwargs), steps=steps)
 
     return run
 

@@ -156,3 +156,23 @@ async def test_promise_10_backpressure_cancelling_a_call_that_waits_for_a_place_
         assert late.status == "cancelled"
         await engine.wait_quiet()
     assert_nothing_is_left(engine)
+
+
+@in_virtual_time
+async def test_promise_10_backpressure_a_submitter_who_gives_up_leaves_no_place_of_his_lane_taken() -> None:
+    """He had a place in his lane and waited for one in the engine, whose queues were full together."""
+    crowd = scripted_model(concurrency_limit=1)
+    model = scripted_model(queue_capacity=1)
+    config = EngineConfig(engine=EngineSection(max_queued=1))
+    async with open_engine(config, transport=lambda account, on_usage: ScriptedProvider()) as engine:
+        engine.submit_nowait(call_of(crowd))
+        await trio.sleep(1)
+        engine.submit_nowait(call_of(crowd))
+        with trio.move_on_after(1) as scope:
+            await engine.submit(call_of(model))
+        assert scope.cancelled_caught
+        await engine.wait_quiet()
+        call = engine.submit_nowait(call_of(model))
+        await call.wait()
+        assert call.status == "completed"
+    assert_nothing_is_left(engine)

@@ -7,15 +7,13 @@ every call has one outcome that agrees with what the provider saw, nobody waits,
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
-from engine_checks import assert_nothing_is_left, crash_endpoint, crash_hook_bus, crash_scheduler
+from engine_checks import assert_nothing_is_left, crash_endpoint, crash_hook_bus, crash_scheduler, run_virtually
 from scripted_provider import ScriptedProvider, call_of, scripted_model
 from trio.abc import Instrument
-from trio.testing import MockClock
 
 from engine import Call, CallCancelled, Engine, InternalError, NotAdmitted, OutcomeUnknown, PenstockError, open_engine
 
@@ -146,7 +144,7 @@ def run_and_cancel(scenario: Scenario, nth: int) -> bool:
                 assert engine.statistics().live == dict.fromkeys(engine.statistics().live, 0)
         check(engine, provider, calls)
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    run_virtually(main)
     if not struck:
         assert all(call.status == "completed" for call in calls)
     return struck
@@ -154,9 +152,7 @@ def run_and_cancel(scenario: Scenario, nth: int) -> bool:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_caller_cancelled_at_any_of_his_checkpoints_leaves_nothing(name: str) -> None:
-    for nth in itertools.count(1):
-        if not run_and_cancel(SCENARIOS[name], nth):
-            break
+    nth = next(nth for nth in range(1, 1000) if not run_and_cancel(SCENARIOS[name], nth))
     assert nth > 2, "he never came to a checkpoint"
 
 
@@ -209,7 +205,7 @@ def run_and_end(end: End, nth: int) -> bool:
         assert told == len(calls), "a caller waits"
         check(engine, provider, calls, bug=end is ENDS["the scheduler"])
 
-    trio.run(main, clock=MockClock(autojump_threshold=0))
+    run_virtually(main)
     if not countdown.struck:
         assert [call.status for call in calls] == ["completed"] * len(calls)
     return countdown.struck
@@ -217,7 +213,5 @@ def run_and_end(end: End, nth: int) -> bool:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_what_ends_at_any_step_of_the_loop_leaves_no_caller_waiting(name: str) -> None:
-    for nth in itertools.count(1):
-        if not run_and_end(ENDS[name], nth):
-            break
+    nth = next(nth for nth in range(1, 5000) if not run_and_end(ENDS[name], nth))
     assert nth > 50, "the scenario has become too short to say anything"

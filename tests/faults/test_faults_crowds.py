@@ -6,6 +6,8 @@ about ten seconds of a core.
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import trio
 from engine_checks import assert_nothing_is_left, in_virtual_time
@@ -37,7 +39,7 @@ class QuickConnection(ScriptedConnection):
 ANSWER = Answer("done", "usage", Reply(status=200), keep=True, input_tokens=1)
 
 
-@in_virtual_time
+@functools.partial(in_virtual_time, steps=20_000_000)
 async def test_two_thousand_callers_at_once_all_get_their_answers() -> None:
     model = scripted_model()
     calls = [call_of(model) for _ in range(CALLERS)]
@@ -54,7 +56,7 @@ async def test_two_thousand_callers_at_once_all_get_their_answers() -> None:
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.6, 3.0])
-@in_virtual_time
+@functools.partial(in_virtual_time, steps=20_000_000)
 async def test_two_thousand_callers_cancelled_at_once_end_cleanly(after_s: float) -> None:
     """Cancelled as they start, while connections are being opened, and with calls in every state."""
     model = scripted_model(concurrency_limit=300, queue_capacity=1000)
@@ -79,7 +81,7 @@ async def fill(engine: Engine) -> None:
         await engine.submit(call_of(model))
 
 
-@in_virtual_time
+@functools.partial(in_virtual_time, steps=20_000_000)
 async def test_a_hundred_thousand_submitted_calls_finish() -> None:
     with trio.fail_after(100_000):
         async with open_engine(transport=lambda account, on_usage: QuickProvider()) as engine:
@@ -90,7 +92,7 @@ async def test_a_hundred_thousand_submitted_calls_finish() -> None:
     assert_nothing_is_left(engine)
 
 
-@in_virtual_time
+@functools.partial(in_virtual_time, steps=20_000_000)
 async def test_a_hundred_thousand_submitted_calls_are_cancelled() -> None:
     model = scripted_model(queue_capacity=CALLS)
     calls = [call_of(model) for _ in range(CALLS)]

@@ -249,7 +249,7 @@ async def test_whatever_happens_in_whichever_phase_one_thing_becomes_of_the_call
 def check(scene: Scene, fate: Fate) -> None:
     """The call's fate, as its caller and its provider saw it."""
     call = scene.call
-    # A call that gets its place as the engine or its endpoint ends may be refused by the scheduler instead, or just not.
+    # A call that gets its place as the engine or its endpoint ends is refused by the scheduler instead, or just not.
     assert call.status == fate.status or (fate, call.status) in ((REFUSED, "skipped"), (DOWN, "failed"))
     if fate.raised:
         assert scene.returned is None

@@ -133,7 +133,7 @@ class QuotaHistory:
         return total
 
     def available(self, at_us: int, now_us: int) -> int:
-        """The bucket's level less what is open, in units of 1/window_us: every movement is played again from the start."""
+        """The bucket's level less what is open, in units of 1/window_us: every movement is played again."""
         movements = [movement for movement in self.movements if movement[0] <= at_us]
         still_open = 0
         for entry in self.amounts:
@@ -151,7 +151,7 @@ class QuotaHistory:
         return min(full, level + self.refill(level_us, at_us)) - still_open * self.window_us
 
     def has_room(self, cost: int, at_us: int, now_us: int) -> bool:
-        """Whether `cost` is admissible at `at_us`, pace included, if nothing but the assumed sends happens after now."""
+        """Whether `cost` is admissible at `at_us`, pace included, if only the assumed sends happen after now."""
         if self.spec.pace and at_us < self.paced_until():
             return False
         if self.spec.burst:

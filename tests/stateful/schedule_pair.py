@@ -10,6 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quota_history import ASSUMED_SEND_US
+from schedule_model import Expected, ScheduleModel
+from schedule_standing import ModelCall
+
 from actors.effects import Barred, Dropped, Finished, Granted, Queued, Retrying, Want
 from actors.messages import (
     CallRoute,
@@ -28,8 +32,6 @@ from actors.messages import (
     encode,
 )
 from actors.schedule import Schedule
-from quota_history import ASSUMED_SEND_US
-from schedule_model import Expected, ModelCall, ScheduleModel
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Pair:
             self.model.open_endpoint(endpoint)
             self.judge(self.schedule.open_endpoint(endpoint, self.now_us), [])
 
-    # --- the messages ---------------------------------------------------------------------------------------------------
+    # --- the messages ---
 
     def submit(
         self,
@@ -170,7 +172,7 @@ class Pair:
         self.judge(effects, expected)
         return len(effects)
 
-    # --- the judge ------------------------------------------------------------------------------------------------------
+    # --- the judge ---
 
     def judge(self, effects: list[object], expected: list[Expected], *, replies: bool = True) -> None:
         """Every effect must be one the model expects, every grant one it allows, and nothing may be missing."""
@@ -193,7 +195,7 @@ class Pair:
         self.disagreed = False
 
     def wake_if_due(self) -> None:
-        """A message may leave something due this very microsecond (a backoff of zero): one wake-up must deal with it."""
+        """A message may leave something due this very microsecond (a backoff of zero): one wake-up does it."""
         due_us = self.schedule.next_wake_us()
         if due_us is not None and due_us <= self.now_us:
             expected = self.model.wake(self.now_us)

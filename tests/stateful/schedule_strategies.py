@@ -12,10 +12,11 @@ import os
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schedule_pair import Layout, Pair
+
+from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 
 EXPLORE = int(os.environ.get("PENSTOCK_EXPLORE", "0"))
 
@@ -35,6 +36,7 @@ GUARDS_US = (0, 1, 500)
 DIMENSIONS: tuple[Literal["requests", "input_tokens", "output_tokens", "total_tokens"], ...] = (
     "requests", "input_tokens", "output_tokens", "total_tokens",
 )  # fmt: skip
+PAUSES_US = (0, 1, 2, 499, 500, 1_000, 1_001, 3_500, 500_000, 1_000_000, 5_000_000, 9_000_000)
 JITTERS = (0, 1, 2**31, 2**32 - 1)
 HINTS_US = (None, None, 0, 1_000, 2_500_000, 120_000_000, 120_000_001)
 
@@ -92,12 +94,14 @@ class Step(NamedTuple):
 
 BASIC_WORDS = ("submit", "submit", "submit", "ready", "sent", "sent", "done", "time", "time")
 ALL_WORDS = (
-    *BASIC_WORDS, "lost", "connect_failed", "unsent", "retry", "retry", "failed", "unknown", "cancelled", "cancel", "limit",
-    "repeat", "submit_deadline", "oversleep",
+    *BASIC_WORDS, "lost", "connect_failed", "unsent", "retry", "retry", "failed", "unknown", "cancelled", "cancel",
+    "limit", "repeat", "submit_deadline", "oversleep",
 )  # fmt: skip
 
 
-def scripts(words: tuple[str, ...] = ALL_WORDS, *, sizes: tuple[int, ...] = (5, 20, 45)) -> st.SearchStrategy[list[Step]]:
+def scripts(
+    words: tuple[str, ...] = ALL_WORDS, *, sizes: tuple[int, ...] = (5, 20, 45)
+) -> st.SearchStrategy[list[Step]]:
     """Long ones as often as short ones: left alone, Hypothesis prefers lists too short to get anywhere."""
     numbers = st.integers(0, 11)
     step = st.builds(Step, st.sampled_from(words), numbers, numbers, numbers)
@@ -180,8 +184,8 @@ def end_attempt(pair: Pair, word: str, call_id: int, b: int, c: int) -> None:
     elif word == "retry":
         refused = c % 2 == 0
         pair.outcome(
-            call, "retry", "requests_kept" if refused else charge, at_us=at_us, ready=ready, barrier=refused and b % 4 > 0,
-            exempt=refused, hint_us=HINTS_US[(b + c) % 7], jitter=JITTERS[c % 4], **usage,
+            call, "retry", "requests_kept" if refused else charge, at_us=at_us, ready=ready, **usage,
+            barrier=refused and b % 4 > 0, exempt=refused, hint_us=HINTS_US[(b + c) % 7], jitter=JITTERS[c % 4],
         )  # fmt: skip
     elif word == "failed":
         wrote = call.state == "sent" or b % 2 == 0
@@ -200,7 +204,7 @@ def pass_time(pair: Pair, a: int, b: int) -> None:
     elif a < 7 and wake_us is not None:
         pair.wake_at(max(pair.now_us, wake_us - 1))
     else:
-        pair.wake_at(pair.now_us + (0, 1, 2, 499, 500, 1_000, 1_001, 3_500, 500_000, 1_000_000, 5_000_000, 9_000_000)[b])
+        pair.wake_at(pair.now_us + PAUSES_US[b])
 
 
 def come_to_rest(pair: Pair) -> None:

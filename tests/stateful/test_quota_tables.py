@@ -1,7 +1,7 @@
 """Exact instants, computed by hand, for the model and the schedule alike.
 
-Each row is (when, cost, admitted): as in the tests of Go's rate limiter, the table is the specification and a reader can
-check it with a pencil. Calls are sent at the microsecond of their grant unless the row says otherwise.
+Each row is (when, cost, admitted): as in the tests of Go's rate limiter, the table is the specification and a reader
+can check it with a pencil. Calls are sent at the microsecond of their grant unless the row says otherwise.
 
 The random tests judge the schedule by the model; this file is what judges the model.
 """
@@ -9,10 +9,11 @@ The random tests judge the schedule by the model; this file is what judges the m
 from __future__ import annotations
 
 import pytest
-from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 from quota_history import NEVER, QuotaHistory, earliest
 from schedule_pair import Layout, Pair
 from schedule_strategies import with_workers
+
+from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 
 WINDOW = QuotaSpec(0, "window", "input_tokens", 3, 1_000, 0)
 GUARDED = QuotaSpec(0, "guarded", "input_tokens", 3, 1_000, 10)
@@ -22,7 +23,8 @@ PACED = QuotaSpec(0, "paced", "input_tokens", 3, 1_000, 0, pace=True)
 TABLES = {
     "window: the fourth waits for the first to leave": (
         WINDOW,
-        [(0, 1, True), (0, 2, True), (0, 1, False), (999, 1, False), (1_000, 3, True), (1_999, 1, False), (2_000, 1, True)],
+        [(0, 1, True), (0, 2, True), (0, 1, False), (999, 1, False), (1_000, 3, True), (1_999, 1, False),
+         (2_000, 1, True)],
     ),
     "window: it slides, it does not tumble": (
         WINDOW,
@@ -34,8 +36,8 @@ TABLES = {
     ),
     "bucket: full at first, then 3 per 1,000 µs": (
         BUCKET,
-        [(0, 5, True), (0, 1, False), (333, 1, False), (334, 1, True), (666, 1, False), (667, 1, True), (9_000, 5, True),
-         (9_000, 1, False)],
+        [(0, 5, True), (0, 1, False), (333, 1, False), (334, 1, True), (666, 1, False), (667, 1, True),
+         (9_000, 5, True), (9_000, 1, False)],
     ),
     "pace: a third of the window for each unit, rounded up": (
         PACED,

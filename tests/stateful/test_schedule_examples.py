@@ -8,9 +8,10 @@ Imports nothing of the schedule: the pair does.
 from __future__ import annotations
 
 import pytest
-from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 from schedule_pair import Layout, Pair
 from schedule_strategies import come_to_rest, with_workers
+
+from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 
 SECOND_US = 1_000_000
 HALF = 2**31
@@ -29,7 +30,7 @@ def states(pair: Pair) -> list[str]:
 
 @pytest.mark.parametrize("message", ["cancel in flight", "cancel ended", "late sent", "drain", "refused submit"])
 def test_a_message_that_comes_just_before_a_due_wake_up_does_not_swallow_it(message: str) -> None:
-    """The loop reads its mail first and asks for the next wake-up afterwards: what was due must have happened by then."""
+    """The loop reads its mail first and asks for the next wake-up then: by then what was due must have happened."""
     pair = one_lane(ONE_PER_MS)
     first, second, third = pair.submit(), pair.submit(), pair.submit()
     pair.sent(pair.model.calls[first])
@@ -110,6 +111,30 @@ def test_a_head_delayed_by_a_third_lane_sets_those_behind_it_free() -> None:
     assert states(pair) == ["sent", "granted", "queued", "granted"]
 
 
+@pytest.mark.parametrize("lane_of_the_first", [0, 1])
+@pytest.mark.parametrize("way", ["sent", "unsent"])
+def test_a_head_is_nearer_once_what_it_waits_for_is_stamped_or_given_back(lane_of_the_first: int, way: str) -> None:
+    """In its own lane or in another with the same quota: from then on nobody may pass who would fit only before the
+    later instant that was assumed."""
+    quota = QuotaSpec(0, "input", "input_tokens", 10, 1_000, 0)
+    lanes = (OpenLane(0, "a", (quota,)), OpenLane(1, "b", (quota,)))
+    pair = with_workers(Pair(Layout(lanes, (OpenEndpoint(0, "endpoint", 20),))))
+    kept, first = (pair.model.calls[pair.submit(lane=lane_of_the_first, input_tokens=cost)] for cost in (1, 5))
+    head = pair.model.calls[pair.submit(lane=1, input_tokens=10)]
+    assert pair.model.lanes[1].instant_us == 5_001_000
+    pair.sent(kept)
+    if way == "sent":
+        pair.sent(first)
+    else:
+        pair.cancel(first.route.call_id)
+        pair.unsent(first)
+    assert pair.model.lanes[1].instant_us == 1_000
+    later = pair.model.calls[pair.submit(lane=1, input_tokens=4)]
+    assert later.state == "queued"
+    pair.wake_at(1_000)
+    assert (head.state, later.state) == ("granted", "queued")
+
+
 def test_a_call_returns_to_its_old_place() -> None:
     """Back from backoff it stands before calls that came later, and equals keep their order."""
     pair = one_lane(workers=1)
@@ -123,7 +148,8 @@ def test_a_call_returns_to_its_old_place() -> None:
 
 
 @pytest.mark.parametrize(("jitter", "hint_us", "wait_us"), [
-    (0, None, 0), (HALF, None, 250_000), (2**32 - 1, None, 499_999), (HALF, 1_000, 250_000), (HALF, 2_000_000, 2_000_000),
+    (0, None, 0), (HALF, None, 250_000), (2**32 - 1, None, 499_999), (HALF, 1_000, 250_000),
+    (HALF, 2_000_000, 2_000_000),
 ])  # fmt: skip
 def test_backoff_is_the_longer_of_jitter_and_hint(jitter: int, hint_us: int | None, wait_us: int) -> None:
     """Half a second times the jitter's fraction for the first attempt, unless the provider wished for more."""

@@ -7,14 +7,16 @@ Imports the schedule's public methods and effects only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+from schedule_strategies import run_settings
 
 from actors.effects import Effect, Granted
 from actors.messages import CallRoute, OpenEndpoint, OpenLane, QuotaSpec, Sent
 from actors.schedule import Schedule
-from hypothesis import given
-from hypothesis import strategies as st
-from schedule_strategies import run_settings
 
 
 def open_schedule(quota: QuotaSpec, workers: int) -> Schedule:
@@ -89,5 +91,5 @@ def test_promise_01_never_over_in_windows_of_an_hour(calls: list[tuple[int, int]
     assert len(seen) == len(calls)
     for opens_us, _ in seen:
         assert sum(cost for at_us, cost in seen if opens_us <= at_us < opens_us + hour_us) <= limit
-    for before, after in zip(seen, seen[1:], strict=False):
-        assert after[0] - before[0] <= hour_us + hour_us // 1_000
+    for (before_us, _), (after_us, _) in itertools.pairwise(seen):
+        assert after_us - before_us <= hour_us + hour_us // 1_000

@@ -99,7 +99,7 @@ class SharedQuotas(ScheduleMachine):
 @pytest.mark.parametrize("machine", [ScheduleMachine, OneLane, Buckets, SharedQuotas])
 def test_schedule_agrees_with_the_model(machine: type[ScheduleMachine]) -> None:
     """Any sequence of messages gives what the naive model allows, and ends with nothing held."""
-    wanted = run_settings(250)
+    wanted = run_settings(150)
     run_state_machine_as_test(
         machine, settings=settings(wanted, stateful_step_count=40, suppress_health_check=list(HealthCheck))
     )

@@ -1,28 +1,38 @@
 """One property test for each promise of the schedule, over random scripts with the naive model beside it.
 
-The `Pair` checks every step of every script already; each test here adds what its promise says in words of its own, from
-the grants that were seen and not from the model's idea of eligibility, where that is possible.
+The `Pair` checks every step of every script already; each test here adds what its promise says in words of its own,
+from the grants that were seen and not from the model's idea of eligibility, where that is possible.
 
 Imports nothing of the schedule: the pair does. The promise of backpressure is the mailbox's and is tested there.
 """
 
 from __future__ import annotations
 
-from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 from hypothesis import given
 from hypothesis import strategies as st
 from quota_history import earliest
-from schedule_model import ModelCall
 from schedule_pair import Layout, Pair
+from schedule_standing import ModelCall
 from schedule_strategies import (
-    ALL_WORDS, BASIC_WORDS, Step, come_to_rest, layouts, play, play_step, run_settings, scripts, with_workers,
+    ALL_WORDS,
+    BASIC_WORDS,
+    Step,
+    come_to_rest,
+    layouts,
+    play,
+    play_step,
+    run_settings,
+    scripts,
+    with_workers,
 )  # fmt: skip
 
-CALM_WORDS = ("submit", "submit", "submit", "sent", "sent", "unsent", "cancel", "time", "time", "time")
+from actors.messages import OpenEndpoint, OpenLane, Outcome, QuotaSpec
+
+CALM_WORDS = ("submit", "submit", "submit", "sent", "sent", "cancel", "time", "time", "time")
 SEND_BOUND_US = 5_000_000
 
 
-@run_settings(400)
+@run_settings(250)
 @given(
     layouts(kinds=("window", "reserved"), permits=(0,)),
     scripts(("submit", "submit", "sent", "sent", "unsent", "retry", "time", "time")),
@@ -99,7 +109,7 @@ class HeadWatch:
         return bool(self.pair.model.before(call, self.pair.now_us))
 
 
-@run_settings(400)
+@run_settings(250)
 @given(layouts(kinds=("window", "window", "burst", "pace"), permits=(0,)), scripts(CALM_WORDS, sizes=(10, 60)))
 def test_promise_04_no_starvation(layout: Layout, script: list[Step]) -> None:
     """With enough workers, every request sent within 5 s, no debt, barrier, lowered limit and nothing returned, a head
@@ -107,13 +117,11 @@ def test_promise_04_no_starvation(layout: Layout, script: list[Step]) -> None:
     pair = with_workers(Pair(layout))
     watch = HeadWatch(pair)
     for step in script:
-        if step.word == "unsent":
-            continue
         if step.word == "time":
             send_in_time(pair, step)
         else:
             play_step(pair, step)
-        if busy_enough(pair):
+        if pair.model.ready_workers[0] < 3:
             pair.ready(0)
         watch.look()
     come_to_rest(pair)
@@ -135,10 +143,6 @@ def send_in_time(pair: Pair, step: Step) -> None:
     pair.wake_at(max(pair.now_us, to_us))
 
 
-def busy_enough(pair: Pair) -> bool:
-    return pair.model.ready_workers[0] < 3
-
-
 @run_settings(120)
 @given(st.data(), scripts(BASIC_WORDS, sizes=(10, 50)), scripts(BASIC_WORDS, sizes=(10, 50)))
 def test_promise_04_lanes_without_a_common_quota_do_not_meet(
@@ -149,7 +153,8 @@ def test_promise_04_lanes_without_a_common_quota_do_not_meet(
     spec = data.draw(st.sampled_from((("requests", 1), ("total_tokens", 3))))
     other = OpenLane(1, "other", (QuotaSpec(9, "other's", spec[0], spec[1], 3_000, 0),))  # type: ignore[arg-type]  # a literal
     endpoints = (OpenEndpoint(0, "mine", 60), OpenEndpoint(1, "other's", 60))
-    assert lane_alone(Layout((mine,), endpoints), script, []) == lane_alone(Layout((mine, other), endpoints), script, noise)
+    alone = lane_alone(Layout((mine,), endpoints), script, [])
+    assert lane_alone(Layout((mine, other), endpoints), script, noise) == alone
 
 
 def lane_alone(layout: Layout, script: list[Step], noise: list[Step]) -> list[tuple[int, int]]:
@@ -203,7 +208,7 @@ def test_promise_05_never_admissible_is_refused_at_once(
 @run_settings(200)
 @given(layouts(permits=(0, 1, 2)), scripts(ALL_WORDS))
 def test_promise_06_all_or_nothing(layout: Layout, script: list[Step]) -> None:
-    """A call that waits holds nothing anywhere; one in flight holds its cost in every quota of its lane and one permit."""
+    """A call that waits holds nothing anywhere; one in flight holds its cost in all its quotas and one permit."""
     pair = with_workers(Pair(layout), 3)
     for step in script:
         play_step(pair, step)
@@ -230,9 +235,10 @@ def test_promise_07_one_terminal_outcome(layout: Layout, script: list[Step], wor
     assert stats.reservations_made == stats.reservations_settled + stats.reservations_given_back
     before = stats
     for message in pair.over:
-        pair.schedule.outcome(message, b"", pair.now_us) if hasattr(message, "verdict") else pair.schedule.unsent(
-            message, pair.now_us
-        )
+        if isinstance(message, Outcome):
+            pair.schedule.outcome(message, b"", pair.now_us)
+        else:
+            pair.schedule.unsent(message, pair.now_us)
     after = pair.schedule.statistics(pair.now_us)
     assert after.ended == before.ended
     assert after.reservations_settled == before.reservations_settled

@@ -1,0 +1,211 @@
+"""The way in: what is looked at before a call is queued, its places in the queue, and its one encoding.
+
+Whatever can be known to be wrong with a call is raised here, before anything is reserved or sent. A call that is
+refused stays pending and can be submitted elsewhere. Nothing here knows what becomes of a call afterwards.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from actors import messages as ms
+from actors.clock import now_us
+from actors.limits import DIMENSIONS, Cost, Limit, admissible, cost_of, output_that_fits
+from actors.mailbox import Mailbox, Places
+from actors.slots import ReplySlots
+from engine.accounts import Lanes, OpenedLane
+from engine.call import Call
+from engine.errors import (
+    CapacityExceeded,
+    DeadlineExceeded,
+    InternalError,
+    InvalidCall,
+    PenstockError,
+    ShuttingDown,
+)
+from engine.switchboard import Binding, Switchboard
+
+
+class Intake:
+    """Takes calls in for one engine, until it is closed."""
+
+    def __init__(
+        self, lanes: Lanes, switchboard: Switchboard, slots: ReplySlots, scheduler: Mailbox, all_places: Places
+    ) -> None:
+        self._lanes = lanes
+        self._switchboard = switchboard
+        self._slots = slots
+        self._scheduler = scheduler
+        self._all_places = all_places
+        self._cancel_call = self._cancel  # bound once: each call holds it
+        self._failed = False
+        self.closed = False
+
+    @property
+    def places_taken(self) -> int:
+        """Places taken in all queues together."""
+        return self._all_places.taken
+
+    def close(self, *, failed: bool = False) -> None:
+        """Take no more calls; whoever waits for a place is told."""
+        self.closed = True
+        self._failed = self._failed or failed
+        self._lanes.close()
+        self._all_places.close()
+
+    def check_open(self, call: Call | None = None) -> None:
+        """Raise `ShuttingDown` if no more calls are taken, `InternalError` if that is the engine's own fault."""
+        if self.closed:
+            raise self._refusal(call)
+
+    @staticmethod
+    def ended(call: object) -> bool:
+        """Whether this is a call that has ended already. Raises `InvalidCall` for what is no call."""
+        if not isinstance(call, Call):
+            raise InvalidCall(f"the engine takes calls made by create_api_calling, not {type(call).__name__}")
+        return call.mail is not None
+
+    def accept(self, call: Call) -> bool:
+        """Queue a call if there is a place for it now; False if there is none. One that has ended is left as it is.
+
+        Raises:
+          UsageError: the call's fault, or its model's. ShuttingDown: no more calls are taken.
+        """
+        if self.ended(call):
+            return True
+        binding = self._prepare(call)
+        if not binding.lane.places.take_nowait():
+            return False
+        if not self._all_places.take_nowait():
+            binding.lane.places.free()
+            return False
+        self._send_or_free(call, binding, now_us())
+        return True
+
+    async def wait(self, call: Call) -> None:
+        """Wait in line for a place in the lane's queue and in the engine's, then queue the call.
+
+        The wait counts towards the call's deadline; a call that is cancelled meanwhile needs no place.
+
+        Raises:
+          DeadlineExceeded: the deadline came first. Otherwise as `accept`.
+        """
+        binding = self._prepare(call)
+        submitted_us = now_us()
+        deadline_s = call.options.deadline_s
+        with trio.move_on_after(math.inf if deadline_s is None else deadline_s) as scope:
+            call.call_at_end(lambda _: scope.cancel())
+            try:
+                await self._take_places(binding.lane)
+            except ShuttingDown:
+                raise self._refusal(call) from None
+            finally:
+                call.call_at_end(None)
+        if not scope.cancelled_caught:
+            # Somebody else may have submitted the call while this task waited: `_prepare` looks at it again.
+            self._send_or_free(call, binding, submitted_us)
+        elif call.mail is None:
+            raise DeadlineExceeded(
+                "the deadline passed while the call waited for a place in the queue; nothing was sent",
+                call=call,
+                call_id=call.id,
+                lane=call.owner.lane_name,
+                endpoint=call.owner.endpoint_name,
+            )
+
+    async def _take_places(self, lane: OpenedLane) -> None:
+        await lane.places.take()
+        try:
+            await self._all_places.take()
+        except BaseException:
+            lane.places.free()
+            raise
+
+    def _prepare(self, call: Call) -> Binding:
+        """Everything that can be known to be wrong with a call before it is queued."""
+        self.check_open(call)
+        if call.request.streaming:
+            raise InvalidCall(
+                "stream=True: streamed answers are not supported by this version; leave it out", argument="stream"
+            )
+        binding = self._switchboard.bind(call.owner)
+        input_tokens, output_tokens, guessed = self._estimate(call, binding)
+        if guessed:
+            output_tokens = output_that_fits(input_tokens, output_tokens, binding.lane.quotas)
+        cost = cost_of(input_tokens, output_tokens)
+        too_small = admissible(cost, binding.lane.quotas)
+        if too_small is not None:
+            raise _capacity_exceeded(call, cost, *too_small)
+        return binding
+
+    def _estimate(self, call: Call, binding: Binding) -> tuple[int, int, bool]:
+        """(input, output, whether the output is a guess) to reserve."""
+        request = call.request
+        if request.output_cap is not None:
+            return request.input_tokens, request.output_cap, False
+        return request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), True
+
+    def _send_or_free(self, call: Call, binding: Binding, submitted_us: int) -> None:
+        """Encode the call, once, and put it into the scheduler's mailbox; its places are taken, or free again."""
+        try:
+            self.check_open(call)
+            calling = self._encode(call, binding, submitted_us)
+        except BaseException:
+            binding.lane.places.free()
+            self._all_places.free()
+            raise
+        call.under_way(calling, self._cancel_call)
+        self._slots.add(call.id, call)
+        self._scheduler.submit(calling)
+
+    def _encode(self, call: Call, binding: Binding, submitted_us: int) -> bytes:
+        request, options = call.request, call.options
+        input_tokens, output_tokens, guessed = self._estimate(call, binding)
+        return ms.encode_to_keep(
+            ms.APICalling(
+                call_id=call.id,
+                lane=binding.lane.number,
+                endpoint=binding.endpoint,
+                submitted_us=submitted_us,
+                deadline_us=submitted_us + _microseconds(options.deadline_s) if options.deadline_s else 0,
+                timeout_us=_microseconds(options.timeout_s),
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                output_is_guess=guessed,
+                retry_unknown=options.on_unknown == "retry",
+                acknowledge=options.deadline_s is not None,
+                priority=options.priority,
+                flow=options.flow,
+                model=call.model,
+                format=binding.format,
+                body=memoryview(request.body),
+            )
+        )
+
+    def _cancel(self, call_id: int) -> None:
+        self._scheduler.post(ms.encode(ms.Cancel(call_id)))
+
+    def _refusal(self, call: Call | None) -> PenstockError:
+        if self._failed:
+            return InternalError("the engine has failed; open another")
+        return ShuttingDown("the engine takes no more calls; nothing was sent", call=call)
+
+
+def _capacity_exceeded(call: Call, cost: Cost, quota: Limit, capacity: int) -> CapacityExceeded:
+    requested = cost[DIMENSIONS.index(quota.dimension)]
+    return CapacityExceeded(
+        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
+        "be sent; nothing was sent. Make it smaller, or raise the limit",
+        dimension=quota.dimension,
+        requested=requested,
+        capacity=capacity,
+        call_id=call.id,
+        lane=call.owner.lane_name,
+        endpoint=call.owner.endpoint_name,
+    )
+
+
+def _microseconds(span_s: float) -> int:
+    return max(1, round(span_s * 1_000_000))

@@ -1,0 +1,119 @@
+"""`python -m benchmarks` as it is typed: the list, each benchmark at a tiny size in real processes, the plots.
+
+Nothing here says how fast anything is; only that every figure comes out, and what must hold at any speed.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import BENCHMARKS
+from benchmarks.__main__ import main
+
+ROOT = Path(__file__).parents[2]
+
+TINY = {
+    # All within the first window: whether the second is kept to the millisecond is for a machine at rest to show.
+    "throughput_under_limits": ["--calls", "30", "--limit", "40", "--per", "60", "--latency", "0.01"],
+    "engine_overhead": ["--calls", "50", "--in-flight", "8", "--repeats", "2"],
+    "queue_scale": ["--calls", "200", "--few", "50"],
+    "faults": ["--calls", "40", "--latency", "0.001", "--refused", "0.1", "--failed", "0.1"],
+}
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The JSON of every benchmark, each run once by its command."""
+    folder = tmp_path_factory.mktemp("reports")
+    found = {}
+    for name, options in TINY.items():
+        path = folder / f"{name}.json"
+        command = [sys.executable, "-m", "benchmarks", name, "--rounds", "1", "--json", str(path), *options]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603  # our own command
+        # At such sizes a goal may be missed, which is exit code 1; misuse and failure are 2.
+        assert ended.returncode in (0, 1), ended.stderr
+        assert BENCHMARKS[name].question in ended.stdout
+        found[name] = path
+    return found
+
+
+def figures(path: Path) -> dict[str, float]:
+    """The figures of a report's first case, by name."""
+    report = json.loads(path.read_bytes())["reports"][0]
+    return {one["name"]: one["value"] for one in report["figures"]}
+
+
+def test_list_names_each_with_its_question(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without arguments: what there is."""
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    for name, benchmark in BENCHMARKS.items():
+        assert f"{name} " in out
+        assert benchmark.question in out
+
+
+def test_throughput_reads_the_providers_log(reports: dict[str, Path]) -> None:
+    """30 of 40 in the first window, and nothing could have come earlier than it did."""
+    found = figures(reports["throughput_under_limits"])
+    expected = {"spent": 1, "spent, of whole windows": 0, "refusals": 0, "worst window / limit": 0.75, "completed": 1}
+    assert found == expected
+
+
+def test_overhead_has_both_sides_of_the_difference(reports: dict[str, Path]) -> None:
+    """The engine costs more than the transport it uses, and the difference is what is reported."""
+    report = json.loads(reports["engine_overhead"].read_bytes())["reports"][0]
+    (measured,) = [run["measured"] for run in report["runs"]]
+    assert len(measured["pair_s"]) == len(measured["engine_s"]) == 2
+    added = [(e - d) / p for e, d, p in zip(*(measured[k] for k in ("engine_s", "direct_s", "pair_s")), strict=True)]
+    assert min(added) > 0
+    assert figures(reports["engine_overhead"])["added by the engine"] == pytest.approx(sum(added) / 2)
+
+
+def test_queue_counts_memory_and_time(reports: dict[str, Path]) -> None:
+    """A waiting call takes at least its own body's bytes."""
+    found = figures(reports["queue_scale"])
+    assert found["memory per queued call"] > 200
+    assert found["submit a call"] > 0
+
+
+def test_faults_are_all_explained(reports: dict[str, Path]) -> None:
+    """At any size: every call ends once, every attempt is a call's first or follows a fault."""
+    found = figures(reports["faults"])
+    assert found["calls that ended, once"] == 1
+    assert found["attempts unexplained (engine)"] == found["attempts unexplained (provider)"] == 0
+    assert found["faults injected"] > 0
+
+
+def test_plots_are_the_same_bytes_for_the_same_json(reports: dict[str, Path], tmp_path: Path) -> None:
+    """Drawn twice, from nothing but the JSON."""
+    pytest.importorskip("matplotlib")
+    files = [str(reports["throughput_under_limits"]), str(reports["engine_overhead"])]
+    for folder in ("one", "two"):
+        assert main(["plot", *files, "--into", str(tmp_path / folder)]) == 0
+    names = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert names == ["arrivals.svg", "cpu_per_call.svg", "windows.svg"]
+    for name in names:
+        drawn = (tmp_path / "one" / name).read_bytes()
+        assert drawn == (tmp_path / "two" / name).read_bytes()
+        assert b"<svg" in drawn
+        assert b"<dc:date>" not in drawn
+
+
+def test_unreadable_json_is_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not a traceback."""
+    pytest.importorskip("matplotlib")
+    (tmp_path / "wrong.json").write_text("{}")
+    assert main(["plot", str(tmp_path / "wrong.json")]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_unknown_case_is_misuse(capsys: pytest.CaptureFixture[str]) -> None:
+    """A mistyped case ends with a sentence and exit code 2."""
+    assert main(["throughput_under_limits", "--cases", "q"]) == 2
+    assert "the cases are a b c d e f" in capsys.readouterr().err
