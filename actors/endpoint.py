@@ -18,6 +18,7 @@ from actors.errors import ConnectFailed
 from actors.mailbox import Mailbox, MailboxStatistics
 from actors.messages import Fault, Reply, decode_calling, encode
 from actors.transport import Answer, Connection, TooLate, Transport
+from actors.worker import Worker, WorkersAttempt
 
 IDLE_US = 60_000_000
 CONNECTING_AT_ONCE = 64
@@ -38,40 +39,6 @@ class EndpointStatistics(msgspec.Struct, frozen=True):
     connect_failures: int
     served: int
     mailbox: MailboxStatistics
-
-
-class _Worker:
-    """One connection's place: the task that owns it reads `inbox`, the actor writes to it."""
-
-    __slots__ = ("connection", "drop_reason", "grant", "idle_since_us", "inbox", "scope", "served", "wake")
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.wake, self.inbox = trio.open_memory_channel[ms.Mail](1)
-        self.grant: ms.Grant | None = None
-        self.scope = trio.CancelScope()
-        self.drop_reason = ""
-        self.idle_since_us = 0
-        self.served = 0
-
-
-class _Attempt:
-    """The one attempt a worker is busy with. See `Attempt`."""
-
-    __slots__ = ("_report", "begun", "grant")
-
-    def __init__(self, grant: ms.Grant, report: Callable[[bytes], None]) -> None:
-        self.grant = grant
-        self.begun = False
-        self._report = report
-
-    def begin(self) -> None:
-        if now_us() > self.grant.not_after_us:
-            raise TooLate
-        self.begun = True
-
-    def sent(self) -> None:
-        self._report(encode(ms.Sent(self.grant.call_id, self.grant.attempt, now_us())))
 
 
 class EndpointActor:
@@ -100,8 +67,8 @@ class EndpointActor:
         self._scheduler = scheduler
         self._jitter = jitter
         self._max_connections = max_connections
-        self._idle: list[_Worker] = []
-        self._busy: dict[int, _Worker] = {}
+        self._idle: list[Worker] = []
+        self._busy: dict[int, Worker] = {}
         self._connecting = 0
         self._wanted = 0
         self._queued = False
@@ -121,12 +88,12 @@ class EndpointActor:
                 self._nursery = nursery
                 self._report(ms.OpenEndpoint(self.number, self.name, self._max_connections))
                 nursery.start_soon(self._close_idle)
-                while True:
-                    self._open_connections(nursery)
-                    mail = await self.mailbox.receive()
-                    if mail is None or not self._handle(mail):
-                        nursery.cancel_scope.cancel()
-                        break
+                try:
+                    await self._read_mail(nursery)
+                except Exception:
+                    self._crashed = True
+                    raise
+                nursery.cancel_scope.cancel()
         finally:
             self.mailbox.express = None
             for worker in self._idle:
@@ -167,6 +134,14 @@ class EndpointActor:
 
     # --- mail ---
 
+    async def _read_mail(self, nursery: trio.Nursery) -> None:
+        """Act on mail until it says stop."""
+        going_on = True
+        while going_on:
+            self._open_connections(nursery)
+            mail = await self.mailbox.receive()
+            going_on = mail is not None and self._handle(mail)
+
     def _handle(self, mail: ms.Mail) -> bool:
         """Act on one piece of mail; False if it says stop."""
         message = ms.decode_for_endpoint.decode(mail[0])
@@ -204,6 +179,7 @@ class EndpointActor:
 
     def _give(self, grant: ms.Grant, mail: ms.Mail) -> None:
         """Hand a granted call to the worker that was used last and whose connection still stands."""
+        stillborn = 0
         while self._idle:
             worker = self._idle[-1]
             usable = worker.connection.usable()
@@ -217,12 +193,11 @@ class EndpointActor:
                 return
             self._report(ms.Lost(self.number))
             worker.wake.close()
-            if not worker.served:
-                self._connect_failed(
-                    Fault("ConnectFailed", f"{self.name} closed the connection at once; nothing was sent")
-                )
+            stillborn += not worker.served
         # The place the grant took was that of a connection reported lost: it is free again, as far as grants go.
         self._scheduler.post(*self._unsent(grant, ready=True))
+        for _ in range(stillborn):  # reported last, when the call is back in the queue and can pay for the attempt
+            self._closed_at_once()
 
     # --- connections ---
 
@@ -247,10 +222,17 @@ class EndpointActor:
 
     def _connect_failed(self, fault: Fault) -> None:
         self._connect_failures += 1
-        wait_us = min(RECONNECT_MOST_US, RECONNECT_FIRST_US << min(self._failures_in_a_row, 10))
-        self._failures_in_a_row += 1
-        self._not_before_us = now_us() + wait_us
+        at_us = now_us()
+        if at_us >= self._not_before_us:  # connections that fail side by side are one failure
+            wait_us = min(RECONNECT_MOST_US, RECONNECT_FIRST_US << min(self._failures_in_a_row, 10))
+            self._failures_in_a_row += 1
+            self._not_before_us = at_us + wait_us
         self._report(ms.ConnectAttemptFailed(self.number, fault, self._jitter()))
+
+    def _closed_at_once(self) -> None:
+        """A connection that never carried a byte is as good as none: an attempt, or a provider that hangs up would be
+        tried for ever."""
+        self._connect_failed(Fault("ConnectFailed", f"{self.name} closed the connection at once; nothing was sent"))
 
     # --- a worker's life ---
 
@@ -263,7 +245,7 @@ class EndpointActor:
             finally:
                 self._connecting -= 1
             if connection is not None:
-                await self._serve_all(_Worker(connection), nursery)
+                await self._serve_all(Worker(connection), nursery)
         except Exception:
             self._crashed = True  # the other workers are cancelled by this, and tell their callers why
             raise
@@ -271,7 +253,7 @@ class EndpointActor:
             await trio.sleep_until(trio_deadline(self._not_before_us))
         self._open_connections(nursery)
 
-    async def _serve_all(self, worker: _Worker, nursery: trio.Nursery) -> None:
+    async def _serve_all(self, worker: Worker, nursery: trio.Nursery) -> None:
         try:
             self._rest(worker)
             self._report(ms.Ready(self.number))
@@ -301,14 +283,14 @@ class EndpointActor:
             self._connect_failed(fault)
         return None
 
-    def _rest(self, worker: _Worker) -> None:
+    def _rest(self, worker: Worker) -> None:
         worker.idle_since_us = now_us()
         self._idle.append(worker)
 
-    async def _serve(self, worker: _Worker, mail: ms.Mail) -> bool:
+    async def _serve(self, worker: Worker, mail: ms.Mail) -> bool:
         """One attempt: send, read, report. Whether the worker can serve another."""
         grant = ms.decode_grant.decode(mail[0])
-        attempt = _Attempt(grant, self._scheduler.post)
+        attempt = WorkersAttempt(grant, self._scheduler.post)
         keep = False
         report: ms.Mail | None = None
         try:
@@ -338,10 +320,12 @@ class EndpointActor:
             if keep:
                 self._rest(worker)
             self._scheduler.post(*report)
+        if not keep and not attempt.begun and worker.served == 1 and not scope.cancelled_caught:
+            self._closed_at_once()
         return keep
 
     @staticmethod
-    async def _exchange(worker: _Worker, mail: ms.Mail, attempt: _Attempt) -> Answer | None:
+    async def _exchange(worker: Worker, mail: ms.Mail, attempt: WorkersAttempt) -> Answer | None:
         """The exchange itself; None if the grant had expired before a byte was written."""
         try:
             return await worker.connection.exchange(decode_calling.decode(mail[1]), attempt)
@@ -370,7 +354,7 @@ class EndpointActor:
         )
         return encode(outcome), ms.encode_to_keep(answer.reply)
 
-    def _given_up(self, attempt: _Attempt, reason: str) -> ms.Mail:
+    def _given_up(self, attempt: WorkersAttempt, reason: str) -> ms.Mail:
         """The report on an attempt that was stopped: by its timeout, a cancellation, the engine, or a bug."""
         grant = attempt.grant
         if not attempt.begun and reason:

@@ -363,20 +363,12 @@ ToHookBus: TypeAlias = HookCall | HookEvent | Stop
 Message: TypeAlias = APICalling | Fault | Reply | Ended | _Control | ToEndpoint | ToHookBus
 """The closed union: everything that ever crosses a channel is the encoding of one of these."""
 
-_encoder = msgspec.msgpack.Encoder()
-_buffer = bytearray()
-_BUFFER_BYTES = 1 << 16
-
-encode = _encoder.encode
+encode = msgspec.msgpack.Encoder().encode
 
 
 def encode_to_keep(message: Message) -> bytes:
     """Encode a message that will be held for long, without the spare room `encode` leaves behind its bytes."""
-    _encoder.encode_into(message, _buffer)
-    encoded = bytes(_buffer)
-    if len(encoded) > _BUFFER_BYTES:
-        _buffer.clear()
-    return encoded
+    return bytes(memoryview(encode(message)))
 
 
 decode: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

@@ -3,12 +3,15 @@
 The same exchange of one call for one answer is done twice: by tasks that call a scripted transport directly, and by
 `engine.map` over the same transport. The answer costs one checkpoint and is always the same, so the difference is the
 engine: making the call, its body, the queue, the grant, the worker, the outcome, reading it. It is given in pairs of
-channel operations timed in between (see `units`). Direct, engine and unit alternate within a process.
+channel operations (see `units`), timed before and after. Short stretches of unit, direct and engine alternate within a
+process, so that a machine whose speed changes under us changes all three.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import truediv
+from statistics import median
 
 import trio
 
@@ -17,7 +20,7 @@ from benchmarks.units import ScriptedConnection, ScriptedTransport, chat_answer,
 from engine import Call, Engine, Quota, iModel, open_engine
 
 IN_FLIGHT = {64: 8.0, 1000: 10.0}
-WARM_UP = 2_000
+WARM_UP, PAIRS = 2_000, 5_000
 
 
 def cases(options: Settings, number: int) -> list[Case]:
@@ -74,17 +77,20 @@ async def _measure(settings: Settings) -> Measured:
     async with open_engine(transport=lambda account, on_usage: ScriptedTransport(settings["reply"])) as engine:
         model = iModel(model="openai/scripted", api_key="none", max_connections=in_flight, quotas=quotas)
         await _through(engine, model, settings, min(calls, WARM_UP))
+        before_s = await pair_s(PAIRS)
         for _ in range(settings["repeats"]):
-            measured["pair_s"].append(await pair_s())
             direct_s = await timed(lambda: _direct(in_flight, calls, settings["reply"]))
             engine_s = await timed(lambda: _through(engine, model, settings, calls))
             measured["direct_s"].append(direct_s / calls)
             measured["engine_s"].append(engine_s / calls)
+            after_s = await pair_s(PAIRS)
+            measured["pair_s"].append((before_s + after_s) / 2)
+            before_s = after_s
     return dict(measured)
 
 
 def measure(settings: Settings) -> Measured:
-    """Processor seconds: one pair, one call directly, one call through the engine, each as often as repeated."""
+    """Processor seconds: one pair, one call directly, one call through the engine, once for each repetition."""
     return trio.run(_measure, settings)
 
 
@@ -98,13 +104,13 @@ def figures(measured: Mapping[str, list[Measured]]) -> list[Figure]:
     drawn = []
     for case, rounds in measured.items():
         bound = IN_FLIGHT.get(int(case.split()[0]))
-        added = [value for one in rounds for value in _added(one)]
+        added = [median(_added(one)) for one in rounds]
         goal = at_most(bound) if bound is not None else None
         drawn.append(figure(case, "added by the engine", added, unit="pairs", goal=goal))
         for name in ("engine", "direct"):
-            cost = [a / b for one in rounds for a, b in zip(one[f"{name}_s"], one["pair_s"], strict=True)]
+            cost = [median(map(truediv, one[f"{name}_s"], one["pair_s"])) for one in rounds]
             drawn.append(figure(case, f"{name}, in all", cost, unit="pairs"))
-        drawn.append(figure(case, "one pair", [pair * 1e6 for one in rounds for pair in one["pair_s"]], unit="us"))
+        drawn.append(figure(case, "one pair", [median(one["pair_s"]) * 1e6 for one in rounds], unit="us"))
     return drawn
 
 
@@ -113,12 +119,12 @@ BENCHMARK = Benchmark(
     question="What does the engine add to a call, in processor time?",
     rounds=5,
     options=(
-        Option("calls", 10_000, "calls in each repetition", int),
+        Option("calls", 2_500, "calls in each repetition", int),
         Option("in-flight", None, "calls in flight, in place of 64 and 1,000", int),
         Option("size", 300, "bytes of the prompt", int),
         Option("reply", 600, "bytes of the answer", int),
         Option("limited", 0, "1: under limits on requests and tokens that never hold it back", int),
-        Option("repeats", 5, "repetitions within each process", int),
+        Option("repeats", 20, "repetitions within each process", int),
     ),
     cases=cases,
     measure=measure,

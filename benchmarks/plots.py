@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -213,12 +214,16 @@ def cpu_per_call(report: Report) -> Figure | None:
 
 
 def _in_pairs(rounds: list[Measured], name: str) -> list[float]:
-    return [cost / pair for one in rounds for cost, pair in zip(one[name], one["pair_s"], strict=True)]
+    return [median(map(truediv, one[name], one["pair_s"])) for one in rounds]
 
 
 def _added(rounds: list[Measured]) -> list[float]:
-    engine, direct = _in_pairs(rounds, "engine_s"), _in_pairs(rounds, "direct_s")
-    return [whole - part for whole, part in zip(engine, direct, strict=True)]
+    return [median(_each_added(one)) for one in rounds]
+
+
+def _each_added(one: Measured) -> list[float]:
+    columns = zip(one["engine_s"], one["direct_s"], one["pair_s"], strict=True)
+    return [(engine - direct) / pair for engine, direct, pair in columns]
 
 
 def _span(values: list[float]) -> str:

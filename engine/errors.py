@@ -228,6 +228,8 @@ def fault_of(error: BaseException) -> Fault:
     A subclass of somebody else's travels as the nearest class of this module. An exception that is none of ours is an
     `InternalError` that names its type and where it was raised; its text is left out, because libraries quote headers.
     """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
     if not isinstance(error, PenstockError):
         return Fault(kind="InternalError", message=f"{_where_raised(error)}: a bug in penstock, please report it")
     kind = next(base for base in type(error).__mro__ if _CLASSES.get(base.__name__) is base)

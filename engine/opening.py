@@ -89,13 +89,13 @@ async def open_engine(
                 _current.reset(before)
     except BaseExceptionGroup as group:
         cause = only_cause(group)
-        if raised is None or isinstance(raised, trio.Cancelled):
+        if raised is None or _is_cancellation(raised):
             raised = cause
     finally:
         if engine is not None:
             engine.end()
     failure = engine.failure if engine is not None else None
-    if failure is not None and (raised is None or isinstance(raised, trio.Cancelled)):
+    if failure is not None and (raised is None or _is_cancellation(raised)):
         raise failure
     if raised is not None:
         raise raised
@@ -115,6 +115,13 @@ def only_cause(group: BaseExceptionGroup[Any]) -> BaseException:
     if not real:
         return causes[0]
     return real[0] if len(real) == 1 else group
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether there is nothing in it but cancellation."""
+    if isinstance(error, BaseExceptionGroup):
+        error = only_cause(error)
+    return isinstance(error, trio.Cancelled)
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:

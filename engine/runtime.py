@@ -90,9 +90,12 @@ class Engine:
             await self._intake.wait(call)
         if call.options.deadline_s is not None:
             await self._wait_until_queued(call)
+        if call.mail is not None and call.status == "skipped" and call.error is not None:
+            raise call.error
         return call
 
-    async def _wait_until_queued(self, call: Call) -> None:
+    @staticmethod
+    async def _wait_until_queued(call: Call) -> None:
         """The schedule alone knows whether a deadline can be met."""
         try:
             while call.progress is Progress.SUBMITTED:
@@ -100,8 +103,6 @@ class Engine:
         except BaseException:
             call.cancel()
             raise
-        if call.status == "skipped" and call.error is not None:
-            raise call.error
 
     def submit_nowait(self, call: Call) -> Call:
         """Queue a call if its lane has a place for it now.
@@ -244,6 +245,8 @@ class Engine:
         self._scheduler.mailbox.post(ms.encode(message))
 
     async def _watch(self, until: Literal["none_waiting", "quiet"]) -> None:
+        """Wait for the scheduler to say so; raises `InternalError` if it fails before."""
+        self._check_failure()
         slot = ReplySlot()
         watch_id = -id(slot)  # no call has a negative number, and the slot lives as long as this wait
         self._slots.add(watch_id, slot)
@@ -252,6 +255,11 @@ class Engine:
             await slot.wait_ended()
         finally:
             self._slots.forget(watch_id)
+        self._check_failure()
+
+    def _check_failure(self) -> None:
+        if self.failure is not None:
+            raise self.failure
 
     async def _run(self, actor: SchedulerActor | HookBusActor) -> None:
         await supervise(lambda: actor, failed=self._fail)
@@ -259,7 +267,7 @@ class Engine:
     def _fail(self, error: Exception, for_good: bool) -> None:
         """The scheduler or the hook bus has a bug: everybody who waits is told, and the engine ends."""
         self._failure = error
-        log.error("engine failed", error=type(error).__name__)
+        log.error("engine failed", error=fault_of(error).message)
         self.end()
         self._nursery.cancel_scope.cancel()
 

@@ -49,6 +49,7 @@ HOUSE = (
     Room("actors.mailbox", "shell", "trio msgspec"),
     Room("actors.slots", "shell", "trio msgspec"),
     Room("actors.actor", "shell", "trio msgspec"),
+    Room("actors.worker", "shell", "trio msgspec"),
     Room("actors.scheduler", "shell", "trio msgspec"),
     Room("actors.endpoint", "shell", "trio msgspec"),
     Room("actors.hook_bus", "shell", "trio msgspec"),

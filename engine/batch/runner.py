@@ -154,18 +154,25 @@ class Batch:
           BrokenPipeError: nobody reads the results any more.
         """
         started_s = trio.current_time()
+        writing = trio.CancelScope(shield=True)
         try:
             await self._look_at_the_first()
             self.begun.set()
-            async with open_engine(self._settings.engine_config(), transport=self._transport) as engine:
-                self._engine = engine
-                await self._run(engine)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_writing, writing)
+                try:
+                    async with open_engine(self._settings.engine_config(), transport=self._transport) as engine:
+                        self._engine = engine
+                        await self._run(engine)
+                finally:
+                    # However the calls ended, what came of them is written, unless nobody takes it.
+                    with trio.move_on_after(_FLUSH_S, shield=True):
+                        await self._results.flush()
+                    writing.cancel()
         except BaseExceptionGroup as group:
             raise only_cause(group) from None
         finally:
             self.tally.time_s = trio.current_time() - started_s
-            with trio.move_on_after(_FLUSH_S, shield=True):
-                await self._results.flush()
         self.tally.not_sent += len(self._looked_at)
         if self._discarded.is_set():
             self.tally.rest = await self._reader.count_rest()
@@ -223,10 +230,13 @@ class Batch:
             if request is None or isinstance(error, MissingKey) or request.model is None:
                 raise Misuse(error.message) from error
 
+    async def _keep_writing(self, scope: trio.CancelScope) -> None:
+        with scope:
+            await self._results.keep_writing()
+
     async def _run(self, engine: Engine) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._drain_when_told, engine)
-            nursery.start_soon(self._results.keep_writing)
             ordered, buffer = self._settings.ordered, self._settings.buffer()
             async with engine.map(_Calls(self), ordered=ordered, buffer=buffer) as ended:
                 async for call in ended:

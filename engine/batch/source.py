@@ -184,5 +184,3 @@ class LineReader:
             self._part_bytes += len(data)
             if self._part_bytes <= self.max_bytes:
                 self._part.append(data)
-            else:
-                self._part.clear()

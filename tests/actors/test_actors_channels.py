@@ -122,7 +122,7 @@ def test_every_item_on_every_channel_is_an_encoded_message_of_the_union(monkeypa
     # All of the union that an engine without handlers and without observed limits writes.
     assert seen == {
         *("APICalling", "OpenLane", "OpenEndpoint", "Ready", "Lost", "Unsent", "Sent", "Outcome", "Cancel", "Drain"),
-        *("Observe", "Watch", "Stop", "Wanted", "Grant", "Drop", "Ended", "HookEvent"),
+        *("ConnectAttemptFailed", "Observe", "Watch", "Stop", "Wanted", "Grant", "Drop", "Ended", "HookEvent"),
     }
     check_the_bodies(tap, bodies, transport)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from batch_runs import Pieces
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,9 +45,22 @@ async def test_a_byte_order_mark_is_no_part_of_the_first_line() -> None:
 
 async def test_a_line_that_never_ends_is_not_kept() -> None:
     """However long it is, no more than the cap is held of it."""
-    reader = LineReader(Pieces(b"x" * 1_000_000 + b"\na\n", 1000), max_bytes=5_000)
-    assert await lines_of(reader) == [(1, None), (2, b"a")]
-    assert reader.taken_bytes < 10_000
+
+    class Long:
+        size_bytes = None
+        left = 200
+
+        async def read(self) -> bytes:
+            self.left -= 1
+            return bytes(100_000) if self.left > 0 else b"\na\n" if self.left == 0 else b""
+
+    reader = LineReader(Long(), max_bytes=5_000)
+    tracemalloc.start()
+    try:
+        assert await lines_of(reader) == [(1, None), (2, b"a")]
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_stopping_gives_a_silent_read_up(autojump_clock: object) -> None:
@@ -79,6 +95,30 @@ async def test_a_file_is_read_to_its_end(tmp_path: Path) -> None:
     found = await lines_of(LineReader(source))
     source.close()
     assert found == [(number + 1, b"%d" % number) for number in range(100_000)]
+
+
+async def test_a_read_of_a_file_that_is_stopped_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that was already on its way is waited for, so that what is left unread can be counted."""
+    (tmp_path / "in").write_bytes(b"a\n" * 200_000)
+    source = await InputFile.open(str(tmp_path / "in"))
+    reader = LineReader(source)
+    asked, let = threading.Event(), threading.Event()
+    read = os.read
+
+    def slow(number: int, count: int) -> bytes:
+        asked.set()
+        assert let.wait(10)
+        return read(number, count)
+
+    monkeypatch.setattr(os, "read", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reader.next)
+        await trio.to_thread.run_sync(asked.wait, 10)
+        reader.stop()
+        await trio.testing.wait_all_tasks_blocked()
+        let.set()
+    assert await reader.count_rest() == 200_000
+    source.close()
 
 
 async def test_a_pipe_nobody_writes_to_can_be_given_up(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ TABLE: dict[Way, list[Fate]] = {
         cancelled(sent=True),
     ),
     call_cancelled: by_phase(
-        Fate("cancelled", "CallCancelled", False, raised=True),
+        UNSENT_CANCELLED,
         UNSENT_CANCELLED,
         cancelled(sent=True),
         UNSENT_CANCELLED,
@@ -257,9 +257,6 @@ def check(scene: Scene, fate: Fate) -> None:
     else:
         assert scene.raised is None
         assert scene.returned is (None if scene.caller_scope.cancelled_caught else call)
-        error = call.error
-    if fate.raised and fate.status == "cancelled":
-        assert scene.raised is not None
         error = call.error
     assert (type(error).__name__ if error is not None else "") == fate.error
     if isinstance(error, OutcomeUnknown):
