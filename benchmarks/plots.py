@@ -67,12 +67,12 @@ def draw(reports: Iterable[Report], into: Path) -> list[Path]:
     return drawn
 
 
-def _frame(figure: Figure, message: str, about: str, *, left: float, gap: float = 0.2) -> None:
+def _frame(figure: Figure, message: str, about: str, *, left: float, gap: float = 0.2, head: float = HEAD) -> None:
     """Set the texts above the axes, and the margins, which are given in shares of the width and of a row's height."""
     height = figure.get_figheight()
     figure.suptitle(message, x=0.02, y=1 - 0.09 / height, ha="left", va="top", fontsize=14, fontweight="bold")
     figure.text(0.02, 1 - 0.42 / height, about, ha="left", va="top", fontsize=10.5)
-    figure.subplots_adjust(left=left, right=0.985, top=1 - HEAD / height, bottom=FOOT / height, hspace=gap)
+    figure.subplots_adjust(left=left, right=0.985, top=1 - head / height, bottom=FOOT / height, hspace=gap)
 
 
 def _exact(run: Run) -> str:
@@ -162,15 +162,22 @@ def windows(report: Report) -> Figure | None:
     runs = _runs(report, "a:", "b:", "d:")
     if not runs:
         return None
-    height = HEAD + FOOT + 0.3 + 1.6 * len(runs)
+    height = HEAD + FOOT + 0.55 + 1.6 * len(runs)
     figure, rows = plt.subplots(len(runs), 1, figsize=(WIDTH, height), squeeze=False)
     for axes, run in zip(rows[:, 0], runs, strict=True):
         limit = run.settings["limits"][-1]
         _window_row(axes, run, limit)
     rows[-1, 0].set_xlabel("seconds since the first request arrived")
     figure.supylabel("in the trailing window, % of the limit", fontsize=11, x=0.012, y=0.45)
-    about = "what the provider had accepted in the period up to each instant; the notches are the guard against jitter"
-    _frame(figure, "The window is full to the limit, and never over it", about, left=0.085, gap=0.62)
+    about = "what the provider had accepted in the period that ends at each instant"
+    _frame(
+        figure,
+        "The window stays close to the limit, and is never over it",
+        about,
+        left=0.085,
+        gap=0.62,
+        head=HEAD + 0.25,
+    )
     return figure
 
 

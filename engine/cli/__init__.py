@@ -35,10 +35,10 @@ COMMANDS = {
 
 def main() -> None:
     """The `penstock` command: runs what was typed and exits with its code."""
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(execute(sys.argv[1:]))
 
 
-def run(arguments: Sequence[str]) -> int:
+def execute(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code. Errors are one line on stderr."""
     try:
         code = _unwrapped(arguments)

@@ -30,6 +30,7 @@ from engine.simulator import (
     SimulatorStatistics,
     UniformLatency,
     serve,
+    tune_process,
 )
 from engine.simulator.config import Dimension, LimitKind
 
@@ -119,6 +120,7 @@ async def simulate(
 async def _run(config: SimulatorConfig) -> None:
     async with trio.open_nursery() as nursery:
         simulator: Simulator = await nursery.start(serve, config)
+        tune_process()
         print(simulator.base_url, flush=True)
         try:
             await trio.sleep_forever()

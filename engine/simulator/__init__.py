@@ -27,6 +27,7 @@ from engine.simulator.process import SimulatedProvider, simulated_provider
 from engine.simulator.records import Arrival, Late, LoopLateness, SimulatorStatistics, WorstWindow
 from engine.simulator.reply import count_input
 from engine.simulator.server import Simulator, serve
+from engine.simulator.tuning import tune_process
 
 __all__ = [
     "FAULTS",
@@ -55,5 +56,6 @@ __all__ = [
     "simulated_provider",
     "spent_share",
     "tally",
+    "tune_process",
     "worst_window",
 ]

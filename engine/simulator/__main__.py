@@ -2,15 +2,12 @@
 
 Standard input is its lifeline: one line with the configuration as JSON, then nothing; its end, which comes also
 when the parent dies however it dies, ends this process. Standard output is one line of JSON: ``{"port": N}`` when it is
-ready, or ``{"error": "..."}``, with exit code 2. The process is alone in its memory, so the collector and the limit on
-open files may be set here, and nowhere else.
+ready, or ``{"error": "..."}``, with exit code 2.
 """
 
 from __future__ import annotations
 
-import gc
 import os
-import resource
 import signal
 import sys
 
@@ -20,22 +17,13 @@ import trio
 from actors.errors import UsageError
 from engine.simulator.config import SimulatorConfig, load_config
 from engine.simulator.server import Simulator, serve
+from engine.simulator.tuning import tune_process
 
 _STDIN, _STDOUT = 0, 1
 
 
 def _tell(**words: object) -> None:
     os.write(_STDOUT, msgspec.json.encode(words) + b"\n")
-
-
-def _tune() -> None:
-    """Collect rarely, and never what was there at the start: a full collection among ten thousand waiting
-    requests stops the loop for tens of milliseconds. Take every file descriptor the system lets us have."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _end_of_input(scope: trio.CancelScope) -> None:
@@ -57,7 +45,7 @@ async def run(config: SimulatorConfig) -> None:
         simulator: Simulator = await nursery.start(serve, config)
         nursery.start_soon(_terminated, nursery.cancel_scope)
         nursery.start_soon(_end_of_input, nursery.cancel_scope)
-        _tune()
+        tune_process()
         _tell(port=simulator.port)
 
 

@@ -184,6 +184,20 @@ def test_a_stop_ends_what_is_in_flight_at_once() -> None:
     assert run.time_s == 2.0
 
 
+@pytest.mark.parametrize("deadline_s", [None, 1_000.0])
+def test_a_discard_counts_the_line_that_waits_for_a_place_in_the_queue(deadline_s: float | None) -> None:
+    """It was read and never queued: one in flight, two queued, one at the door."""
+
+    async def interrupt(batch: Batch) -> None:
+        await trio.sleep(0.5)
+        batch.discard()
+
+    config = parse_config("[lanes.batch]\nqueue_capacity = 2", "c.toml")
+    settings = AT_HOME._replace(concurrency=1, config=config, deadline_s=deadline_s)
+    run = run_batch(as_bytes(plain(after_s=1.0) for _ in range(10)), settings, meanwhile=interrupt)
+    assert (run.tally.completed, run.tally.not_sent, run.tally.rest) == (1, 3, 6)
+
+
 def test_a_discard_ends_the_wait_for_a_silent_input() -> None:
     """What was read before is finished; how much would have come nobody knows."""
 

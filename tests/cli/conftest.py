@@ -17,7 +17,7 @@ import pytest
 import trio
 from command_line import COMMAND, Penstock, Ran, Start, Typed, command_environment
 
-from engine.cli import run
+from engine.cli import execute
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         before = signal.signal(signal.SIGALRM, give_up)
         signal.alarm(30)
         try:
-            code = run(arguments)
+            code = execute(arguments)
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)

@@ -163,6 +163,28 @@ async def test_a_signal_ends_the_wait_for_an_input_that_is_silent(tmp_path: Path
     assert summary_of(shown)["not sent"] == "0, and whatever was not read"
 
 
+async def test_the_second_signal_stops_though_nobody_reads_the_results(start_penstock: Start, tmp_path: Path) -> None:
+    """A pipe that is full keeps nobody for ever."""
+    write(tmp_path / "in.jsonl", 3_000)
+    async with provider(0.0) as served:
+        process = await start_penstock("run", "in.jsonl", "-o", "-", "--model", "m", "--base-url", served.base_url)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            with trio.fail_after(60):
+                await arrived(served, 500)
+                process.send_signal(signal.SIGINT)
+                shown = b""
+                while b"Again: stop now." not in shown:
+                    shown += await process.stderr.receive_some()
+                process.send_signal(signal.SIGINT)
+                assert await process.wait() == 130
+        finally:
+            process.kill()
+            await process.stdout.aclose()
+            await process.stderr.aclose()
+
+
 async def test_a_signal_before_anything_was_sent_leaves_no_file(start_penstock: Start, tmp_path: Path) -> None:
     """And an old one stays as it was, though it might have been replaced."""
     (tmp_path / "old.jsonl").write_text("old\n")
