@@ -43,6 +43,7 @@ class LaneState:
         self.watched: Ticket | None = None
         self.instant_us = 0
         self.wake_us: int | None = None
+        self.short_of_workers = False
 
     @property
     def permits_free(self) -> int:
@@ -91,6 +92,10 @@ class LaneState:
     def fresh_instant(self, cost: Cost, now_us: int) -> int:
         """The earliest time the quotas and pace allow `cost`, open claims assumed sent in time."""
         return max((meter.instant(cost[meter.index], now_us) for meter in self.meters), default=now_us)
+
+    def at_best(self, cost: Cost, now_us: int) -> int:
+        """An instant before which the quotas and pace cannot allow `cost`, whatever comes back of calls in flight."""
+        return max((meter.at_best(cost[meter.index], now_us) for meter in self.meters), default=now_us)
 
     def watch(self, now_us: int) -> None:
         """Give a head that has just become one its instant."""
@@ -188,6 +193,7 @@ class Admission:
     def wake_us(self, lane: LaneState, now_us: int) -> int | None:
         """When a call of this lane may be admitted next, if nobody reports anything before. None: not by time."""
         lane.watch(now_us)
+        lane.short_of_workers = False
         head = lane.order.head
         if head is None:
             return None
@@ -212,8 +218,12 @@ class Admission:
                 soonest = lane.order.soonest_behind(when, lambda at: self._worker_left(at, kept), soonest)
             if opening is None or opening - OPEN_AHEAD_US > now_us:
                 opening = lane.order.soonest_behind(when, lambda at: not self._worker_left(at, kept), opening)
-        if opening is not None and opening - OPEN_AHEAD_US > now_us:
-            soonest = min(UNBOUNDED if soonest is None else soonest, opening - OPEN_AHEAD_US)
+        if opening is None:
+            return soonest
+        lane.short_of_workers = opening <= now_us
+        if opening > now_us:
+            early_us = opening - OPEN_AHEAD_US if opening - OPEN_AHEAD_US > now_us else opening
+            soonest = min(UNBOUNDED if soonest is None else soonest, early_us)
         return soonest
 
     def _others(self, lane: LaneState, now_us: int) -> list[_Kept]:

@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from actors.lanes import Ticket
+from actors.limits import QuotaStatistics
 from actors.messages import Ended
-from actors.meters import QuotaStatistics
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):

@@ -179,7 +179,7 @@ class EndpointActor:
 
     def _give(self, grant: ms.Grant, mail: ms.Mail) -> None:
         """Hand a granted call to the worker that was used last and whose connection still stands."""
-        stillborn = 0
+        stillborn = False
         while self._idle:
             worker = self._idle[-1]
             usable = worker.connection.usable()
@@ -193,10 +193,10 @@ class EndpointActor:
                 return
             self._report(ms.Lost(self.number))
             worker.wake.close()
-            stillborn += not worker.served
+            stillborn = stillborn or worker.stillborn
         # The place the grant took was that of a connection reported lost: it is free again, as far as grants go.
         self._scheduler.post(*self._unsent(grant, ready=True))
-        for _ in range(stillborn):  # reported last, when the call is back in the queue and can pay for the attempt
+        if stillborn:  # reported last, when the call is back in the queue and can pay for the attempt
             self._closed_at_once()
 
     # --- connections ---
@@ -295,14 +295,17 @@ class EndpointActor:
         report: ms.Mail | None = None
         try:
             with worker.scope as scope:
-                if scope.cancel_called:  # the caller has given up since the grant
-                    keep = True
-                else:
+                if not scope.cancel_called:
                     answer = await self._exchange(worker, mail, attempt)
                     keep = answer is None or answer.keep
                     if answer is not None:
                         report = self._outcome(grant, answer)
-            if scope.cancelled_caught:
+                elif worker.drop_reason:  # the caller has given up since the grant
+                    keep = True
+            if report is None and now_us() >= grant.stop_us and not worker.drop_reason:
+                keep = False
+                report = self._given_up(attempt, "")
+            elif scope.cancelled_caught:
                 report = self._given_up(attempt, worker.drop_reason)
         except ConnectFailed:
             keep = False
@@ -315,12 +318,13 @@ class EndpointActor:
                 reason = "crashed" if self._crashed else "shutdown"
                 report = self._given_up(attempt, reason) if attempt.begun else self._unsent(grant, ready=keep)
             del self._busy[grant.call_id]
+            stillborn = worker.stillborn and not keep and not attempt.begun and not worker.scope.cancel_called
             worker.served += 1
             self._served += 1
             if keep:
                 self._rest(worker)
             self._scheduler.post(*report)
-        if not keep and not attempt.begun and worker.served == 1 and not scope.cancelled_caught:
+        if stillborn:
             self._closed_at_once()
         return keep
 

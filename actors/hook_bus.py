@@ -83,13 +83,25 @@ class Observer:
 
 
 class HookBusActor:
-    """The bus of one engine. `after_call` runs for calls that have handlers, for at most `after_call_s` seconds."""
+    """The bus of one engine.
 
-    def __init__(self, slots: ReplySlots, *, after_call: AfterCall | None = None, after_call_s: float = 30.0) -> None:
+    `after_call` runs for calls that have handlers, for at most `after_call_s` seconds; `unobserved` is called when the
+    last observer has left.
+    """
+
+    def __init__(
+        self,
+        slots: ReplySlots,
+        *,
+        after_call: AfterCall | None = None,
+        after_call_s: float = 30.0,
+        unobserved: Callable[[], None] = lambda: None,
+    ) -> None:
         self.mailbox = Mailbox("hook bus", self._reject)
         self._slots = slots
         self._after_call = after_call
         self._after_call_s = after_call_s
+        self._unobserved = unobserved
         self._observers: list[Observer] = []
         self._pending: dict[int, ms.Mail] = {}
         self._stopped = False
@@ -176,3 +188,5 @@ class HookBusActor:
     def _left(self, observer: Observer) -> None:
         if observer in self._observers:
             self._observers.remove(observer)
+            if not self._observers:
+                self._unobserved()

@@ -38,8 +38,8 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     """The record of one live call: a few hundred bytes, not a task.
 
     `calling` is the encoded `APICalling`, kept and never read here. `deadline_us` 0 means none. `attempts` counts those
-    that count, `grants` also those that were never begun; `reply` is the encoded `Reply` of the last one that ended.
-    `ending` says why a call in flight was told to stop.
+    that count, `grants` also those that were never begun; `wrote` says that a byte has left in any of them; `reply` is
+    the encoded `Reply` of the last one that ended. `ending` says why a call in flight was told to stop.
     """
 
     call_id: int
@@ -58,7 +58,7 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     state: State = State.QUEUED
     attempts: int = 0
     grants: int = 0
-    attempted: bool = False
+    wrote: bool = False
     granted_us: int = -1
     sent_us: int = -1
     return_us: int = 0

@@ -68,3 +68,5 @@ def _settle_claim(claim: Claim, message: Outcome, used: Cost, now_us: int) -> No
         meter.settle(claim, used[meter.index], now_us)
     elif message.charge == "nothing" or (message.charge == "requests_kept" and meter.dimension != "requests"):
         meter.forgive(claim, now_us)
+    else:
+        meter.keep(claim)

@@ -37,7 +37,8 @@ class Quota(msgspec.Struct, frozen=True):
     sliding window. `pace` spreads the starts: an admission of ``a`` keeps the next waiting for ``a / limit`` of the
     period, for providers that enforce a minute in slices of a second. `guard_s` lengthens the period against jitter on
     the way, by default ``min(0.050, period_s / 100)``. ``settle="reserved"`` is for providers that charge the reserved
-    amount whatever is used: nothing comes back before it expires. `name` tells quotas of one dimension apart.
+    amount of an answered call whatever it used: nothing of that comes back before it expires. `name` tells quotas of
+    one dimension apart.
 
     Raises:
       UsageError: a number is out of range or not a number; the message names the field.
@@ -117,6 +118,18 @@ def _is_flag(value: object) -> bool:
 def _check_count(what: str, value: object) -> None:
     if not is_count(value):
         raise UsageError(f"{what} must be a whole number of at least 1, not {value!r}")
+
+
+class QuotaStatistics(msgspec.Struct, frozen=True):
+    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`."""
+
+    name: str
+    dimension: Dimension
+    limit: int
+    period_us: int
+    occupied: int
+    open: int
+    debt: int
 
 
 class Limit(Protocol):

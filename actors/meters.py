@@ -13,36 +13,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-import msgspec
-
-from actors.limits import DIMENSIONS, NOT_AFTER_US, UNBOUNDED
+from actors.limits import DIMENSIONS, NOT_AFTER_US, UNBOUNDED, QuotaStatistics
 from actors.messages import Dimension, QuotaSpec
 
 _MERGE_FROM_US = 3_600_000_000
 _MERGE_FRACTION = 4096
 
 
-class QuotaStatistics(msgspec.Struct, frozen=True):
-    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`."""
-
-    name: str
-    dimension: Dimension
-    limit: int
-    period_us: int
-    occupied: int
-    open: int
-    debt: int
-
-
 class Entry:
-    """One stamped amount in a window's log. An expired entry has the amount 0."""
+    """One stamped amount in a window's log. An expired entry has the amount 0.
 
-    __slots__ = ("amount", "first_us", "stamp_us")
+    `live` is the part of it whose calls are still in flight, and may come back.
+    """
+
+    __slots__ = ("amount", "first_us", "live", "stamp_us")
 
     def __init__(self, stamp_us: int, amount: int) -> None:
         self.stamp_us = stamp_us
         self.first_us = stamp_us
         self.amount = amount
+        self.live = 0
 
 
 class Claim:
@@ -55,10 +45,6 @@ class Claim:
         self.amount = amount
         self.granted_us = granted_us
         self.entry: Entry | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.entry is None
 
 
 class Meter:
@@ -78,6 +64,7 @@ class Meter:
         self.burst = spec.burst
         self.window_us = spec.period_us + spec.guard_us
         self.open_amount = 0
+        self.live_amount = 0
         self.lanes: list[int] = []
         self._open: dict[Claim, None] = {}
         self.not_before_us = 0
@@ -94,6 +81,10 @@ class Meter:
 
     def instant(self, amount: int, now_us: int) -> int:
         """The first instant at which `amount` fits, open claims assumed sent in time. `amount` is admissible."""
+        raise NotImplementedError
+
+    def at_best(self, amount: int, now_us: int) -> int:
+        """An instant before which `amount` does not fit, even if every call in flight gives all of its claim back."""
         raise NotImplementedError
 
     def spare(self, at_us: int, now_us: int) -> int:
@@ -143,6 +134,8 @@ class Meter:
         del self._open[claim]
         self.open_amount -= claim.amount
         claim.entry = self._enter(claim.amount, stamp_us, now_us)
+        claim.entry.live += claim.amount
+        self.live_amount += claim.amount
 
     def give_back(self, claim: Claim) -> None:
         """Undo an open claim: nothing was sent."""
@@ -152,6 +145,7 @@ class Meter:
 
     def settle(self, claim: Claim, used: int, now_us: int) -> None:
         """Replace what a stamped claim reserved by what was used; what is above it becomes debt stamped now."""
+        self._no_longer_live(claim)
         if used > claim.amount:
             self._enter(used - claim.amount, now_us, now_us)
         elif used < claim.amount and self.spec.settle == "usage":
@@ -159,11 +153,22 @@ class Meter:
 
     def forgive(self, claim: Claim, now_us: int) -> None:
         """The provider did not charge a stamped claim at all."""
+        self._no_longer_live(claim)
         self._shrink(claim, claim.amount, now_us)
+
+    def keep(self, claim: Claim) -> None:
+        """What a stamped claim reserved stays charged."""
+        self._no_longer_live(claim)
 
     def set_limit(self, limit: int, now_us: int) -> None:
         """The provider named another limit. What is already admitted stays."""
-        self.limit = limit
+        self.limit = max(1, limit)
+
+    def _no_longer_live(self, claim: Claim) -> None:
+        if claim.entry is not None:
+            ended = min(claim.amount, claim.entry.live)
+            claim.entry.live -= ended
+            self.live_amount -= ended
 
     def _enter(self, amount: int, stamp_us: int, now_us: int) -> Entry:
         raise NotImplementedError
@@ -229,6 +234,16 @@ class SlidingWindow(Meter):
                 break
         return self._paced(stamp_us + self.window_us)
 
+    def at_best(self, amount: int, now_us: int) -> int:
+        over = amount - self._available(now_us) - self.open_amount - self.live_amount
+        at_us = now_us
+        for entry in self._log:
+            if over <= 0:
+                break
+            over -= entry.amount - entry.live
+            at_us = entry.stamp_us + self.window_us
+        return self._paced(at_us)
+
     def spare(self, at_us: int, now_us: int) -> int:
         if at_us < self.not_before_us:
             return -1
@@ -254,7 +269,8 @@ class SlidingWindow(Meter):
         while log and log[0].stamp_us + self.window_us <= now_us:
             entry = log.popleft()
             self._stamped -= entry.amount
-            entry.amount = 0
+            self.live_amount -= entry.live
+            entry.amount = entry.live = 0
         return self.limit - self._stamped - self.open_amount
 
     def _enter(self, amount: int, stamp_us: int, now_us: int) -> Entry:
@@ -323,6 +339,11 @@ class TokenBucket(Meter):
             held -= open_amount
             at_us = stamp_us
         raise AssertionError("an admissible amount always fits in the end")
+
+    def at_best(self, amount: int, now_us: int) -> int:
+        self._refill(now_us)
+        level = min(self._full, self._level + self.live_amount * self.window_us)
+        return self._paced(now_us + max(0, -((level - amount * self.window_us) // self.limit)))
 
     def spare(self, at_us: int, now_us: int) -> int:
         if at_us < self.not_before_us:

@@ -64,9 +64,8 @@ class Moves:
                 ticket = self._live[entry[2]]
                 lane = self._lanes[ticket.lane]
                 lane.backing_off -= 1
-                if down := self._endpoints[ticket.endpoint].down:
-                    ticket.reply = ticket.reply or down
-                    self._finish(ticket, "failed", effects, now_us)
+                if self._endpoints[ticket.endpoint].down:
+                    self._fail_down(ticket, effects, now_us, was_queued=False)
                     continue
                 effects.append(Queued(ticket, returned=True))
                 self._enqueue(ticket, lane, touch=True)
@@ -86,7 +85,7 @@ class Moves:
 
     def _expire(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
         """The deadline has come before another attempt could be sent."""
-        if ticket.attempted:
+        if ticket.attempts:
             self._finish(ticket, "failed", effects, now_us, gave_up="deadline", was_queued=was_queued)
         else:
             fault = Fault(
@@ -99,16 +98,25 @@ class Moves:
     def _dispatch(self, effects: list[Effect], now_us: int) -> list[Effect]:
         """Grant what can be granted, then note when to look again and tell the endpoints what could be used."""
         dirty = self._dirty
+        line: list[int] = []
         while dirty:
-            number = next(iter(dirty)) if len(dirty) == 1 else min(dirty, key=self._turn)
+            if not line:
+                line = list(dirty) if len(dirty) == 1 else sorted(dirty, key=self._turn, reverse=True)
+            number = line.pop()
+            if number not in dirty:
+                continue
             lane = self._lanes[number]
             ticket = self._admission.pick(lane, now_us)
             if ticket is not None:
                 self._grant(ticket, lane, effects, now_us)
+                if len(lane.tied) == 1:
+                    line.append(number)  # nobody else's turn depends on this lane's
+                else:
+                    line.clear()
                 continue
             del dirty[number]
             for endpoint in lane.order.endpoints():
-                if self._endpoints[endpoint].ready <= 0:
+                if self._endpoints[endpoint].ready <= 1:  # one is left to a head that is kept
                     self._changed[endpoint] = None
             wake_us = self._admission.wake_us(lane, now_us)
             if wake_us != lane.wake_us:
@@ -135,6 +143,7 @@ class Moves:
         self._in_flight += 1
         self._ledger.reserve(ticket, lane.meters, now_us)
         ticket.state = State.GRANTED
+        ticket.ending = ""
         ticket.attempts += 1
         ticket.grants += 1
         ticket.granted_us = now_us
@@ -180,7 +189,8 @@ class Moves:
     def _ready_again(self, endpoint: EndpointState) -> None:
         endpoint.ready += 1
         for number in endpoint.lanes:
-            self._dirty[number] = None
+            if self._lanes[number].short_of_workers:
+                self._dirty[number] = None
 
     def _enqueue(self, ticket: Ticket, lane: LaneState, *, touch: bool) -> None:
         ticket.state = State.QUEUED
@@ -280,9 +290,14 @@ class Moves:
         heappush(self._returns, (at_us, ticket.seq, ticket.call_id))
         effects.append(Retrying(ticket, at_us, was_queued=outcome is None))
 
+    def _fail_down(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
+        """A call waits for an endpoint that is down: it ends with its own last error if it has one."""
+        ticket.reply = ticket.reply or self._endpoints[ticket.endpoint].down
+        self._finish(ticket, "failed", effects, now_us, was_queued=was_queued)
+
     def _abandon(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
         """The engine stops before a waiting call's turn has come."""
-        if ticket.attempted:
+        if ticket.attempts:
             self._finish(ticket, "failed", effects, now_us, gave_up="shutdown", was_queued=was_queued)
         else:
             fault = Fault("ShuttingDown", "the engine stopped before the call's turn came; nothing was sent")
@@ -309,7 +324,8 @@ class Moves:
         was_queued: bool = False,
     ) -> None:
         """The one place every call leaves by."""
-        self._live.pop(ticket.call_id, None)
+        if self._live.get(ticket.call_id) is ticket:
+            del self._live[ticket.call_id]
         self._ended[status] += 1
         ended = Ended(
             call_id=ticket.call_id,

@@ -36,6 +36,8 @@ from actors.moves import Moves, cancelled_fault, capacity_fault
 
 __all__ = ["Schedule"]
 
+_DRAIN_ORDER = ("", "finish", "discard", "stop")
+
 
 class Schedule(Moves):
     """Every decision about every call of one engine."""
@@ -140,7 +142,7 @@ class Schedule(Moves):
         if too_small is not None:
             return capacity_fault(ticket, *too_small)
         if ticket.deadline_us:
-            ready_us = max(lane.fresh_instant(ticket.cost, now_us), lane.barrier.until_us)
+            ready_us = max(lane.at_best(ticket.cost, now_us), lane.barrier.until_us)
             if ready_us >= ticket.deadline_us:
                 return Fault(
                     "DeadlineExceeded",
@@ -174,7 +176,6 @@ class Schedule(Moves):
             lane = self._lanes[victim.lane]
             self._dequeue(victim, lane)
             victim.attempts += 1
-            victim.attempted = True
             victim.reply = encode(Reply(fault=message.fault))
             self._retry(victim, lane, message, effects, now_us)
         return self._dispatch(effects, now_us)
@@ -187,7 +188,7 @@ class Schedule(Moves):
         for ticket in [one for number in endpoint.lanes for one in self._lanes[number].order]:
             if ticket.endpoint == message.endpoint:
                 self._dequeue(ticket, self._lanes[ticket.lane])
-                self._finish(ticket, "failed", effects, now_us, fault=message.fault, was_queued=True)
+                self._fail_down(ticket, effects, now_us, was_queued=True)
         return self._dispatch(effects, now_us)
 
     def unsent(self, message: Unsent, now_us: int) -> list[Effect]:
@@ -205,10 +206,9 @@ class Schedule(Moves):
         ticket.attempts -= 1
         self._hasten(lane, now_us)
         if ticket.ending == "cancelled":
-            self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.attempted))
+            self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.wrote))
         elif endpoint.down:
-            ticket.reply = ticket.reply or endpoint.down
-            self._finish(ticket, "failed", effects, now_us)
+            self._fail_down(ticket, effects, now_us, was_queued=False)
         elif self._draining in ("discard", "stop"):
             self._abandon(ticket, effects, now_us, was_queued=False)
         elif 0 < ticket.deadline_us <= now_us:
@@ -241,7 +241,7 @@ class Schedule(Moves):
             return self._dispatch(effects, now_us)
         lane = self._release(ticket)
         self._settle(ticket, lane, message, now_us)
-        ticket.attempted = ticket.attempted or message.wrote
+        ticket.wrote = ticket.wrote or message.wrote
         if reply:
             ticket.reply = reply
         if message.barrier:
@@ -258,7 +258,7 @@ class Schedule(Moves):
             lane.barrier.passed(ticket.sent_us)
             self._finish(ticket, "completed", effects, now_us)
         elif verdict == "cancelled" or (ticket.ending == "cancelled" and verdict != "failed"):
-            self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.attempted))
+            self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.wrote))
         elif verdict == "retry" or (verdict == "unknown" and ticket.retry_unknown):
             self._retry(ticket, lane, message, effects, now_us)
         else:
@@ -278,13 +278,15 @@ class Schedule(Moves):
             effects.append(Dropped(ticket, "cancelled"))
             return self._dispatch(effects, now_us)
         was_queued = self._withdraw(ticket)
-        fault = cancelled_fault(sent=ticket.attempted)
+        fault = cancelled_fault(sent=ticket.wrote)
         self._finish(ticket, "cancelled", effects, now_us, fault=fault, was_queued=was_queued)
         return self._dispatch(effects, now_us)
 
     def drain(self, queue: Literal["finish", "discard", "stop"], now_us: int) -> list[Effect]:
         """Take no more. ``discard`` also ends what waits, ``stop`` also drops what is in flight."""
         effects = self._advanced(now_us)
+        if _DRAIN_ORDER.index(queue) <= _DRAIN_ORDER.index(self._draining):
+            return self._dispatch(effects, now_us)
         self._draining = queue
         if queue == "finish":
             return self._dispatch(effects, now_us)

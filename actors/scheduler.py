@@ -102,8 +102,7 @@ class SchedulerActor:
                 mail = await self.mailbox.receive(wake_us)
                 at_us = now_us()
                 if wake_us is not None and at_us >= wake_us:
-                    if mail is None:
-                        self._woke(at_us - wake_us)
+                    self._woke(at_us - wake_us)
                     self._carry_out(self._schedule.wake(at_us), at_us)
                 handled = 0
                 while mail is not None and handled < BATCH:
@@ -266,8 +265,9 @@ class SchedulerActor:
         self._event("barrier", at_us, 0, effect.lane, 0, 0)
 
     def _free_place(self, lane: int) -> None:
-        self._places[lane].free()
-        self._all_places.free()
+        if lane in self._places:
+            self._places[lane].free()
+            self._all_places.free()
 
     def _event(
         self,

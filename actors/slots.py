@@ -19,11 +19,12 @@ class Progress(enum.IntEnum):
     """How far a call has come, as far as its slot has been told."""
 
     PENDING = 0
-    SUBMITTED = 1
-    QUEUED = 2
-    GRANTED = 3
-    SENT = 4
-    ENDED = 5
+    IN_LINE = 1
+    SUBMITTED = 2
+    QUEUED = 3
+    GRANTED = 4
+    SENT = 5
+    ENDED = 6
 
 
 class ReplySlot:
@@ -114,7 +115,7 @@ class ReplySlots:
     def deliver(self, call_id: int, mail: Mail) -> None:
         """Put a call's terminal value into its slot and forget the slot."""
         slot = self._slots.pop(call_id, None)
-        if slot is not None:
+        if slot is not None and slot.mail is None:
             slot.put(mail)
 
     def forget(self, call_id: int) -> None:

@@ -14,11 +14,13 @@ from actors.clock import now_us
 from actors.messages import encode
 from actors.transport import Connection, TooLate
 
+STILLBORN_US = 500_000
+
 
 class Worker:
     """One connection's place: the task that owns it reads `inbox`, the actor writes to it."""
 
-    __slots__ = ("connection", "drop_reason", "grant", "idle_since_us", "inbox", "scope", "served", "wake")
+    __slots__ = ("connection", "drop_reason", "grant", "idle_since_us", "inbox", "opened_us", "scope", "served", "wake")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -27,7 +29,14 @@ class Worker:
         self.scope = trio.CancelScope()
         self.drop_reason = ""
         self.idle_since_us = 0
+        self.opened_us = now_us()
         self.served = 0
+
+    @property
+    def stillborn(self) -> bool:
+        """Whether the connection ended right after it was opened, before a byte was written. One that has stood idle
+        for a while is just old: servers close those."""
+        return self.served == 0 and now_us() - self.opened_us < STILLBORN_US
 
 
 class WorkersAttempt:

@@ -99,26 +99,21 @@ class Lanes:
                 self._shared.setdefault(name, []).append(spec)
         self.places: dict[int, Places] = {}
 
-    def __len__(self) -> int:
-        return len(self._opened)
-
     def find(self, wanted: LaneDescription) -> OpenedLane | None:
-        """The opened lane of that name.
+        """The opened lane of that name, None if it is not open yet.
 
         Raises:
           UsageError: there is one, and what is said of it now differs from what was said before.
         """
         opened = self._opened.get(wanted.name)
-        if opened is not None:
-            self._compare(wanted, opened.description)
+        known = opened.description if opened is not None else self._configured.get(wanted.name)
+        if known is not None:
+            self._compare(wanted, known)
         return opened
 
     def open(self, wanted: LaneDescription) -> tuple[OpenedLane, OpenLane]:
         """Open a lane that is not there yet; the message is for the scheduler."""
-        configured = self._configured.get(wanted.name)
-        if configured is not None:
-            self._compare(wanted, configured)
-            wanted = configured
+        wanted = self._configured.get(wanted.name, wanted)
         number = next(self._numbers)
         own = tuple(quota.spec(next(self._quota_numbers)) for quota in wanted.quotas or ())
         quotas = (*own, *self._shared.get(wanted.name, ()))
@@ -144,7 +139,8 @@ class Lanes:
             said, before = getattr(wanted, field), getattr(known, field)
             if said is not None and said != before:
                 raise UsageError(
-                    f"lane {wanted.name!r} is open with {field}={before!r}; a lane of one name has one set of numbers. "
-                    "Leave them out here, or name another lane",
+                    f"lane {wanted.name!r} was opened with other limits ({field} is {before or 'not set'!r} there, "
+                    f"{said!r} here); a lane has one set of numbers, those of the first model used. Give all its "
+                    "models the same, or only the one that is used first",
                     lane=wanted.name,
                 )

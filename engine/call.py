@@ -14,6 +14,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
+import trio
 
 from actors.limits import is_number, is_text
 from actors.messages import Ended, Fault, Reply, decode_calling, decode_ended, decode_reply, encode
@@ -30,6 +31,7 @@ CallStatus = Literal[
 
 _LIVE: dict[Progress, CallStatus] = {
     Progress.PENDING: "pending",
+    Progress.IN_LINE: "pending",
     Progress.SUBMITTED: "queued",
     Progress.QUEUED: "queued",
     Progress.GRANTED: "processing",
@@ -64,9 +66,9 @@ class CallOptions(msgspec.Struct, frozen=True):
         if not is_text(self.flow) or len(self.flow) > 200:
             raise _invalid("flow", self.flow, "a text of at most 200 characters")
         if self.deadline_s is not None and not _is_span(self.deadline_s):
-            raise _invalid("deadline_s", self.deadline_s, "seconds from submit, above 0, or None")
+            raise _invalid("deadline_s", self.deadline_s, "seconds from submit, at least 0.001, or None")
         if not _is_span(self.timeout_s):
-            raise _invalid("timeout_s", self.timeout_s, "seconds for each attempt, above 0")
+            raise _invalid("timeout_s", self.timeout_s, "seconds for each attempt, at least 0.001")
         if self.metadata is not None and not isinstance(self.metadata, Mapping):
             raise _invalid("metadata", self.metadata, "a mapping of your own, or None")
         if self.on_unknown not in ("fail", "retry"):
@@ -74,7 +76,7 @@ class CallOptions(msgspec.Struct, frozen=True):
 
 
 def _is_span(value: object) -> bool:
-    return isinstance(value, int | float) and is_number(value) and 0 < value <= 366 * 86_400
+    return isinstance(value, int | float) and is_number(value) and 0.001 <= value <= 366 * 86_400
 
 
 def _invalid(name: str, value: object, wanted: str) -> InvalidCall:
@@ -291,11 +293,13 @@ class Call(ReplySlot):
         Cancellation ends only this wait, never the call.
 
         Raises:
-          InvalidCall: it was never submitted, so it would never end.
+          InvalidCall: it is not submitted, so it would never end.
         """
-        if self.progress is Progress.PENDING:
-            raise InvalidCall(f"call {self.id} was never submitted; there is nothing to wait for", call_id=self.id)
-        await self.wait_ended()
+        while self.mail is None:
+            if self.progress is Progress.PENDING:
+                raise InvalidCall(f"call {self.id} is not submitted; there is nothing to wait for", call_id=self.id)
+            await self.wait_moved()
+        await trio.lowlevel.checkpoint()
         return self
 
     def cancel(self) -> None:

@@ -1,12 +1,15 @@
 """`iModel`: one provider's model with its limits, the object most users hold.
 
-Built anywhere, without a running loop, and bound at first use to the engine it was given, else to the innermost open
-one. Used alone, in an ``async with``, it opens an engine of its own. The constructor is that of lionagi's iModel; an
-argument whose feature this version lacks raises a clear error.
+Built anywhere, without a running loop. Its calls run in the engine it was given, else in the innermost open one of the
+task that makes them; each engine keeps its limits for itself. Used alone, in an ``async with``, it opens an engine of
+its own. The constructor is that of lionagi's iModel; an argument whose feature this version lacks raises a clear error.
 """
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import os
 import time
 import uuid
@@ -53,6 +56,8 @@ class iModel:  # noqa: N801  # the name its users know
       **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
         `CallOptions` (`timeout_s`, `on_unknown`, ...) are defaults of its calls and are not sent.
 
+    An engine keeps the lane of every model it has met until it closes: make models once, not for each request.
+
     Raises:
       UsageError: an argument is out of range or not supported by this version; the message names it.
       UnknownEndpoint: no such provider, and no address given.
@@ -92,9 +97,7 @@ class iModel:  # noqa: N801  # the name its users know
             raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
         self.id = str(uuid.uuid4())
         self.created_at = time.time()
-        options = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
-        CallOptions(**options)
-        self._options = options
+        self._options = _options_among(kwargs)
         given = kwargs.pop("model", "")
         if not isinstance(given, str):
             raise UsageError(f"model must be the model's name, not {type(given).__name__}")
@@ -109,6 +112,7 @@ class iModel:  # noqa: N801  # the name its users know
         self._engine = engine
         self._own_engine: AbstractAsyncContextManager[Engine] | None = None
         self._entered = 0
+        self._opened_by: trio.lowlevel.Task | None = None
         self._lane = LaneDescription(
             name=lane or f"imodel-{self.id}",
             quotas=_quotas(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas, required=not lane),
@@ -166,8 +170,11 @@ class iModel:  # noqa: N801  # the name its users know
         """
         given = {**self._options, **{name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}}
         arguments = {**self._defaults, **kwargs}
+        problem = next(filter(None, map(_near_miss, kwargs)), "")
         model = arguments.get("model")
         name = model if isinstance(model, str) else self._model
+        if problem:
+            return Call(self, name, InvalidCall(f"{problem}; nothing was sent"))
         try:
             options = CallOptions(**given) if given else NO_OPTIONS
             return Call(self, name, self._spec.format.encode(arguments), options)
@@ -210,6 +217,9 @@ class iModel:  # noqa: N801  # the name its users know
             own = open_engine()
             self._engine = await own.__aenter__()
             self._own_engine = own
+            self._opened_by = trio.lowlevel.current_task()
+        elif self._own_engine is not None and trio.lowlevel.current_task() is not self._opened_by:
+            raise UsageError("the model is in use by another task's `async with`; open an engine around both tasks")
         self._entered += 1
         return self
 
@@ -234,6 +244,38 @@ def _refuse_later(**arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None:
             raise UsageError(f"{name}= is not supported by this version of penstock; leave it out")
+
+
+_GUESSES = {
+    "per": "interval",
+    "period": "interval",
+    "period_s": "interval",
+    "rpm": "limit_requests",
+    "tpm": "limit_tokens",
+    "timeout": "timeout_s",
+    "deadline": "deadline_s",
+}
+
+
+@functools.lru_cache(1024)
+def _near_miss(name: str) -> str:
+    """What is wrong with an argument's name, if it was meant for us: a limit misspelt is a limit not kept."""
+    if name in OPTION_NAMES or name in _OWN_NAMES:
+        return ""
+    meant = _GUESSES.get(name) or next(iter(difflib.get_close_matches(name, _OWN_NAMES | OPTION_NAMES, 1, 0.85)), "")
+    return (
+        f"{name}= is no argument of iModel, and would be sent to the provider; did you mean {meant}=?" if meant else ""
+    )
+
+
+def _options_among(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Take the defaults of the engine's own options out of the arguments; what is left is for the provider."""
+    for name in kwargs:
+        if problem := _near_miss(name):
+            raise UsageError(problem)
+    options = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
+    CallOptions(**options)
+    return options
 
 
 def _check_text(**arguments: object) -> None:
@@ -285,3 +327,6 @@ def _checked(quota: object) -> Quota:
     if not isinstance(quota, Quota):
         raise UsageError(f"quotas= holds Quota objects, not {type(quota).__name__}")
     return quota
+
+
+_OWN_NAMES = frozenset(inspect.signature(iModel.__init__).parameters) - {"self", "kwargs", "model"}

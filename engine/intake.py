@@ -14,7 +14,7 @@ from actors import messages as ms
 from actors.clock import now_us
 from actors.limits import DIMENSIONS, Cost, Limit, admissible, cost_of, output_that_fits
 from actors.mailbox import Mailbox, Places
-from actors.slots import ReplySlots
+from actors.slots import Progress, ReplySlots
 from engine.accounts import Lanes, OpenedLane
 from engine.call import Call
 from engine.errors import (
@@ -75,6 +75,7 @@ class Intake:
         """
         if self.ended(call):
             return True
+        self._check_pending(call)
         binding = self._prepare(call)
         if not binding.lane.places.take_nowait():
             return False
@@ -92,9 +93,11 @@ class Intake:
         Raises:
           DeadlineExceeded: the deadline came first. Otherwise as `accept`.
         """
+        self._check_pending(call)
         binding = self._prepare(call)
         submitted_us = now_us()
         deadline_s = call.options.deadline_s
+        call.advance(Progress.IN_LINE)
         with trio.move_on_after(math.inf if deadline_s is None else deadline_s) as scope:
             call.call_at_end(lambda _: scope.cancel())
             try:
@@ -102,9 +105,11 @@ class Intake:
             except ShuttingDown:
                 raise self._refusal(call) from None
             finally:
-                call.call_at_end(None)
+                if call.mail is None:
+                    call.call_at_end(None)
+                    call.advance(Progress.PENDING)
+                    call.wake()
         if not scope.cancelled_caught:
-            # Somebody else may have submitted the call while this task waited: `_prepare` looks at it again.
             self._send_or_free(call, binding, submitted_us)
         elif call.mail is None:
             raise DeadlineExceeded(
@@ -140,6 +145,11 @@ class Intake:
             raise _capacity_exceeded(call, cost, *too_small)
         return binding
 
+    @staticmethod
+    def _check_pending(call: Call) -> None:
+        if call.progress is Progress.IN_LINE:
+            raise InvalidCall(f"call {call.id} is being submitted already, by another task", call_id=call.id)
+
     def _estimate(self, call: Call, binding: Binding) -> tuple[int, int, bool]:
         """(input, output, whether the output is a guess) to reserve."""
         request = call.request
@@ -149,6 +159,10 @@ class Intake:
 
     def _send_or_free(self, call: Call, binding: Binding, submitted_us: int) -> None:
         """Encode the call, once, and put it into the scheduler's mailbox; its places are taken, or free again."""
+        if call.mail is not None:  # cancelled while its place was being handed over
+            binding.lane.places.free()
+            self._all_places.free()
+            return
         try:
             self.check_open(call)
             calling = self._encode(call, binding, submitted_us)

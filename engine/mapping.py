@@ -49,6 +49,7 @@ class Mapping:
         self._read = 0
         self._pulling = True
         self._stopped = False
+        self._halted = False
         self._failure: Exception | None = None
         self._scope = trio.CancelScope()
         self._room = trio.lowlevel.ParkingLot()
@@ -96,14 +97,19 @@ class Mapping:
             if call.options.deadline_s is not None or not self._engine.accept(call):
                 await self._engine.submit(call)
         except (UsageError, NotAdmitted) as error:
-            if call.mail is None:
+            if not call.progress:
                 call.skip(error)
             taken = not isinstance(error, ShuttingDown)
         except BaseException:
-            del self._held[call]
-            if self._ordered:
-                self._line.pop()
-            call.cancel()
+            if self._halted and not self._stopped:  # it was pulled, so it comes out
+                if not call.progress:
+                    call.skip(ShuttingDown("the engine takes no more calls; nothing was sent", call=call))
+                call.call_at_end(self._ended)
+            else:
+                del self._held[call]
+                if self._ordered:
+                    self._line.pop()
+                call.cancel()
             raise
         call.call_at_end(self._ended)
         self._pulled += 1
@@ -159,6 +165,7 @@ class Mapping:
 
     def halt(self) -> None:
         """Stop pulling; what was pulled goes on and can still be read."""
+        self._halted = True
         self._scope.cancel()
 
     def stop(self) -> None:

@@ -65,6 +65,10 @@ async def open_engine(
       UsageError: the configuration is wrong, or asks for what this version does not have.
       InternalError: the engine itself failed.
     """
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        raise UsageError("penstock runs under trio: use trio.run(main), not asyncio.run") from None
     if journal is not None or hooks is not None:
         raise UsageError("journal= and hooks= are not supported by this version; leave them out")
     if config is None:

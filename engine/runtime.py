@@ -56,7 +56,7 @@ class Engine:
         self._slots = ReplySlots()
         self._lanes = Lanes(config)
         all_places = Places("all lanes", config.engine.max_queued)
-        self._hook_bus = HookBusActor(self._slots)
+        self._hook_bus = HookBusActor(self._slots, unobserved=lambda: self._post(ms.Observe(listening=False)))
         mailboxes: dict[int, Mailbox] = {}
         self._scheduler = SchedulerActor(self._slots, mailboxes, self._lanes.places, all_places, self._hook_bus.mailbox)
         self._switchboard = Switchboard(self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport)
@@ -153,6 +153,7 @@ class Engine:
 
         Raises:
           UsageError: `buffer` is not a whole number of at least 1.
+          ShuttingDown, InternalError: the engine takes no more calls, or has failed.
         """
         _check_buffer(buffer, 1)
         self._intake.check_open()
@@ -189,9 +190,9 @@ class Engine:
             deadline_s = self._config.engine.drain_deadline_s
         if not is_number(deadline_s) or deadline_s < 0:
             raise UsageError(f"deadline_s must be seconds of at least 0, or None, not {deadline_s!r}")
+        self._intake.close()
         for mapping in self._mappings:
             mapping.halt()
-        self._intake.close()
         self._post(ms.Drain(queue))
         if queue == "finish":
             await self._watch("none_waiting")

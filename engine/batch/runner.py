@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import trio
 
-from actors.meters import QuotaStatistics
+from actors.limits import QuotaStatistics
 from engine.batch.lines import RawLine, Request, read_request
 from engine.batch.models import BatchSettings, Misuse, Models
 from engine.batch.results import Results, Sink, code_of, result_line

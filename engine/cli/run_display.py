@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from actors.meters import QuotaStatistics
+from actors.limits import QuotaStatistics
 from engine.batch import Batch, Gauges, LineReader, Tally
 from engine.cli.display import LINE_EVERY_S, REFRESH_S
 

@@ -162,11 +162,12 @@ class Provider:
             identity = f"{chances.word:016x}"
             done = Completion(identity, request.model, text, request.choices, used, self._unix_s)
             answer = faulty_answer(fault, completion_body(done, fault), headers)
-        charged = cost if fault else used  # no fault leaves an answer with a usage that could be read
+        # A usage of wrong types is still one that a lenient client reads; no other fault leaves any.
+        charged = used if fault in ("", "wrong_types") else cost
         status = answer.status if answer is not None else 0
         self.log.add(Arrival(at_us, attempt.call, attempt.number, "", status, fault, *cost, charged.output_tokens))
         latency_us = self._config.latency.draw_us(chances.latency)
-        return Judgement(answer, fault, latency_us, True, holds, None if fault else used)
+        return Judgement(answer, fault, latency_us, True, holds, used if fault in ("", "wrong_types") else None)
 
     def _refuse(self, attempt: Attempt, at_us: int, why: str, answer: Answer) -> Judgement:
         fault = attempt.fault if why == "injected" else ""

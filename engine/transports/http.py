@@ -17,7 +17,7 @@ import importlib.metadata
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -27,7 +27,7 @@ from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, TooLate, Transport
 from engine.log import debugging, log
-from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer
+from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
 from engine.transports.mount import Mount, TooLarge
 from engine.transports.streams import ByteStream, default_tls, open_stream
 
@@ -163,7 +163,7 @@ class HttpConnection:
             self._mount.renew()
             raise
         except (ConnectFailed, *_BROKEN) as error:
-            lost = _reason(error)
+            lost = _reason(error, self._transport.secrets)
         except TooLarge:
             return self._too_large(heard)
         except BaseException:
@@ -264,9 +264,10 @@ def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-def _reason(error: Exception) -> str:
-    """Why an exchange broke, in few words. h11's complaints quote what the other side sent, so the text is cut."""
-    text = str(error)[:120]
+def _reason(error: Exception, secrets: Iterable[str]) -> str:
+    """Why an exchange broke, in few words. h11's complaints quote what the other side sent: keys are taken out of that
+    first, and what is left is cut."""
+    text = without(str(error), secrets)[:120]
     if isinstance(error, httpcore.RemoteProtocolError) and "disconnected" not in text and "closed" not in text:
         return f"what it sent is not HTTP: {text}"
     return text or "the connection broke"

@@ -93,8 +93,25 @@ class ScheduleModel(Standing):
             call.output_tokens = self.fitting_output(call)
         if any(cost > quota.capacity for quota, cost in self.demand(call)):
             return "CapacityExceeded"
-        soonest = max(earliest(self.demand(call), now_us), self.lanes[route.lane].barrier_until_us)
+        soonest = max([now_us, *(self.at_best(quota, cost, now_us) for quota, cost in self.demand(call))])
+        soonest = max(soonest, self.lanes[route.lane].barrier_until_us)
         return "DeadlineExceeded" if 0 < route.deadline_us <= soonest else ""
+
+    def at_best(self, quota: QuotaHistory, cost: int, now_us: int) -> int:
+        """When there could be room at the earliest, if every call in flight gave all it holds back."""
+        live = [amount for call in self.in_state("granted", "sent") for its, amount in call.held if its is quota]
+        live = [amount for amount in live if not amount.given_back]
+        if quota.spec.burst:
+            back = sum(amount.amount for amount in live) * quota.window_us
+            level = min(quota.spec.burst * quota.window_us, quota.available(now_us, now_us) + back)
+            ready_us = now_us + max(0, -((level - cost * quota.window_us) // quota.limit))
+            return max(ready_us, quota.paced_until()) if quota.spec.pace else ready_us
+        for amount in live:
+            amount.given_back = True
+        ready_us = earliest([(quota, cost)], now_us)
+        for amount in live:
+            amount.given_back = False
+        return ready_us
 
     def fitting_output(self, call: ModelCall) -> int:
         room = [call.output_tokens]
