@@ -318,7 +318,8 @@ class EndpointActor:
                 reason = "crashed" if self._crashed else "shutdown"
                 report = self._given_up(attempt, reason) if attempt.begun else self._unsent(grant, ready=keep)
             del self._busy[grant.call_id]
-            stillborn = worker.stillborn and not keep and not attempt.begun and not worker.scope.cancel_called
+            # It stood when the grant came and broke before a byte left: its first use counts, as in `_give`.
+            stillborn = not worker.served and not (keep or attempt.begun or worker.scope.cancel_called)
             worker.served += 1
             self._served += 1
             if keep:

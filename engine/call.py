@@ -297,7 +297,7 @@ class Call(ReplySlot):
         """
         while self.mail is None:
             if self.progress is Progress.PENDING:
-                raise InvalidCall(f"call {self.id} is not submitted; there is nothing to wait for", call_id=self.id)
+                raise InvalidCall(f"call {self.id} was never submitted; there is nothing to wait for", call_id=self.id)
             await self.wait_moved()
         await trio.lowlevel.checkpoint()
         return self
