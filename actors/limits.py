@@ -15,7 +15,7 @@ from typing import Literal, Protocol, get_args
 import msgspec
 
 from actors.errors import UsageError
-from actors.messages import Dimension, QuotaSpec
+from actors.messages import Dimension, Fault, QuotaSpec
 
 NOT_AFTER_US = 5_000_000
 """A grant that has not begun to be sent by then is void."""
@@ -166,3 +166,16 @@ def output_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Lim
         elif quota.dimension == "total_tokens":
             output_tokens = min(output_tokens, capacity - input_tokens)
     return max(0, output_tokens)
+
+
+def capacity_fault(cost: Cost, quota: Limit, capacity: int) -> Fault:
+    """What a call holds as its error, or is refused with, that one quota could never admit."""
+    requested = cost[DIMENSIONS.index(quota.dimension)]
+    return Fault(
+        "CapacityExceeded",
+        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
+        "be sent; nothing was sent. Make it smaller, or raise the limit",
+        detail=quota.dimension,
+        requested=requested,
+        capacity=capacity,
+    )

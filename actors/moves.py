@@ -17,7 +17,7 @@ from actors.admission import Admission, EndpointState, LaneState
 from actors.effects import Effect, Finished, Granted, Queued, Retrying, Want
 from actors.lanes import State, Ticket
 from actors.ledger import Ledger
-from actors.limits import DIMENSIONS, NOT_AFTER_US, Cost, Limit, admissible, cost_of
+from actors.limits import NOT_AFTER_US, Cost, admissible, capacity_fault, cost_of
 from actors.messages import ConnectAttemptFailed, Ended, Fault, GaveUp, Outcome, Status
 from actors.meters import Meter
 from actors.retrying import backoff_us, refusal
@@ -309,7 +309,7 @@ class Moves:
             too_small = admissible(ticket.cost, lane.meters)
             if too_small is not None:
                 self._dequeue(ticket, lane)
-                fault = capacity_fault(ticket, *too_small)
+                fault = capacity_fault(ticket.cost, *too_small)
                 self._finish(ticket, "failed", effects, now_us, fault=fault, was_queued=True)
 
     def _finish(
@@ -345,16 +345,3 @@ def cancelled_fault(*, sent: bool) -> Fault:
     """What a cancelled call holds as its error."""
     left = "the request had left and may have been billed" if sent else "nothing was sent"
     return Fault("CallCancelled", f"the call was cancelled; {left}", sent=sent)
-
-
-def capacity_fault(ticket: Ticket, quota: Limit, capacity: int) -> Fault:
-    """What a call holds as its error that one quota could never admit."""
-    requested = ticket.cost[DIMENSIONS.index(quota.dimension)]
-    return Fault(
-        "CapacityExceeded",
-        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
-        "be sent; nothing was sent. Make it smaller, or raise the limit",
-        detail=quota.dimension,
-        requested=requested,
-        capacity=capacity,
-    )

@@ -16,7 +16,7 @@ from typing import Literal
 from actors.admission import EndpointState, LaneState
 from actors.effects import Barred, Dropped, Effect, Left, Queued, ScheduleStatistics
 from actors.lanes import State, Ticket, seq_of
-from actors.limits import UNBOUNDED, admissible, cost_of, output_that_fits
+from actors.limits import UNBOUNDED, admissible, capacity_fault, cost_of, output_that_fits
 from actors.messages import (
     CallRoute,
     ConnectAttemptFailed,
@@ -32,7 +32,7 @@ from actors.messages import (
     encode,
 )
 from actors.meters import meter_of
-from actors.moves import Moves, cancelled_fault, capacity_fault
+from actors.moves import Moves, cancelled_fault
 
 __all__ = ["Schedule"]
 
@@ -140,7 +140,7 @@ class Schedule(Moves):
             return Fault("InternalError", f"endpoint {endpoint.name} failed too often and is down; nothing was sent")
         too_small = admissible(ticket.cost, lane.meters)
         if too_small is not None:
-            return capacity_fault(ticket, *too_small)
+            return capacity_fault(ticket.cost, *too_small)
         if ticket.deadline_us:
             ready_us = max(lane.at_best(ticket.cost, now_us), lane.barrier.until_us)
             if ready_us >= ticket.deadline_us:

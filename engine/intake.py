@@ -12,18 +12,18 @@ import trio
 
 from actors import messages as ms
 from actors.clock import now_us
-from actors.limits import DIMENSIONS, Cost, Limit, admissible, cost_of, output_that_fits
+from actors.limits import admissible, capacity_fault, cost_of, output_that_fits
 from actors.mailbox import Mailbox, Places
 from actors.slots import Progress, ReplySlots
 from engine.accounts import Lanes, OpenedLane
 from engine.call import Call
 from engine.errors import (
-    CapacityExceeded,
     DeadlineExceeded,
     InternalError,
     InvalidCall,
     PenstockError,
     ShuttingDown,
+    error_of,
 )
 from engine.switchboard import Binding, Switchboard
 
@@ -142,7 +142,8 @@ class Intake:
         cost = cost_of(input_tokens, output_tokens)
         too_small = admissible(cost, binding.lane.quotas)
         if too_small is not None:
-            raise _capacity_exceeded(call, cost, *too_small)
+            where = {"lane": call.owner.lane_name, "endpoint": call.owner.endpoint_name}
+            raise error_of(capacity_fault(cost, *too_small), call_id=call.id, **where)
         return binding
 
     @staticmethod
@@ -205,20 +206,6 @@ class Intake:
         if self._failed:
             return InternalError("the engine has failed; open another")
         return ShuttingDown("the engine takes no more calls; nothing was sent", call=call)
-
-
-def _capacity_exceeded(call: Call, cost: Cost, quota: Limit, capacity: int) -> CapacityExceeded:
-    requested = cost[DIMENSIONS.index(quota.dimension)]
-    return CapacityExceeded(
-        f"the call needs {requested} {quota.dimension} and its lane admits at most {capacity} at once, so it can never "
-        "be sent; nothing was sent. Make it smaller, or raise the limit",
-        dimension=quota.dimension,
-        requested=requested,
-        capacity=capacity,
-        call_id=call.id,
-        lane=call.owner.lane_name,
-        endpoint=call.owner.endpoint_name,
-    )
 
 
 def _microseconds(span_s: float) -> int:
