@@ -2,8 +2,8 @@
 
 Life of a ticket: QUEUED -> GRANTED -> SENT -> gone; from GRANTED back to QUEUED (unsent); from GRANTED, SENT or QUEUED
 (no connection) to BACKING_OFF and from there to QUEUED; from anywhere to gone. Rules: whoever changes what a lane
-depends on touches the lane; `dispatch` then grants what can be granted, notes the next wake-up of each touched lane and
-tells the endpoints what could be used. `advanced` makes the changes that time alone has brought about.
+depends on touches the lane; `_dispatch` then grants what can be granted, notes the next wake-up of each touched lane
+and tells the endpoints what could be used. `_advanced` makes the changes that time alone has brought about.
 
 Pure: no trio, no clock, no random, no I/O.
 """

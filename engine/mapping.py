@@ -183,4 +183,5 @@ class Mapping:
 
 
 def _is_call(call: object) -> bool:
+    """Asked apart from the annotation, which a caller's iterable need not keep."""
     return isinstance(call, Call)
