@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from actors.lanes import Ticket
 from actors.limits import QuotaStatistics
 from actors.messages import Ended
+from actors.queues import Ticket
 
 
 class Queued(msgspec.Struct, frozen=True, gc=False):

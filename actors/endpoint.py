@@ -18,7 +18,7 @@ from actors.errors import ConnectFailed
 from actors.mailbox import Mailbox, MailboxStatistics
 from actors.messages import Fault, Reply, decode_calling, encode
 from actors.transport import Answer, Connection, TooLate, Transport
-from actors.worker import Worker, WorkersAttempt
+from actors.worker import Timeouts, Worker, WorkersAttempt
 
 IDLE_US = 60_000_000
 CONNECTING_AT_ONCE = 64
@@ -69,6 +69,7 @@ class EndpointActor:
         self._max_connections = max_connections
         self._idle: list[Worker] = []
         self._busy: dict[int, Worker] = {}
+        self._timeouts = Timeouts(self._busy)
         self._connecting = 0
         self._wanted = 0
         self._queued = False
@@ -88,6 +89,7 @@ class EndpointActor:
                 self._nursery = nursery
                 self._report(ms.OpenEndpoint(self.number, self.name, self._max_connections))
                 nursery.start_soon(self._close_idle)
+                nursery.start_soon(self._timeouts.run)
                 try:
                     await self._read_mail(nursery)
                 except Exception:
@@ -155,8 +157,7 @@ class EndpointActor:
         elif isinstance(message, ms.Drop):
             worker = self._busy.get(message.call_id)
             if worker is not None:
-                worker.drop_reason = message.reason
-                worker.scope.cancel()
+                worker.stop(message.reason)
         else:
             return False
         return True
@@ -186,10 +187,8 @@ class EndpointActor:
             self._idle.pop()
             if usable:
                 self._busy[grant.call_id] = worker
-                worker.grant = grant
-                worker.drop_reason = ""
-                worker.scope = trio.CancelScope(deadline=trio_deadline(grant.stop_us))
-                worker.wake.send_nowait(mail)
+                self._timeouts.watch(grant)
+                worker.give(grant, mail)
                 return
             self._report(ms.Lost(self.number))
             worker.wake.close()
@@ -258,9 +257,8 @@ class EndpointActor:
             self._rest(worker)
             self._report(ms.Ready(self.number))
             self._open_connections(nursery)  # there is room again among those being opened
-            async for mail in worker.inbox:
-                if not await self._serve(worker, mail):
-                    break
+            while await self._serve_some(worker):
+                pass  # stopped when its connection was not in use: it goes on in a fresh scope
         finally:
             await worker.connection.aclose()
 
@@ -287,39 +285,50 @@ class EndpointActor:
         worker.idle_since_us = now_us()
         self._idle.append(worker)
 
-    async def _serve(self, worker: Worker, mail: ms.Mail) -> bool:
+    async def _serve_some(self, worker: Worker) -> bool:
+        """Serve calls until the connection is not worth keeping, or the worker was stopped. Whether it can go on."""
+        with worker.renew_scope():
+            while True:
+                try:
+                    _, calling = await worker.inbox.receive()
+                except trio.EndOfChannel:
+                    return False
+                keep = await self._serve(worker, calling)
+                if not keep or worker.stopped:
+                    return keep
+        return False  # stopped in the middle of an exchange
+
+    async def _serve(self, worker: Worker, calling: bytes) -> bool:
         """One attempt: send, read, report. Whether the worker can serve another."""
-        grant = ms.decode_grant.decode(mail[0])
+        grant = worker.grant
+        assert grant is not None, "a worker that was handed a call has a grant"
         attempt = WorkersAttempt(grant, self._scheduler.post)
         keep = False
         report: ms.Mail | None = None
         try:
-            with worker.scope as scope:
-                if not scope.cancel_called:
-                    answer = await self._exchange(worker, mail, attempt)
-                    keep = answer is None or answer.keep
-                    if answer is not None:
-                        report = self._outcome(grant, answer)
-                elif worker.drop_reason:  # the caller has given up since the grant
-                    keep = True
-            if report is None and now_us() >= grant.stop_us and not worker.drop_reason:
-                keep = False
-                report = self._given_up(attempt, "")
-            elif scope.cancelled_caught:
-                report = self._given_up(attempt, worker.drop_reason)
+            if not worker.stopped:
+                answer = await worker.connection.exchange(decode_calling.decode(calling), attempt)
+                report = self._outcome(grant, answer)
+                keep = answer.keep
+            else:  # since the grant
+                keep = worker.stopped != "timeout"
+        except TooLate:
+            if now_us() >= grant.stop_us:
+                worker.stopped = worker.stopped or "timeout"
+            keep = worker.stopped != "timeout"
         except ConnectFailed:
-            keep = False
+            pass  # nothing was sent, and nothing can be
         except Exception:
             self._crashed = True  # the other workers are cancelled by this, and tell their callers why
             raise
         finally:
             # Also when this task is cancelled or the transport has a bug: every grant is answered, once.
             if report is None:
-                reason = "crashed" if self._crashed else "shutdown"
-                report = self._given_up(attempt, reason) if attempt.begun else self._unsent(grant, ready=keep)
+                reason = "crashed" if self._crashed else worker.stopped or "shutdown"
+                report = self._given_up(attempt, reason, ready=keep)
             del self._busy[grant.call_id]
             # It stood when the grant came and broke before a byte left: its first use counts, as in `_give`.
-            stillborn = not worker.served and not (keep or attempt.begun or worker.scope.cancel_called)
+            stillborn = not (worker.served or keep or attempt.begun or worker.stopped)
             worker.served += 1
             self._served += 1
             if keep:
@@ -328,14 +337,6 @@ class EndpointActor:
         if stillborn:
             self._closed_at_once()
         return keep
-
-    @staticmethod
-    async def _exchange(worker: Worker, mail: ms.Mail, attempt: WorkersAttempt) -> Answer | None:
-        """The exchange itself; None if the grant had expired before a byte was written."""
-        try:
-            return await worker.connection.exchange(decode_calling.decode(mail[1]), attempt)
-        except TooLate:
-            return None
 
     def _unsent(self, grant: ms.Grant | None, *, ready: bool) -> ms.Mail:
         assert grant is not None, "a busy worker has a grant"
@@ -359,12 +360,11 @@ class EndpointActor:
         )
         return encode(outcome), ms.encode_to_keep(answer.reply)
 
-    def _given_up(self, attempt: WorkersAttempt, reason: str) -> ms.Mail:
+    def _given_up(self, attempt: WorkersAttempt, reason: str, *, ready: bool) -> ms.Mail:
         """The report on an attempt that was stopped: by its timeout, a cancellation, the engine, or a bug."""
         grant = attempt.grant
-        if not attempt.begun and reason:
-            return self._unsent(grant, ready=False)
-        reason = reason or "timeout"
+        if not attempt.begun and reason != "timeout":
+            return self._unsent(grant, ready=ready)
         if attempt.begun:
             text = f"no complete answer came ({reason}); the request had left and may have been billed"
             fault = Fault("OutcomeUnknown", text, detail=reason, sent=True)

@@ -1,320 +1,290 @@
-"""What waits in a lane, and in which order. This file alone decides who is next; nothing else knows why.
+"""The order of one lane: which of its calls is next. No other file knows why.
 
-Today's order: first come, first served by sequence number, over the whole lane and, between lanes that share a quota,
-over the heads of those lanes. A call that returns from backoff keeps its number and so stands ahead of later calls.
-
-A queue is a list of blocks, each ordered by sequence number, each with the least cost it holds in every dimension. So a
-hundred thousand waiting calls are searched for the first that fits into a small room without looking at most of them.
+A lane has a level for each priority and serves the one whose oldest call has the smallest
+``submitted_us + priority * ageing_us``, so that waiting lifts every call in the end. Within a level, flows take turns
+by weight. Within a flow, first come, first served by sequence number; a call that returns from backoff keeps its number
+and so stands ahead of later calls. When nobody waits in a level any more, its flows are even again.
 
 Pure: no trio, no clock, no I/O.
 """
 
 from __future__ import annotations
 
-import enum
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
-from operator import attrgetter
+from collections.abc import Callable, Iterator, Mapping
+from heapq import heapify, heappop, heappush
 
-import msgspec
-
-from actors.limits import UNBOUNDED, Cost
-from actors.meters import Claim
-
-_BLOCK = 256
-seq_of = attrgetter("seq")
+from actors.limits import Cost
+from actors.queues import NO_CEILINGS, CallQueue, Ceilings, Ticket, lesser, seq_of, within
+from actors.turns import Fare, Turns
 
 
-class State(enum.Enum):
-    """Where a live call is."""
+class _Flow:
+    """The waiting calls of one flow in one level, a queue for each endpoint."""
 
-    QUEUED = "queued"
-    BACKING_OFF = "backing off"
-    GRANTED = "granted"
-    SENT = "sent"
+    __slots__ = ("first", "name", "queues")
 
-
-class Ticket(msgspec.Struct, gc=False, eq=False):
-    """The record of one live call: a few hundred bytes, not a task.
-
-    `calling` is the encoded `APICalling`, kept and never read here. `deadline_us` 0 means none. `attempts` counts those
-    that count, `grants` also those that were never begun; `wrote` says that a byte has left in any of them; `reply` is
-    the encoded `Reply` of the last one that ended. `ending` says why a call in flight was told to stop.
-    """
-
-    call_id: int
-    lane: int
-    endpoint: int
-    seq: int
-    submitted_us: int
-    deadline_us: int
-    timeout_us: int
-    cost: Cost
-    retry_unknown: bool
-    handled: bool
-    priority: int
-    flow: str
-    calling: bytes
-    state: State = State.QUEUED
-    attempts: int = 0
-    grants: int = 0
-    wrote: bool = False
-    granted_us: int = -1
-    sent_us: int = -1
-    return_us: int = 0
-    claims: tuple[Claim, ...] = ()
-    reply: bytes = b""
-    ending: str = ""
-
-    @property
-    def input_tokens(self) -> int:
-        """The input it reserves."""
-        return self.cost[1]
-
-    @property
-    def output_tokens(self) -> int:
-        """The output it reserves."""
-        return self.cost[2]
-
-
-Ceilings = tuple[int, int, int, int]
-"""The most a call may cost in each dimension."""
-
-NO_CEILINGS: Ceilings = (UNBOUNDED, UNBOUNDED, UNBOUNDED, UNBOUNDED)
-
-
-def within(cost: Cost, ceilings: Ceilings) -> bool:
-    """Whether `cost` is no more than `ceilings` in every dimension."""
-    return cost[0] <= ceilings[0] and cost[1] <= ceilings[1] and cost[2] <= ceilings[2] and cost[3] <= ceilings[3]
-
-
-def lesser(one: Cost, other: Cost) -> Cost:
-    """The least of both in each dimension."""
-    return (1, min(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3]))
-
-
-class _Block:
-    """A run of tickets in order, and a lower bound of their costs that is exact after `measure`."""
-
-    __slots__ = ("least", "tickets")
-
-    def __init__(self, tickets: list[Ticket]) -> None:
-        self.tickets = tickets
-        self.least: Cost = NO_CEILINGS
-        self.measure()
-
-    def measure(self) -> None:
-        self.least = NO_CEILINGS
-        for ticket in self.tickets:
-            self.least = lesser(self.least, ticket.cost)
-
-
-class CallQueue:
-    """The waiting calls of one lane for one endpoint, ordered by sequence number."""
-
-    def __init__(self) -> None:
-        self._blocks: list[_Block] = []
-        self._least: Cost = NO_CEILINGS
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[Ticket]:
-        for block in self._blocks:
-            yield from block.tickets
-
-    def first(self) -> Ticket | None:
-        return self._blocks[0].tickets[0] if self._blocks else None
-
-    def last(self) -> Ticket | None:
-        return self._blocks[-1].tickets[-1] if self._blocks else None
+    def __init__(self, name: str, first: Ticket) -> None:
+        self.name = name
+        self.first = first
+        self.queues: dict[int, CallQueue] = {}
 
     def push(self, ticket: Ticket) -> None:
-        """Put a ticket in its place: nearly always the end."""
-        self._size += 1
-        blocks = self._blocks
-        if not blocks:
-            blocks.append(_Block([ticket]))
-            self._least = ticket.cost
+        queue = self.queues.get(ticket.endpoint)
+        if queue is None:
+            queue = self.queues[ticket.endpoint] = CallQueue()
+        queue.push(ticket)
+        if ticket.seq < self.first.seq:
+            self.first = ticket
+
+    def remove(self, ticket: Ticket) -> bool:
+        """Take a ticket out; whether any is left."""
+        queue = self.queues[ticket.endpoint]
+        queue.remove(ticket)
+        if not queue:
+            del self.queues[ticket.endpoint]
+        if ticket is self.first and self.queues:
+            firsts = [first for one in self.queues.values() if (first := one.first()) is not None]
+            self.first = firsts[0] if len(firsts) == 1 else min(firsts, key=seq_of)
+        return bool(self.queues)
+
+
+class _Level:
+    """The waiting calls of one priority.
+
+    Both heaps hold each flow at least once while there are several, and may hold entries that no longer stand; those
+    are dropped when they come to the top. A lone flow needs none.
+    """
+
+    __slots__ = ("_by_age", "_by_tag", "flows", "priority", "turns")
+
+    def __init__(self, priority: int) -> None:
+        self.priority = priority
+        self.flows: dict[str, _Flow] = {}
+        self.turns: Turns[str] = Turns()
+        self._by_tag: list[tuple[int, int, str]] = []
+        self._by_age: list[tuple[int, str]] = []
+
+    def push(self, ticket: Ticket) -> None:
+        flow = self.flows.get(ticket.flow)
+        if flow is not None:
+            ticket.flow = flow.name  # one text for all that wait
+            flow.push(ticket)
+            if flow.first is ticket:
+                self._rank(flow)
             return
-        at = len(blocks) - 1
-        if ticket.seq < blocks[-1].tickets[0].seq:
-            at = max(0, bisect_right(blocks, ticket.seq, key=lambda block: block.tickets[0].seq) - 1)
-        block = blocks[at]
-        tickets = block.tickets
-        if ticket.seq > tickets[-1].seq:
-            tickets.append(ticket)
-            if len(tickets) <= _BLOCK and tickets[-2].cost is ticket.cost:
-                return
+        flow = self.flows[ticket.flow] = _Flow(ticket.flow, ticket)
+        flow.push(ticket)
+        self.turns.join(ticket.flow)
+        if len(self.turns) > 2 * len(self.flows) + 64:
+            self.turns.forget_but(self.flows)
+        if len(self.flows) == 2:
+            self._rank_all()
         else:
-            tickets.insert(bisect_left(tickets, ticket.seq, key=seq_of), ticket)
-        self._least = lesser(self._least, ticket.cost)
-        if len(tickets) <= _BLOCK:
-            block.least = lesser(block.least, ticket.cost)
-        else:
-            half = len(tickets) // 2 if at < len(blocks) - 1 else _BLOCK
-            blocks[at : at + 1] = [_Block(tickets[:half]), _Block(tickets[half:])]
+            self._rank(flow)
 
     def remove(self, ticket: Ticket) -> None:
-        """Take a ticket out, from wherever it stands. The block's least cost stays a lower bound."""
-        blocks = self._blocks
-        at = 0
-        if blocks[0].tickets[0] is not ticket:
-            at = bisect_right(blocks, ticket.seq, key=lambda block: block.tickets[0].seq) - 1
-        tickets = blocks[at].tickets
-        where = bisect_left(tickets, ticket.seq, key=seq_of)
-        assert tickets[where] is ticket, "a ticket is taken out of the queue it stands in"
-        del tickets[where]
-        if not tickets:
-            del blocks[at]
-        self._size -= 1
+        flow = self.flows[ticket.flow]
+        was_first = flow.first is ticket
+        if not flow.remove(ticket):
+            del self.flows[ticket.flow]
+        elif was_first:
+            self._rank(flow)
 
-    def search(self, ceilings: Ceilings, but: Ticket) -> Ticket | None:
-        """The first ticket within `ceilings`, `but` left aside."""
-        if not within(self._least, ceilings):
-            return None
-        for block in self._blocks:
-            if not within(block.least, ceilings):
-                continue
-            for ticket in block.tickets:
-                if within(ticket.cost, ceilings) and ticket is not but:
-                    return ticket
-            block.measure()
-        self._measure()
-        return None
+    def rank(self, name: str) -> None:
+        """The tag of a flow has changed."""
+        flow = self.flows.get(name)
+        if flow is not None:
+            self._rank(flow)
 
-    def soonest(self, when: Callable[[Cost], int | None], but: Ticket, before: int | None) -> int | None:
-        """The least of `when(cost)` over all tickets but one; `when` never falls as the cost grows.
+    def next(self) -> Ticket:
+        """The first call of the flow whose turn it is."""
+        if len(self.flows) == 1:
+            return next(iter(self.flows.values())).first
+        heap = self._by_tag
+        while True:
+            tag, seq, name = heap[0]
+            flow = self.flows.get(name)
+            if flow is not None and flow.first.seq == seq and self.turns.tag(name) == tag:
+                return flow.first
+            heappop(heap)
 
-        `before` is an answer that is known already: what cannot be sooner is not looked at. None means never.
-        """
-        known: dict[Cost, int | None] = {}
+    def oldest(self) -> Ticket:
+        """The call that has waited longest."""
+        if len(self.flows) == 1:
+            return next(iter(self.flows.values())).first
+        heap = self._by_age
+        while True:
+            seq, name = heap[0]
+            flow = self.flows.get(name)
+            if flow is not None and flow.first.seq == seq:
+                return flow.first
+            heappop(heap)
 
-        def sooner(cost: Cost) -> int | None:
-            if cost not in known:
-                known[cost] = when(cost)
-            at_us = known[cost]
-            return None if at_us is None or (before is not None and at_us >= before) else at_us
+    def _rank(self, flow: _Flow) -> None:
+        if len(self.flows) == 1:
+            return
+        heappush(self._by_tag, (self.turns.tag(flow.name), flow.first.seq, flow.name))
+        heappush(self._by_age, (flow.first.seq, flow.name))
+        if len(self._by_tag) > 4 * len(self.flows) + 64:
+            self._rank_all()
 
-        best = sooner(self._least)
-        if best is None:
-            return before
-        for block in self._blocks:
-            if sooner(block.least) is None:
-                continue
-            for ticket in block.tickets:
-                at_us = None if ticket is but else sooner(ticket.cost)
-                if at_us is not None:
-                    before = at_us
-                    if before == best:
-                        return before
-            block.measure()
-        self._measure()
-        return before
-
-    @property
-    def least(self) -> Cost:
-        """No ticket costs less than this in any dimension; nearly always exact."""
-        return self._least
-
-    def _measure(self) -> None:
-        """Looked through in vain: make the lower bound exact."""
-        self._least = NO_CEILINGS
-        for block in self._blocks:
-            self._least = lesser(self._least, block.least)
+    def _rank_all(self) -> None:
+        self._by_tag = [(self.turns.tag(flow.name), flow.first.seq, flow.name) for flow in self.flows.values()]
+        self._by_age = [(flow.first.seq, flow.name) for flow in self.flows.values()]
+        heapify(self._by_tag)
+        heapify(self._by_age)
 
 
 class Lane:
-    """The order of one lane: who is its head, who stands behind, and whose turn it is among lanes."""
+    """The order of one lane. `weights` are those of its flows, 1 where none is given."""
 
-    def __init__(self) -> None:
-        self._queues: dict[int, CallQueue] = {}
+    def __init__(self, ageing_us: int, weights: Mapping[str, int]) -> None:
+        self._ageing_us = ageing_us
+        self._weights = weights
+        self._levels: dict[int, _Level] = {}
+        self._endpoints: dict[int, int] = {}
+        self._least: Cost = NO_CEILINGS
         self._head: Ticket | None = None
         self.waiting = 0
 
     def __iter__(self) -> Iterator[Ticket]:
         """All that wait, in no particular order."""
-        for queue in self._queues.values():
+        for _, queue in self._queues():
             yield from queue
 
     @property
     def head(self) -> Ticket | None:
         """The call that is next."""
+        if self._head is None and self.waiting:
+            self._head = self._first_level().next()
         return self._head
 
     @property
-    def turn(self) -> int:
-        """Between lanes that share a quota, the least has its turn. Only for a lane with a head."""
-        assert self._head is not None
-        return self._head.seq
-
-    @property
     def least(self) -> Cost:
-        """No waiting call costs less than this in any dimension."""
-        least: Cost = NO_CEILINGS
-        for queue in self._queues.values():
-            least = lesser(least, queue.least)
-        return least
+        """No waiting call costs less than this in any dimension; nearly always exact."""
+        return self._least
 
-    def push(self, ticket: Ticket) -> None:
-        """A call starts to wait, or comes back."""
-        queue = self._queues.get(ticket.endpoint)
-        if queue is None:
-            queue = self._queues[ticket.endpoint] = CallQueue()
-        queue.push(ticket)
+    def push(self, ticket: Ticket) -> bool:
+        """A call starts to wait, or comes back. Whether that may matter to anybody now.
+
+        It does not if the head stays the same and a call that costs no more waits for the same endpoint already.
+        """
+        level = self._levels.get(ticket.priority)
+        if level is None:
+            level = self._levels[ticket.priority] = _Level(ticket.priority)
+        matters = not self._like_one_before(level, ticket)
+        level.push(ticket)
+        self._endpoints[ticket.endpoint] = self._endpoints.get(ticket.endpoint, 0) + 1
+        self._least = lesser(self._least, ticket.cost) if self.waiting else ticket.cost
         self.waiting += 1
-        if self._head is None or ticket.seq < self._head.seq:
-            self._head = ticket
+        if level.flows[ticket.flow].first is not ticket:
+            return matters
+        before, self._head = self._head, None
+        return matters or self.head is not before
 
     def remove(self, ticket: Ticket) -> None:
-        """A call no longer waits: granted, cancelled, or out of time."""
-        queue = self._queues[ticket.endpoint]
-        queue.remove(ticket)
+        """A call no longer waits."""
+        level = self._levels[ticket.priority]
+        level.remove(ticket)
+        if not level.flows:
+            del self._levels[ticket.priority]
+        left = self._endpoints[ticket.endpoint] - 1
+        if left:
+            self._endpoints[ticket.endpoint] = left
+        else:
+            del self._endpoints[ticket.endpoint]
         self.waiting -= 1
-        if not queue:
-            del self._queues[ticket.endpoint]
-        if ticket is self._head:
-            firsts = [first for queue in self._queues.values() if (first := queue.first()) is not None]
-            self._head = min(firsts, key=seq_of) if firsts else None
+        self._head = None
+
+    def grant(self, ticket: Ticket, service: int) -> Fare:
+        """A call no longer waits because it was granted; what its flow pays for that."""
+        in_turn = ticket is self.head
+        level = self._levels[ticket.priority]
+        fare = Fare(level.turns, -(-service // self._weights.get(ticket.flow, 1)))
+        self.remove(ticket)
+        level.turns.pay(ticket.flow, fare.paid, in_turn=in_turn)
+        level.rank(ticket.flow)
+        return fare
+
+    def refund(self, ticket: Ticket, fare: Fare) -> None:
+        """A granted call was not sent; it may be pushed again. What a level charged that has ended is forgotten."""
+        level = self._levels.get(ticket.priority)
+        if level is not None and level.turns is fare.turns:
+            level.turns.refund(ticket.flow, fare.paid)
+            level.rank(ticket.flow)
+            self._head = None
 
     def endpoints(self) -> Iterator[int]:
         """The endpoints its calls wait for."""
-        return iter(self._queues)
+        return iter(self._endpoints)
 
     def waiting_at(self, endpoint: int) -> int:
         """How many of its calls wait for one endpoint."""
-        queue = self._queues.get(endpoint)
-        return len(queue) if queue is not None else 0
+        return self._endpoints.get(endpoint, 0)
 
     def oldest(self, endpoint: int) -> Ticket | None:
         """The call that has waited longest for one endpoint."""
-        queue = self._queues.get(endpoint)
-        return queue.first() if queue is not None else None
+        firsts = [first for at, queue in self._queues() if at == endpoint and (first := queue.first()) is not None]
+        return min(firsts, key=seq_of, default=None)
 
     def behind(self, ceilings: Ceilings, may_use: Callable[[int], bool]) -> Ticket | None:
-        """The first call behind the head that costs no more than `ceilings`, at an endpoint that `may_use` allows."""
-        assert self._head is not None
-        found: Ticket | None = None
-        for endpoint, queue in self._queues.items():
-            if may_use(endpoint):
-                ticket = queue.search(ceilings, self._head)
-                if ticket is not None and (found is None or ticket.seq < found.seq):
-                    found = ticket
-        return found
+        """A call behind the head that costs no more than `ceilings`, at an endpoint that `may_use` allows.
+
+        The first of its queue that does; of several, the one that is nearest to its turn.
+        """
+        head = self.head
+        if head is None or not within(self._least, ceilings):
+            return None
+        for level in sorted(self._levels.values(), key=self._standing):
+            found: list[tuple[int, int, Ticket]] = []
+            for flow in level.flows.values():
+                tag = level.turns.tag(flow.name)
+                for endpoint, queue in flow.queues.items():
+                    ticket = queue.search(ceilings, head) if may_use(endpoint) else None
+                    if ticket is not None:
+                        found.append((tag, ticket.seq, ticket))
+            if found:
+                return min(found)[2]
+        self._measure()
+        return None
 
     def soonest_behind(
         self, when: Callable[[Cost], int | None], may_use: Callable[[int], bool], before: int | None
     ) -> int | None:
         """The least of `when(cost)` over the calls behind the head at endpoints that `may_use` allows, or `before`."""
-        assert self._head is not None
-        for endpoint, queue in self._queues.items():
+        head = self.head
+        assert head is not None
+        at_best_us = when(self._least)
+        if at_best_us is None or (before is not None and at_best_us >= before):
+            return before
+        for endpoint, queue in self._queues():
             if may_use(endpoint):
-                before = queue.soonest(when, self._head, before)
+                before = queue.soonest(when, head, before)
+        self._measure()
         return before
 
-    def no_cheaper_than_the_last(self, ticket: Ticket) -> bool:
-        """Whether some call already waiting for the same endpoint costs no more than `ticket` in any dimension."""
-        queue = self._queues.get(ticket.endpoint)
+    def _like_one_before(self, level: _Level, ticket: Ticket) -> bool:
+        flow = level.flows.get(ticket.flow)
+        queue = flow.queues.get(ticket.endpoint) if flow is not None else None
         last = queue.last() if queue is not None else None
         return last is not None and (last.cost is ticket.cost or within(last.cost, ticket.cost))
+
+    def _first_level(self) -> _Level:
+        if len(self._levels) == 1:
+            return next(iter(self._levels.values()))
+        return min(self._levels.values(), key=self._standing)
+
+    def _standing(self, level: _Level) -> tuple[int, int]:
+        oldest = level.oldest()
+        return oldest.submitted_us + level.priority * self._ageing_us, oldest.seq
+
+    def _queues(self) -> Iterator[tuple[int, CallQueue]]:
+        for level in self._levels.values():
+            for flow in level.flows.values():
+                yield from flow.queues.items()
+
+    def _measure(self) -> None:
+        """Looked through in vain: make the lower bound exact."""
+        self._least = NO_CEILINGS
+        for _, queue in self._queues():
+            self._least = lesser(self._least, queue.least)

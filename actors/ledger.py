@@ -8,10 +8,10 @@ Pure: no trio, no clock, no I/O.
 
 from __future__ import annotations
 
-from actors.lanes import Ticket
 from actors.limits import Cost, cost_of
 from actors.messages import Outcome
 from actors.meters import Claim, Meter
+from actors.queues import Flight
 
 
 class Ledger:
@@ -28,38 +28,38 @@ class Ledger:
         """Reservations whose call is still in flight."""
         return self.made - self.settled - self.given_back
 
-    def reserve(self, ticket: Ticket, meters: tuple[Meter, ...], now_us: int) -> None:
+    def reserve(self, cost: Cost, meters: tuple[Meter, ...], now_us: int) -> tuple[Claim, ...]:
         """The grant: an open claim on every quota. The caller has seen that all of them have room."""
-        cost = ticket.cost
-        ticket.claims = tuple([meter.claim(cost[meter.index], now_us) for meter in meters])
         self.made += 1
         self.open += 1
+        return tuple([meter.claim(cost[meter.index], now_us) for meter in meters])
 
-    def stamp(self, ticket: Ticket, stamp_us: int, now_us: int) -> None:
+    def stamp(self, flight: Flight, stamp_us: int, now_us: int) -> None:
         """The request has left; a stamp from before the grant or after now is brought into that span."""
-        stamp_us = min(max(stamp_us, ticket.granted_us), now_us)
-        ticket.sent_us = stamp_us
+        stamp_us = min(max(stamp_us, flight.granted_us), now_us)
+        flight.sent_us = stamp_us
         self.open -= 1
-        for claim in ticket.claims:
+        for claim in flight.claims:
             claim.meter.stamp(claim, stamp_us, now_us)
 
-    def give_back(self, ticket: Ticket) -> None:
+    def give_back(self, flight: Flight) -> None:
         """Nothing was written: an open reservation is undone."""
-        for claim in ticket.claims:
+        for claim in flight.claims:
             claim.meter.give_back(claim)
-        ticket.claims = ()
+        flight.claims = ()
         self.open -= 1
         self.given_back += 1
 
-    def settle(self, ticket: Ticket, message: Outcome, now_us: int) -> None:
+    def settle(self, flight: Flight, message: Outcome, now_us: int) -> None:
         """Replace what a stamped reservation holds by what the attempt really cost."""
         if message.charge == "nothing":
             self.given_back += 1
         else:
             self.settled += 1
-        for claim in ticket.claims:
-            _settle_claim(claim, message, cost_of(message.input_tokens, message.output_tokens), now_us)
-        ticket.claims = ()
+        used = cost_of(message.input_tokens, message.output_tokens)
+        for claim in flight.claims:
+            _settle_claim(claim, message, used, now_us)
+        flight.claims = ()
 
 
 def _settle_claim(claim: Claim, message: Outcome, used: Cost, now_us: int) -> None:

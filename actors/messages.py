@@ -140,13 +140,14 @@ class QuotaSpec(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OpenLane(msgspec.Struct, frozen=True, array_like=True, tag="open_lane"):
-    """A lane to be opened; `concurrency_limit` 0 means none of its own."""
+    """A lane to be opened; `concurrency_limit` 0 means none of its own, a flow without a weight has the weight 1."""
 
     lane: int
     name: str
     quotas: tuple[QuotaSpec, ...] = ()
     concurrency_limit: int = 0
     ageing_us: int = 60_000_000
+    weights: tuple[tuple[str, int], ...] = ()
 
 
 class OpenEndpoint(_Message, frozen=True, tag="open_endpoint"):
@@ -368,7 +369,7 @@ encode = msgspec.msgpack.Encoder().encode
 
 def encode_to_keep(message: Message) -> bytes:
     """Encode a message that will be held for long, without the spare room `encode` leaves behind its bytes."""
-    return bytes(memoryview(encode(message)))
+    return b"".join((encode(message), b""))  # a join of one would hand back the same object
 
 
 decode: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

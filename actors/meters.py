@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from actors.limits import DIMENSIONS, NOT_AFTER_US, UNBOUNDED, QuotaStatistics
 from actors.messages import Dimension, QuotaSpec
+from actors.turns import Turns
 
 _MERGE_FROM_US = 3_600_000_000
 _MERGE_FRACTION = 4096
@@ -48,9 +49,8 @@ class Claim:
 
 
 class Meter:
-    """The state of one quota. `lanes` are the lanes it stands over; whoever opens them keeps the list.
-
-    `not_before_us` is the earliest start that pace allows.
+    """The state of one quota. `turns` are those of the lanes it stands over, `not_before_us` the earliest start that
+    pace allows.
 
     `room`, `earliest` and `spare` count what pace forbids as no room at all: -1, which not even a call that costs
     nothing fits into.
@@ -65,7 +65,7 @@ class Meter:
         self.window_us = spec.period_us + spec.guard_us
         self.open_amount = 0
         self.live_amount = 0
-        self.lanes: list[int] = []
+        self.turns: Turns[int] = Turns()
         self._open: dict[Claim, None] = {}
         self.not_before_us = 0
 

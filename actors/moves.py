@@ -15,14 +15,17 @@ from typing import Literal
 
 from actors.admission import Admission, EndpointState, LaneState
 from actors.effects import Effect, Finished, Granted, Queued, Retrying, Want
-from actors.lanes import State, Ticket
 from actors.ledger import Ledger
 from actors.limits import NOT_AFTER_US, Cost, admissible, capacity_fault, cost_of
 from actors.messages import ConnectAttemptFailed, Ended, Fault, GaveUp, Outcome, Status
 from actors.meters import Meter
+from actors.queues import Flight, State, Ticket
 from actors.retrying import backoff_us, refusal
+from actors.turns import service_of
 
 DrainMode = Literal["", "finish", "discard", "stop"]
+
+_IN_FLIGHT = (State.GRANTED, State.SENT)
 
 
 class Moves:
@@ -40,7 +43,7 @@ class Moves:
         self._wakes: list[tuple[int, int]] = []
         self._dirty: dict[int, None] = {}
         self._changed: dict[int, None] = {}
-        self._last_cost: Cost = cost_of(0, 0)
+        self._last_alike: tuple[Cost, int] = (cost_of(0, 0), 0)
         self._submitted = 0
         self._ledger = Ledger()
         self._in_flight = 0
@@ -68,11 +71,11 @@ class Moves:
                     self._fail_down(ticket, effects, now_us, was_queued=False)
                     continue
                 effects.append(Queued(ticket, returned=True))
-                self._enqueue(ticket, lane, touch=True)
+                self._enqueue(ticket, lane)
         while self._wakes and self._wakes[0][0] <= now_us:
             at_us, number = heappop(self._wakes)
             if self._lanes[number].wake_us == at_us:
-                self._dirty[number] = None
+                self._touch(self._lanes[number])  # a barrier that has ended may change whose turn it is
         return effects
 
     def _deadline_stands(self, call_id: int) -> bool:
@@ -81,7 +84,7 @@ class Moves:
 
     def _return_stands(self, entry: tuple[int, int, int]) -> bool:
         ticket = self._live.get(entry[2])
-        return ticket is not None and ticket.state is State.BACKING_OFF and ticket.return_us == entry[0]
+        return ticket is not None and ticket.state is State.BACKING_OFF
 
     def _expire(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
         """The deadline has come before another attempt could be sent."""
@@ -98,6 +101,10 @@ class Moves:
     def _dispatch(self, effects: list[Effect], now_us: int) -> list[Effect]:
         """Grant what can be granted, then note when to look again and tell the endpoints what could be used."""
         dirty = self._dirty
+        if not dirty and not self._changed:
+            return effects
+        for number in dirty:
+            self._lanes[number].compete(now_us)
         line: list[int] = []
         while dirty:
             if not line:
@@ -109,6 +116,7 @@ class Moves:
             ticket = self._admission.pick(lane, now_us)
             if ticket is not None:
                 self._grant(ticket, lane, effects, now_us)
+                lane.compete(now_us)
                 if len(lane.tied) == 1:
                     line.append(number)  # nobody else's turn depends on this lane's
                 else:
@@ -130,24 +138,25 @@ class Moves:
         self._changed.clear()
         return effects
 
-    def _turn(self, number: int) -> int:
+    def _turn(self, number: int) -> tuple[int, int]:
         lane = self._lanes[number]
-        return lane.order.turn if lane.order.waiting else -1
+        return lane.standing if lane.order.waiting else (0, 0)
 
     def _grant(self, ticket: Ticket, lane: LaneState, effects: list[Effect], now_us: int) -> None:
-        self._dequeue(ticket, lane)
+        lane_paid = self._admission.pay(lane, ticket, now_us)
+        fare = lane.order.grant(ticket, service_of(ticket.cost, lane.meters))
+        self._has_left(ticket, lane)
         endpoint = self._endpoints[ticket.endpoint]
         endpoint.ready -= 1
         endpoint.in_flight += 1
         lane.permits_held += 1
         self._in_flight += 1
-        self._ledger.reserve(ticket, lane.meters, now_us)
+        claims = self._ledger.reserve(ticket.cost, lane.meters, now_us)
+        ticket.flight = Flight(now_us, claims, fare, lane_paid)
         ticket.state = State.GRANTED
         ticket.ending = ""
         ticket.attempts += 1
         ticket.grants += 1
-        ticket.granted_us = now_us
-        ticket.sent_us = -1
         stop_us = now_us + ticket.timeout_us
         if ticket.deadline_us:
             stop_us = min(stop_us, ticket.deadline_us)
@@ -155,14 +164,18 @@ class Moves:
 
     def _want(self, endpoint: EndpointState, now_us: int) -> Want | None:
         """What to tell an endpoint, if that differs enough from what it was told last."""
+        most = endpoint.max_connections
+        if endpoint.wanted == most < 2 * endpoint.in_flight and endpoint.told_queued == bool(endpoint.lanes):
+            return None  # it can neither be more nor enough less
         extra = 0
         for number in endpoint.lanes:
             lane = self._lanes[number]
             waiting = lane.order.waiting_at(endpoint.number)
             extra += max(0, min(waiting, lane.permits_free, lane.worth_opening(now_us)))
         queued = bool(endpoint.lanes)
-        connections = min(endpoint.max_connections, endpoint.in_flight + extra)
-        if endpoint.wanted // 2 < connections <= endpoint.wanted and queued == endpoint.told_queued:
+        connections = min(most, endpoint.in_flight + extra)
+        there = endpoint.ready + endpoint.in_flight
+        if endpoint.wanted // 2 < connections <= max(endpoint.wanted, there) and queued == endpoint.told_queued:
             return None
         endpoint.wanted = connections
         endpoint.told_queued = queued
@@ -170,12 +183,13 @@ class Moves:
 
     # --- the moves of a ticket ---
 
-    def _attempt(self, call_id: int, attempt: int) -> Ticket | None:
+    def _attempt(self, call_id: int, attempt: int) -> tuple[Ticket, Flight] | None:
         """The ticket, if this very attempt of it is in flight."""
         ticket = self._live.get(call_id)
-        if ticket is None or ticket.grants != attempt or ticket.state not in (State.GRANTED, State.SENT):
+        if ticket is None or ticket.grants != attempt or ticket.state not in _IN_FLIGHT:
             return None
-        return ticket
+        assert ticket.flight is not None, "a granted call has its flight"
+        return ticket, ticket.flight
 
     def _touch(self, lane: LaneState) -> None:
         """Something about the lane has changed: look again at it and at all that are tied to it by shared quotas.
@@ -192,13 +206,17 @@ class Moves:
             if self._lanes[number].short_of_workers:
                 self._dirty[number] = None
 
-    def _enqueue(self, ticket: Ticket, lane: LaneState, *, touch: bool) -> None:
+    def _enqueue(self, ticket: Ticket, lane: LaneState) -> None:
         ticket.state = State.QUEUED
         self._watch_deadline(ticket)
-        lane.order.push(ticket)
-        self._endpoints[ticket.endpoint].lanes[lane.number] = None
-        self._changed[ticket.endpoint] = None
-        if touch:
+        if not lane.order.waiting:
+            lane.was_away()
+        matters = lane.order.push(ticket)
+        endpoint = self._endpoints[ticket.endpoint]
+        endpoint.lanes[lane.number] = None
+        if matters or endpoint.wanted < endpoint.max_connections or not endpoint.told_queued:
+            self._changed[ticket.endpoint] = None
+        if matters or lane.number in self._dirty:
             self._touch(lane)
 
     def _watch_deadline(self, ticket: Ticket) -> None:
@@ -208,6 +226,10 @@ class Moves:
 
     def _dequeue(self, ticket: Ticket, lane: LaneState) -> None:
         lane.order.remove(ticket)
+        self._has_left(ticket, lane)
+
+    def _has_left(self, ticket: Ticket, lane: LaneState) -> None:
+        """A call waits no more: what that may change has to be looked at."""
         if not lane.order.waiting_at(ticket.endpoint):
             del self._endpoints[ticket.endpoint].lanes[lane.number]
         self._changed[ticket.endpoint] = None
@@ -226,6 +248,8 @@ class Moves:
     def _release(self, ticket: Ticket) -> LaneState:
         """The permit and the place at the endpoint come back."""
         lane = self._lanes[ticket.lane]
+        if lane.permits_free < 1:
+            lane.was_away()
         lane.permits_held -= 1
         self._in_flight -= 1
         self._endpoints[ticket.endpoint].in_flight -= 1
@@ -233,19 +257,27 @@ class Moves:
         self._touch(lane)
         return lane
 
-    def _stamp(self, ticket: Ticket, stamp_us: int, now_us: int) -> None:
-        self._ledger.stamp(ticket, stamp_us, now_us)
-        self._hasten(self._lanes[ticket.lane], now_us)
-
-    def _settle(self, ticket: Ticket, lane: LaneState, message: Outcome, now_us: int) -> None:
-        """The attempt's reservation becomes what the attempt cost."""
-        if ticket.state is State.GRANTED and not message.wrote:
-            self._ledger.give_back(ticket)
+    def _stamp(self, flight: Flight, lane: LaneState, stamp_us: int, now_us: int) -> None:
+        self._ledger.stamp(flight, stamp_us, now_us)
+        if flight.claims and not lane.only_short_of_workers:
             self._hasten(lane, now_us)
-            return
+
+    def _give_back(self, ticket: Ticket, flight: Flight, lane: LaneState, now_us: int) -> None:
+        """Nothing of the attempt was written: its reservation comes back, and what was paid for its turn."""
+        self._ledger.give_back(flight)
+        lane.order.refund(ticket, flight.fare)
+        for meter in lane.shared:
+            meter.turns.refund(lane.number, flight.lane_paid)
+        self._hasten(lane, now_us)
+
+    def _settle(self, ticket: Ticket, flight: Flight, lane: LaneState, message: Outcome, now_us: int) -> None:
+        """The attempt's reservation becomes what the attempt cost."""
         if ticket.state is State.GRANTED:
-            self._stamp(ticket, message.at_us, now_us)
-        self._ledger.settle(ticket, message, now_us)
+            if not message.wrote:
+                self._give_back(ticket, flight, lane, now_us)
+                return
+            self._stamp(flight, lane, message.at_us, now_us)
+        self._ledger.settle(flight, message, now_us)
         if message.charge == "nothing":
             self._hasten(lane, now_us)
 
@@ -253,10 +285,9 @@ class Moves:
         """A claim was stamped or given back: heads that wait for that quota may have an earlier instant."""
         self._touch(lane)
         lane.hasten(now_us)
-        for meter in lane.meters:
-            if len(meter.lanes) > 1:
-                for number in meter.lanes:
-                    self._lanes[number].hasten(now_us)
+        for meter in lane.shared:
+            for number in meter.turns:
+                self._lanes[number].hasten(now_us)
 
     def _retry(
         self,
@@ -286,7 +317,6 @@ class Moves:
         lane.backing_off += 1
         ticket.state = State.BACKING_OFF
         self._watch_deadline(ticket)
-        ticket.return_us = at_us
         heappush(self._returns, (at_us, ticket.seq, ticket.call_id))
         effects.append(Retrying(ticket, at_us, was_queued=outcome is None))
 

@@ -15,8 +15,7 @@ from typing import Literal
 
 from actors.admission import EndpointState, LaneState
 from actors.effects import Barred, Dropped, Effect, Left, Queued, ScheduleStatistics
-from actors.lanes import State, Ticket, seq_of
-from actors.limits import UNBOUNDED, admissible, capacity_fault, cost_of, output_that_fits
+from actors.limits import UNBOUNDED, Cost, admissible, capacity_fault, cost_of, output_that_fits
 from actors.messages import (
     CallRoute,
     ConnectAttemptFailed,
@@ -33,6 +32,7 @@ from actors.messages import (
 )
 from actors.meters import meter_of
 from actors.moves import Moves, cancelled_fault
+from actors.queues import State, Ticket, seq_of
 
 __all__ = ["Schedule"]
 
@@ -54,8 +54,8 @@ class Schedule(Moves):
             meters.append(meter)
         lane = self._lanes[spec.lane] = LaneState(spec, tuple(meters))
         for meter in meters:
-            meter.lanes.append(spec.lane)
-            self._tie(lane, self._lanes[meter.lanes[0]])
+            meter.turns.enter(spec.lane)
+            self._tie(lane, self._lanes[next(iter(meter.turns))])
         return self._dispatch(self._advanced(now_us), now_us)
 
     def _tie(self, lane: LaneState, other: LaneState) -> None:
@@ -82,7 +82,7 @@ class Schedule(Moves):
         for meter in lane.meters:
             if meter.spec.name == message.quota:
                 meter.set_limit(message.limit, now_us)
-                for number in meter.lanes:
+                for number in meter.turns:
                     self._refit(self._lanes[number], effects, now_us)
         self._touch(lane)
         return self._dispatch(effects, now_us)
@@ -97,10 +97,7 @@ class Schedule(Moves):
         output_tokens = route.output_tokens
         if route.output_is_guess and lane is not None:
             output_tokens = output_that_fits(route.input_tokens, output_tokens, lane.meters)
-        cost = cost_of(route.input_tokens, output_tokens)
-        if cost == self._last_cost:
-            cost = self._last_cost  # one tuple for a run of equal calls
-        self._last_cost = cost
+        cost, timeout_us = self._alike(cost_of(route.input_tokens, output_tokens), route.timeout_us)
         ticket = Ticket(
             call_id=route.call_id,
             lane=route.lane,
@@ -108,7 +105,7 @@ class Schedule(Moves):
             seq=self._submitted,
             submitted_us=route.submitted_us,
             deadline_us=route.deadline_us,
-            timeout_us=route.timeout_us,
+            timeout_us=timeout_us,
             cost=cost,
             retry_unknown=route.retry_unknown,
             handled=route.handled,
@@ -122,10 +119,14 @@ class Schedule(Moves):
             return self._dispatch(effects, now_us)
         self._live[ticket.call_id] = ticket
         effects.append(Queued(ticket, returned=False))
-        # Behind a call that waits already and costs no more, nothing can change for anybody.
-        idle = lane.number not in self._dirty and lane.order.no_cheaper_than_the_last(ticket)
-        self._enqueue(ticket, lane, touch=not idle)
+        self._enqueue(ticket, lane)
         return self._dispatch(effects, now_us)
+
+    def _alike(self, cost: Cost, timeout_us: int) -> tuple[Cost, int]:
+        """One tuple and one number for a run of equal calls, of which many may wait."""
+        if (cost, timeout_us) != self._last_alike:
+            self._last_alike = (cost, timeout_us)
+        return self._last_alike
 
     def _objection(self, ticket: Ticket, lane: LaneState | None, now_us: int) -> Fault | None:
         """Why a call cannot even be queued."""
@@ -162,6 +163,7 @@ class Schedule(Moves):
         """A worker that was ready no longer is."""
         effects = self._advanced(now_us)
         self._endpoints[endpoint].ready -= 1
+        self._changed[endpoint] = None
         for number in self._endpoints[endpoint].lanes:
             self._touch(self._lanes[number])
         return self._dispatch(effects, now_us)
@@ -197,14 +199,14 @@ class Schedule(Moves):
         endpoint = self._endpoints[message.endpoint]
         if message.ready:
             self._ready_again(endpoint)
-        ticket = self._attempt(message.call_id, message.attempt)
-        if ticket is None or ticket.state is not State.GRANTED:
+        found = self._attempt(message.call_id, message.attempt)
+        if found is None or found[0].state is not State.GRANTED:
             self._late += 1
             return self._dispatch(effects, now_us)
+        ticket, flight = found
         lane = self._release(ticket)
-        self._ledger.give_back(ticket)
+        self._give_back(ticket, flight, lane, now_us)
         ticket.attempts -= 1
-        self._hasten(lane, now_us)
         if ticket.ending == "cancelled":
             self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.wrote))
         elif endpoint.down:
@@ -215,17 +217,18 @@ class Schedule(Moves):
             self._expire(ticket, effects, now_us, was_queued=False)
         else:
             effects.append(Queued(ticket, returned=True))
-            self._enqueue(ticket, lane, touch=True)
+            self._enqueue(ticket, lane)
         return self._dispatch(effects, now_us)
 
     def sent(self, message: Sent, now_us: int) -> list[Effect]:
         """The request has left: its reservation is stamped."""
         effects = self._advanced(now_us)
-        ticket = self._attempt(message.call_id, message.attempt)
-        if ticket is None or ticket.state is not State.GRANTED:
+        found = self._attempt(message.call_id, message.attempt)
+        if found is None or found[0].state is not State.GRANTED:
             self._late += 1
             return self._dispatch(effects, now_us)
-        self._stamp(ticket, message.sent_us, now_us)
+        ticket, flight = found
+        self._stamp(flight, self._lanes[ticket.lane], message.sent_us, now_us)
         ticket.state = State.SENT
         effects.append(Left(ticket))
         return self._dispatch(effects, now_us)
@@ -235,17 +238,19 @@ class Schedule(Moves):
         effects = self._advanced(now_us)
         if message.ready:
             self._ready_again(self._endpoints[message.endpoint])
-        ticket = self._attempt(message.call_id, message.attempt)
-        if ticket is None:
+        found = self._attempt(message.call_id, message.attempt)
+        if found is None:
             self._late += 1
             return self._dispatch(effects, now_us)
+        ticket, flight = found
         lane = self._release(ticket)
-        self._settle(ticket, lane, message, now_us)
+        self._settle(ticket, flight, lane, message, now_us)
         ticket.wrote = ticket.wrote or message.wrote
         if reply:
             ticket.reply = reply
         if message.barrier:
-            lane.barrier.refused(ticket.sent_us, message.at_us, message.hint_us)
+            lane.barrier.refused(flight.sent_us, message.at_us, message.hint_us)
+            lane.was_away()
             effects.append(Barred(lane.number, lane.barrier.until_us))
         self._conclude(ticket, lane, message, effects, now_us)
         return self._dispatch(effects, now_us)

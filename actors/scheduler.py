@@ -87,7 +87,7 @@ class SchedulerActor:
             ef.Dropped: self._dropped,
             ef.Finished: self._finished,
             ef.Want: self._want,
-            ef.Barred: self._barred,
+            ef.Barred: lambda effect, at_us: None,  # a decision only observers are told of
         }
 
     async def run(self) -> None:
@@ -162,7 +162,8 @@ class SchedulerActor:
         return effects
 
     def _on_unsent(self, message: ms.Unsent, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
-        self._event("unsent", at_us, message.call_id, 0, message.endpoint, message.attempt)
+        if self._observed:
+            self._tell(ms.HookEvent("unsent", at_us, message.call_id, 0, message.endpoint, message.attempt))
         return self._schedule.unsent(message, at_us)
 
     def _on_cancel(self, message: ms.Cancel, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
@@ -213,6 +214,11 @@ class SchedulerActor:
     def _carry_out(self, effects: list[ef.Effect], at_us: int) -> None:
         for effect in effects:
             self._carriers[type(effect)](effect, at_us)
+        if self._observed:
+            for effect in effects:
+                event = _event_of(effect, at_us)
+                if event is not None:
+                    self._tell(event)
 
     def _queued(self, effect: ef.Queued, at_us: int) -> None:
         ticket = effect.ticket
@@ -220,7 +226,6 @@ class SchedulerActor:
             self._places[ticket.lane].exceed()
             self._all_places.exceed()
         self._slots.advance(ticket.call_id, Progress.QUEUED)
-        self._event("queued", at_us, ticket.call_id, ticket.lane, ticket.endpoint, ticket.grants)
 
     def _granted(self, effect: ef.Granted, at_us: int) -> None:
         ticket = effect.ticket
@@ -228,19 +233,15 @@ class SchedulerActor:
         grant = ms.Grant(ticket.call_id, effect.attempt, effect.granted_us, effect.not_after_us, effect.stop_us)
         self._endpoints[ticket.endpoint].post(ms.encode(grant), ticket.calling)
         self._slots.advance(ticket.call_id, Progress.GRANTED)
-        self._event("granted", at_us, ticket.call_id, ticket.lane, ticket.endpoint, effect.attempt)
 
     def _left(self, effect: ef.Left, at_us: int) -> None:
-        ticket = effect.ticket
-        self._slots.advance(ticket.call_id, Progress.SENT)
-        self._event("sent", ticket.sent_us, ticket.call_id, ticket.lane, ticket.endpoint, ticket.grants)
+        self._slots.advance(effect.ticket.call_id, Progress.SENT)
 
     def _retrying(self, effect: ef.Retrying, at_us: int) -> None:
         ticket = effect.ticket
         if effect.was_queued:
             self._free_place(ticket.lane)
         self._slots.advance(ticket.call_id, Progress.QUEUED)
-        self._event("retrying", at_us, ticket.call_id, ticket.lane, ticket.endpoint, ticket.grants)
 
     def _dropped(self, effect: ef.Dropped, at_us: int) -> None:
         drop = ms.Drop(effect.ticket.call_id, effect.reason)
@@ -255,30 +256,41 @@ class SchedulerActor:
             self._hook_bus.post(ms.encode(ms.HookCall(ticket.call_id, ended)), effect.reply)
         else:
             self._slots.deliver(ticket.call_id, (ended, effect.reply))
-        status = effect.ended.status
-        self._event("ended", at_us, ticket.call_id, ticket.lane, ticket.endpoint, ticket.grants, status)
 
     def _want(self, effect: ef.Want, at_us: int) -> None:
         self._endpoints[effect.endpoint].post(ms.encode(ms.Wanted(effect.connections, effect.queued)))
-
-    def _barred(self, effect: ef.Barred, at_us: int) -> None:
-        self._event("barrier", at_us, 0, effect.lane, 0, 0)
 
     def _free_place(self, lane: int) -> None:
         if lane in self._places:
             self._places[lane].free()
             self._all_places.free()
 
-    def _event(
-        self,
-        name: ms.EventName,
-        at_us: int,
-        call_id: int,
-        lane: int,
-        endpoint: int,
-        attempt: int,
-        detail: str = "",
-    ) -> None:
-        if self._observed:
-            event = ms.HookEvent(name, at_us, call_id, lane, endpoint, attempt, detail)
-            self._hook_bus.post(ms.encode(event))
+    def _tell(self, event: ms.HookEvent) -> None:
+        self._hook_bus.post(ms.encode(event))
+
+
+_EVENTS: dict[type, ms.EventName] = {
+    ef.Queued: "queued",
+    ef.Granted: "granted",
+    ef.Left: "sent",
+    ef.Retrying: "retrying",
+    ef.Finished: "ended",
+}
+
+
+def _event_of(effect: ef.Effect, at_us: int) -> ms.HookEvent | None:
+    """What observers are told of an effect, if anything."""
+    if isinstance(effect, ef.Barred):
+        return ms.HookEvent("barrier", at_us, 0, effect.lane, 0, 0)
+    if isinstance(effect, ef.Want | ef.Dropped):
+        return None
+    ticket = effect.ticket
+    return ms.HookEvent(
+        name=_EVENTS[type(effect)],
+        at_us=ticket.sent_us if isinstance(effect, ef.Left) else at_us,
+        call_id=ticket.call_id,
+        lane=ticket.lane,
+        endpoint=ticket.endpoint,
+        attempt=ticket.grants,
+        detail=effect.ended.status if isinstance(effect, ef.Finished) else "",
+    )

@@ -110,7 +110,7 @@ class ReplySlots:
         """Tell a call's slot how far it has come; nobody may be left to tell."""
         slot = self._slots.get(call_id)
         if slot is not None:
-            slot.advance(progress)
+            slot.progress = progress
 
     def deliver(self, call_id: int, mail: Mail) -> None:
         """Put a call's terminal value into its slot and forget the slot."""

@@ -22,6 +22,7 @@ mpl.use("svg")
 from matplotlib import pyplot as plt  # the backend is chosen first
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.harness import Measured, Report, Run
 
@@ -29,7 +30,9 @@ INK, FAINT = "#6e7781", "#8b949e"
 BLUE, ORANGE = "#3b82d6", "#d9742b"
 WIDTH, HEAD, FOOT = 8.6, 0.82, 0.58
 """Inches: of a figure, of the texts above its axes, of the labels below them."""
-COLUMNS = 800
+COLUMNS = 500
+SHADE = 0.22
+SECONDS = "seconds since the first request arrived"
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "penstock",
     "svg.fonttype": "path",
@@ -79,6 +82,15 @@ def _exact(run: Run) -> str:
     return "; the machine was busy, and the instants are not exact" if run.disturbed else ""
 
 
+def _spent(run: Run) -> str:
+    return f"{100 * run.measured['spent']:.1f} % of the limit spent"
+
+
+def _seconds(axes: Axes, end_s: float) -> None:
+    """Ticks at whole seconds, unless there would be too few of them."""
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=12, steps=[1, 2, 5, 10], integer=end_s >= 3))
+
+
 def _typical(report: Report, case: str) -> Run:
     """The run of a case whose spent share is nearest to the median: neither the best nor the worst is shown."""
     mine = [run for run in report.runs if run.case == case]
@@ -119,20 +131,23 @@ def arrivals(report: Report) -> Figure | None:
         edges = [step * period_s for step in range(int(end_s / period_s) + 2)]
         allowed = [limit * (step + 1) for step in range(len(edges))]
         top = allowed[-1] * 1.02
-        axes.fill_between(edges, allowed, top, step="post", color=ORANGE, alpha=0.28, linewidth=0)
-        axes.plot(edges, allowed, drawstyle="steps-post", color=ORANGE, linewidth=1.2)
+        axes.fill_between(edges, allowed, top, step="post", color=ORANGE, alpha=SHADE, linewidth=0)
+        axes.plot(edges, allowed, drawstyle="steps-post", color=ORANGE, linewidth=1.4)
         seen = _thinned(at_s, [float(number) for number in range(1, len(at_s) + 1)])
         axes.plot(*seen, drawstyle="steps-post", color=BLUE, linewidth=2.2)
-        axes.set(xlim=(-0.01 * end_s, end_s), ylim=(0, top), xlabel="seconds since the first request arrived")
-        axes.set_ylabel("requests arrived")
-        axes.text(0.30, 0.70, "over the limit", transform=axes.transAxes, color=ORANGE, fontsize=12, ha="center")
-        axes.text(0.64, 0.34, "as the provider saw\nthem arrive", transform=axes.transAxes, color=BLUE, fontsize=12)
+        axes.set(xlim=(-0.01 * end_s, end_s), ylim=(0, top), xlabel=SECONDS, ylabel="requests that have arrived")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        _seconds(axes, end_s)
+        axes.text(0.28, 0.74, "over the limit", transform=axes.transAxes, color=ORANGE, fontsize=13, ha="center")
+        axes.text(0.63, 0.28, "what the provider\nsaw arrive", transform=axes.transAxes, color=BLUE, fontsize=13)
         measured = run.measured
         about = (
-            f"{len(at_s):,} calls under a limit of {limit} requests in any {period_s:g} s: {measured['spent']:.1%} "
-            f"of the limit spent, {sum(measured['refused'].values())} refused{_exact(run)}"
+            f"{len(at_s):,} calls, {limit:,} requests allowed in any {period_s:g} s: {_spent(run)}, "
+            f"{sum(measured['refused'].values())} refused{_exact(run)}"
         )
-        _frame(figure, "Each request arrives as early as the limit allows, and never earlier", about, left=0.085)
+        kept = max(measured["worst"].values()) <= 1
+        message = "Each request arrives hardly later than the limit allows" + (", and none sooner" if kept else "")
+        _frame(figure, message, about, left=0.095)
         return figure
     return None
 
@@ -162,55 +177,63 @@ def windows(report: Report) -> Figure | None:
     runs = _runs(report, "a:", "b:", "d:")
     if not runs:
         return None
-    height = HEAD + FOOT + 0.55 + 1.6 * len(runs)
+    head, row, gap = HEAD + 0.34, 1.05, 0.74
+    height = head + FOOT + row * (len(runs) + gap * (len(runs) - 1))
     figure, rows = plt.subplots(len(runs), 1, figsize=(WIDTH, height), squeeze=False)
-    for axes, run in zip(rows[:, 0], runs, strict=True):
-        limit = run.settings["limits"][-1]
-        _window_row(axes, run, limit)
-    rows[-1, 0].set_xlabel("seconds since the first request arrived")
-    figure.supylabel("in the trailing window, % of the limit", fontsize=11, x=0.012, y=0.45)
-    about = "what the provider had accepted in the period that ends at each instant"
-    _frame(
-        figure,
-        "The window stays close to the limit, and is never over it",
-        about,
-        left=0.085,
-        gap=0.62,
-        head=HEAD + 0.25,
-    )
+    fullest = [_window_row(axes, run) for axes, run in zip(rows[:, 0], runs, strict=True)]
+    first = rows[0, 0]
+    over = first.get_yaxis_transform()  # the width as a share, the height as the axis counts
+    first.text(0.5, 111, "over the limit", transform=over, color=ORANGE, ha="center", va="center")
+    rows[-1, 0].set_xlabel(SECONDS)
+    about = "What the provider had accepted in the period before each moment. The dips are the guard and the way there."
+    kept = "Never over the limit, and seldom far below it"
+    message = kept if max(fullest) <= 100 else "How much of the limit is taken at each moment"
+    _frame(figure, message, about, left=0.085, gap=gap, head=head)
     return figure
 
 
-def _window_row(axes: Axes, run: Run, limit: tuple[str, int, float]) -> None:
-    dimension, most, period_s = limit
-    seconds, share = _thinned(*_held(run, limit))
-    axes.fill_between(seconds, share, step="post", color=BLUE, alpha=0.75, linewidth=0)
-    axes.axhline(100, color=ORANGE, linewidth=1.6)
-    axes.set(xlim=(0, seconds[-1]), ylim=(0, 112), yticks=(0, 50, 100))
-    what = dimension.replace("_", " ")
-    worst = max(share)
-    text = f"{most:,} {what} in any {period_s:g} s; the fullest window: {worst:.1f} %"
-    axes.set_title(text, loc="left", fontsize=10.5, color=INK, pad=5)
+def _window_row(axes: Axes, run: Run) -> float:
+    """Draw one row; the fullest window, in per cent of the limit."""
+    dimension, most, period_s = run.settings["limits"][-1]
+    held = _held(run, (dimension, most, period_s))
+    seconds, share = _thinned(*held)
+    fullest, top = max(held[1]), max(122.0, 1.1 * max(share))
+    axes.axhspan(100, top, color=ORANGE, alpha=SHADE, linewidth=0)
+    axes.axhline(100, color=ORANGE, linewidth=1.6, zorder=3)
+    axes.fill_between(seconds, share, step="post", color=BLUE, alpha=0.35, linewidth=0)
+    axes.plot(seconds, share, drawstyle="steps-post", color=BLUE, linewidth=1.3, solid_joinstyle="miter")
+    axes.set(xlim=(0, seconds[-1]), ylim=(0, top), yticks=(0, 50, 100), yticklabels=("0", "50", "100 %"))
+    _seconds(axes, seconds[-1])
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    what = {"total_tokens": "tokens, in and out,"}.get(dimension, dimension.replace("_", " "))
+    limit = f"{most:,} {what} in any {period_s:g} s"
+    axes.set_title(limit, loc="left", fontsize=11, fontweight="bold", color=INK, pad=6)
+    busy = " (disturbed)" if run.disturbed else ""
+    axes.set_title(f"{_spent(run)}, fullest window {fullest:.1f} %{busy}", loc="right", fontsize=10.5, color=INK, pad=6)
+    return fullest
 
 
 def cpu_per_call(report: Report) -> Figure | None:
     """Processor time of a call, in channel hops: the scripted transport alone, and what the engine adds."""
     cases = list(dict.fromkeys(run.case for run in report.runs))
-    figure, axes = plt.subplots(figsize=(WIDTH, HEAD + FOOT + 0.7 * len(cases)))
+    figure, axes = plt.subplots(figsize=(WIDTH, HEAD + FOOT + 0.62 * len(cases)))
     widest = 0.0
     for place, case in enumerate(reversed(cases)):
         rounds = report.measured(case)
-        direct = _in_pairs(rounds, "direct_s")
+        direct, added = median(_in_pairs(rounds, "direct_s")), median(_added(rounds))
         engine = _in_pairs(rounds, "engine_s")
-        added = _added(rounds)
-        axes.barh(place, median(direct), color=FAINT, height=0.5)
-        axes.barh(place, median(added), left=median(direct), color=BLUE, height=0.5)
-        middle = median(direct) + median(added)
-        axes.plot([min(engine), max(engine)], [place, place], color=ORANGE, linewidth=2.4, solid_capstyle="butt")
-        axes.text(max(*engine, middle), place, f"  + {median(added):.1f} hops", va="center", color=BLUE, fontsize=12)
-        widest = max(widest, max(engine))
-    axes.set(xlim=(0, widest * 1.2))
-    axes.set_xlabel("processor time of a call, in hops (grey: transport alone; blue: the engine; orange: all rounds)")
+        axes.barh(place, direct, color=FAINT, height=0.52)
+        axes.barh(place, added, left=direct, color=BLUE, height=0.52)
+        axes.plot([min(engine), max(engine)], [place, place], color=ORANGE, linewidth=3, solid_capstyle="butt")
+        inside = f"the engine: {added:.1f}"
+        axes.text(direct + added / 2, place, inside, va="center", ha="center", color="white", fontweight="bold")
+        end = max(*engine, direct + added)
+        said = f"  {direct:.1f} without it, {direct + added:.1f} with it"
+        axes.text(end, place, said, va="center", color=INK, fontsize=10)
+        widest = max(widest, end)
+    axes.set(xlim=(0, widest * 1.42), ylim=(-0.5, len(cases) - 0.5))
+    axes.set_xlabel("processor time of a call, in channel hops (orange: from the lowest to the highest round)")
     axes.set_yticks(range(len(cases)), list(reversed(cases)))
     axes.tick_params(axis="y", length=0)
     pair_us = median(pair * 1e6 for case in cases for one in report.measured(case) for pair in one["pair_s"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -22,17 +22,22 @@ from engine.providers.catalogue import EndpointSpec
 from engine.secret import Secret
 
 QUEUE_CAPACITY = 10_000
+AGEING_S = 60.0
 MAX_CONNECTIONS = 1_000
 
 
 class LaneDescription(msgspec.Struct, frozen=True):
-    """A lane as a user states it; None is "not said", so that a second model can join a lane by its name alone."""
+    """A lane as a user states it; None is "not said", so that a second model can join a lane by its name alone.
+
+    `weights` are (flow, weight), sorted by the flow.
+    """
 
     name: str
     quotas: tuple[Quota, ...] | None = None
     queue_capacity: int | None = None
     concurrency_limit: int | None = None
     ageing_s: float | None = None
+    weights: tuple[tuple[str, int], ...] | None = None
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -89,7 +94,14 @@ class Lanes:
         self._numbers = itertools.count(1)
         self._quota_numbers = itertools.count(1)
         self._configured: dict[str, LaneDescription] = {
-            name: LaneDescription(name, lane.quotas, lane.queue_capacity, lane.concurrency_limit, lane.ageing_s)
+            name: LaneDescription(
+                name,
+                lane.quotas,
+                lane.queue_capacity,
+                lane.concurrency_limit,
+                lane.ageing_s,
+                tuple(sorted(lane.weights.items())),
+            )
             for name, lane in config.lanes.items()
         }
         self._shared: dict[str, list[QuotaSpec]] = {}
@@ -124,7 +136,8 @@ class Lanes:
             wanted.name,
             quotas,
             concurrency_limit=wanted.concurrency_limit or 0,
-            ageing_us=int((wanted.ageing_s or 60.0) * 1_000_000),
+            ageing_us=max(1, round((wanted.ageing_s or AGEING_S) * 1_000_000)),
+            weights=wanted.weights or (),
         )
         return opened, message
 
@@ -135,12 +148,19 @@ class Lanes:
 
     @staticmethod
     def _compare(wanted: LaneDescription, known: LaneDescription) -> None:
-        for field in ("quotas", "queue_capacity", "concurrency_limit", "ageing_s"):
+        for field in ("quotas", "queue_capacity", "concurrency_limit", "ageing_s", "weights"):
             said, before = getattr(wanted, field), getattr(known, field)
             if said is not None and said != before:
                 raise UsageError(
-                    f"lane {wanted.name!r} was opened with other limits ({field} is {before or 'not set'!r} there, "
-                    f"{said!r} here); a lane has one set of numbers, those of the first model used. Give all its "
-                    "models the same, or only the one that is used first",
+                    f"lane {wanted.name!r} was opened with other numbers ({field}: {_shown(field, before)} there, "
+                    f"{_shown(field, said)} here); a lane has one set of numbers, those of the first model used. Give "
+                    "all its models the same, or only the one that is used first",
                     lane=wanted.name,
                 )
+
+
+def _shown(field: str, value: Any) -> str:
+    """A lane's number, as it can stand in a message."""
+    if not value:
+        return "not set"
+    return f"{dict(value) if field == 'weights' else value!r:.200}"

@@ -116,6 +116,15 @@ class CallOwner(Model, Protocol):
         """The wire format that writes its requests and reads its answers."""
 
 
+class _Seen(msgspec.Struct, eq=False):
+    """What has been read of a call's end so far. A call that waits has none: a hundred thousand may."""
+
+    ended: Ended
+    reply: Reply | None = None
+    response: Any = msgspec.UNSET
+    error: PenstockError | None = None
+
+
 class Call(ReplySlot):
     """One metered API call: made by `iModel.create_api_calling`, sent by `submit`, `invoke` or `map`.
 
@@ -123,7 +132,7 @@ class Call(ReplySlot):
     itself.
     """
 
-    __slots__ = ("_cancel", "_decoded", "_ended", "_error", "_reply", "_request", "id", "model", "options", "owner")
+    __slots__ = ("_cancel", "_request", "_seen", "id", "model", "options", "owner")
 
     def __init__(
         self,
@@ -139,10 +148,7 @@ class Call(ReplySlot):
         self.options = options
         self._request: Encoded | InvalidCall | bytes = request
         self._cancel: Callable[[int], None] | None = None
-        self._decoded: object = _NOT_YET
-        self._ended: Ended | None = None
-        self._reply: Reply | None = None
-        self._error: PenstockError | None = None
+        self._seen: _Seen | None = None
 
     # --- on the way out ---
 
@@ -184,37 +190,42 @@ class Call(ReplySlot):
     def status(self) -> CallStatus:
         """Where the call is: ``pending queued processing calling``, or how it ended: ``completed failed cancelled
         skipped aborted``. Queued also while backing off; processing is granted, calling is sent."""
-        ended = self.ended
-        return ended.status if ended is not None else _LIVE[self.progress]
+        seen = self._look()
+        return seen.ended.status if seen is not None else _LIVE[self.progress]
 
     @property
     def ended(self) -> Ended | None:
         """The terminal message, None while the call is live."""
-        if self._ended is None and self.mail is not None:
-            self._ended = decode_ended.decode(self.mail[0])
-        return self._ended
+        seen = self._look()
+        return seen.ended if seen is not None else None
+
+    def _look(self) -> _Seen | None:
+        """What has been read of the call's end; None while it is live."""
+        if self._seen is None and self.mail is not None:
+            self._seen = _Seen(decode_ended.decode(self.mail[0]))
+        return self._seen
 
     @property
     def reply(self) -> Reply:
         """What the last attempt brought back, as bytes; an empty one if none did."""
-        if self._reply is None:
-            if self.mail is None or not self.mail[1]:
-                return _NO_REPLY
-            self._reply = decode_reply.decode(self.mail[1])
-        return self._reply
+        seen = self._look()
+        if seen is None or self.mail is None or not self.mail[1]:
+            return _NO_REPLY
+        if seen.reply is None:
+            seen.reply = decode_reply.decode(self.mail[1])
+        return seen.reply
 
     @property
     def response(self) -> Any:
         """The provider's answer as Python objects, decoded once; None while there is none or it cannot be decoded."""
-        if self._decoded is _NOT_YET:
-            if self.mail is None:
-                return None
+        seen = self._look()
+        if seen is not None and seen.response is msgspec.UNSET:
             body = self.reply.body
             try:
-                self._decoded = self.owner.format.decode(body) if len(body) else None
+                seen.response = self.owner.format.decode(body) if len(body) else None
             except msgspec.DecodeError:
-                self._decoded = None
-        return self._decoded
+                seen.response = None
+        return seen.response if seen is not None else None
 
     @property
     def view(self) -> View:
@@ -260,17 +271,14 @@ class Call(ReplySlot):
     @property
     def error(self) -> PenstockError | None:
         """Why the call did not complete; None while it is live and when it did. Always the same object."""
-        ended = self.ended
-        if self._error is None and ended is not None and ended.status != "completed":
-            self._error = error_of(
-                ended.fault or self.reply.fault or _NO_REASON,
-                call_id=self.id,
-                lane=self.owner.lane_name,
-                endpoint=self.owner.endpoint_name,
-                gave_up=ended.gave_up,
-                call=self,
-            )
-        return self._error
+        seen = self._look()
+        if seen is None or seen.ended.status == "completed":
+            return None
+        if seen.error is None:
+            fault = seen.ended.fault or self.reply.fault or _NO_REASON
+            where = {"lane": self.owner.lane_name, "endpoint": self.owner.endpoint_name}
+            seen.error = error_of(fault, call_id=self.id, gave_up=seen.ended.gave_up, call=self, **where)
+        return seen.error
 
     def raise_for_status(self) -> Call:
         """Itself if it completed.
@@ -324,7 +332,6 @@ class Call(ReplySlot):
         return f"<Call {self.id} {self.status} model={self.model!r} endpoint={self.owner.endpoint_name!r}>"
 
 
-_NOT_YET = object()
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_REPLY = Reply()
 _NO_REASON = Fault("InternalError", "the call ended without saying why: a bug in penstock, please report it")

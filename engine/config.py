@@ -26,6 +26,12 @@ Count = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Name = Annotated[str, Meta(min_length=1)]
 
+MAX_WEIGHT = 1_000_000
+MAX_FLOW_CHARS = 200
+"""No call can be in a flow with a longer name (`engine.call.CallOptions`), so a weight for one would be a mistake."""
+
+Weight = Annotated[int, Meta(ge=1, le=MAX_WEIGHT)]
+
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
 
@@ -38,12 +44,14 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LaneSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[lanes.NAME]`` with its ``[[lanes.NAME.quotas]]``. `queue_capacity` counts the calls waiting,
-    `concurrency_limit` those in flight (None: as many as the endpoint has connections)."""
+    """``[lanes.NAME]`` with its ``[[lanes.NAME.quotas]]`` and ``[lanes.NAME.weights]``. `queue_capacity` counts the
+    calls waiting, `concurrency_limit` those in flight (None: as many as the endpoint has connections). `ageing_s` is
+    what one step of priority is worth in waiting. A flow that is not among the weights has the weight 1."""
 
     queue_capacity: Count = 10_000
     concurrency_limit: Count | None = None
     ageing_s: Seconds = 60.0
+    weights: dict[str, Weight] = {}
     quotas: tuple[Quota, ...] = ()
 
 
@@ -93,7 +101,7 @@ def parse_config(text: str, source: str) -> EngineConfig:
         raise UsageError(f"{source}: not valid TOML: {error}") from error
     place = _Place(source)
     place.refuse_unknown(document, EngineConfig.__struct_fields__)
-    lanes = {name: _lane(table, place.at("lanes", name)) for name, table in place.tables(document, "lanes").items()}
+    lanes = {name: _lane(table, place.at("lanes").key(name)) for name, table in place.tables(document, "lanes").items()}
     config = EngineConfig(
         engine=_section(place.table(document, "engine"), EngineSection, place.at("engine")),
         lanes=lanes,
@@ -102,7 +110,7 @@ def parse_config(text: str, source: str) -> EngineConfig:
             for index, table in enumerate(place.array(document, "quotas"))
         ),
         models={
-            name: _model(table, lanes, place.at("models", name))
+            name: _model(table, lanes, place.at("models").key(name))
             for name, table in place.tables(document, "models").items()
         },
     )
@@ -119,6 +127,10 @@ class _Place:
 
     def at(self, *parts: str) -> _Place:
         return _Place(self.source, (*self.path, *parts))
+
+    def key(self, name: str) -> _Place:
+        """The place of a name the user has chosen, which may hold a dot, a blank or nothing: then as TOML quotes it."""
+        return self.at(name if _BARE.fullmatch(name) else msgspec.json.encode(name).decode())
 
     def refuse(self, what: str) -> NoReturn:
         raise UsageError(f"{self.source}: {'.'.join(self.path)}: {what}" if self.path else f"{self.source}: {what}")
@@ -147,7 +159,7 @@ class _Place:
         tables = self.table(parent, key)
         for name, table in tables.items():
             if not isinstance(table, dict):
-                self.at(key, name).refuse(f"must be a table: [{'.'.join((*self.path, key, 'NAME'))}]")
+                self.at(key).key(name).refuse(f"must be a table: [{'.'.join((*self.path, key, 'NAME'))}]")
         return tables
 
     def array(self, parent: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -157,6 +169,7 @@ class _Place:
         return array
 
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _NAMES_A_SECRET = re.compile(r"key|secret|password|credential|auth|token$", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _KEY_PREFIX = re.compile(r"(sk|rk|pk|gsk|xai|pplx|nvapi|tvly|fc|hf|r8|key|bearer)[-_]|AIza")
@@ -211,8 +224,22 @@ def _lane(table: dict[str, Any], place: _Place) -> LaneSection:
         _section(row, Quota, place.at(f"quotas[{index}]")) for index, row in enumerate(place.array(table, "quotas"))
     )
     place.refuse_unknown(table, LaneSection.__struct_fields__)
-    flat = {key: value for key, value in table.items() if key != "quotas"}
-    return msgspec.structs.replace(_section(flat, LaneSection, place), quotas=quotas)
+    weights = _weights(place.table(table, "weights"), place.at("weights"))
+    flat = {key: value for key, value in table.items() if key not in ("quotas", "weights")}
+    return msgspec.structs.replace(_section(flat, LaneSection, place), quotas=quotas, weights=weights)
+
+
+def _weights(table: Mapping[str, object], place: _Place) -> dict[str, int]:
+    """Flow by flow, since the names are the user's own, and msgspec would not say at which of them a mistake stands."""
+    weights = {}
+    for flow, weight in table.items():
+        if len(flow) > MAX_FLOW_CHARS:
+            place.key(flow).refuse(f"a flow's name has at most {MAX_FLOW_CHARS} characters")
+        try:
+            weights[flow] = msgspec.convert(weight, Weight)
+        except msgspec.ValidationError as error:
+            place.key(flow).refuse(_in_words(str(error), Weight))
+    return weights
 
 
 def _shared_quota(table: dict[str, Any], lanes: Mapping[str, LaneSection], place: _Place) -> SharedQuota:

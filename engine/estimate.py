@@ -68,7 +68,7 @@ def estimate_chat(arguments: Mapping[str, object]) -> int:
     Takes the arguments as a user gives them and accepts any nonsense (it counts little or nothing).
     """
     messages = arguments.get("messages")
-    total = sum(_estimate_message(message) for message in messages) if isinstance(messages, (list, tuple)) else 0
+    total = sum(map(_estimate_message, messages)) if isinstance(messages, (list, tuple)) else 0
     for name, value in arguments.items():
         if name not in _UNCOUNTED and isinstance(value, (dict, list, tuple)) and value:
             total += estimate_json(value)

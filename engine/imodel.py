@@ -24,6 +24,7 @@ import trio
 from actors.limits import Quota, is_count, is_number, is_text
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
+from engine.config import MAX_FLOW_CHARS, MAX_WEIGHT
 from engine.errors import InvalidCall, UsageError
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_model
@@ -51,6 +52,9 @@ class iModel:  # noqa: N801  # the name its users know
       concurrency_limit: how many may be in flight.
       quotas: further limits, as `Quota`.
       lane: the name of a lane to share; models of one lane share its limits. Default: a lane of its own.
+      weights: the weights of flows in its lane, like ``{"tenant-a": 3}``; a flow not named weighs 1. Flows that
+        wait at the same time share what the limits admit by their weights.
+      ageing_s: how many seconds of waiting one step of `priority` is worth (60).
       engine: the engine to use, in place of the innermost open one.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
       **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
@@ -82,6 +86,8 @@ class iModel:  # noqa: N801  # the name its users know
         engine: Engine | None = None,
         lane: str | None = None,
         quotas: Iterable[Quota] = (),
+        weights: Mapping[str, int] | None = None,
+        ageing_s: float | None = None,
         http_client: object = None,
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
@@ -118,6 +124,8 @@ class iModel:  # noqa: N801  # the name its users know
             quotas=_quotas(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas, required=not lane),
             queue_capacity=queue_capacity,
             concurrency_limit=concurrency_limit,
+            ageing_s=_ageing(ageing_s),
+            weights=_weights(weights),
         )
 
     # --- what it is ---
@@ -321,6 +329,27 @@ def _quotas(
         raise UsageError(f"quotas= is a list of Quota objects, not {type(further).__name__}")
     quotas.extend(_checked(quota) for quota in further)
     return tuple(quotas) if quotas or required else None
+
+
+def _ageing(ageing_s: object) -> float | None:
+    if ageing_s is None:
+        return None
+    if not isinstance(ageing_s, int | float) or not is_number(ageing_s) or not 0 < ageing_s <= 366 * 86_400:
+        raise UsageError(f"ageing_s must be seconds above 0 and up to a year, not {ageing_s!a:.80}")
+    return float(ageing_s)
+
+
+def _weights(weights: object) -> tuple[tuple[str, int], ...] | None:
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping):
+        raise UsageError(f'weights= maps flows to their weights, like {{"tenant-a": 3}}; not {type(weights).__name__}')
+    for flow, weight in weights.items():
+        if not is_text(flow) or len(flow) > MAX_FLOW_CHARS:
+            raise UsageError(f"weights= holds {flow!a:.80}; a flow is a text of at most {MAX_FLOW_CHARS} characters")
+        if not is_count(weight) or weight > MAX_WEIGHT:
+            raise UsageError(f"weights[{flow!a:.80}] must be a whole number from 1 to {MAX_WEIGHT}, not {weight!a:.80}")
+    return tuple(sorted(weights.items()))
 
 
 def _checked(quota: object) -> Quota:

@@ -27,6 +27,9 @@ from engine.errors import (
 )
 from engine.switchboard import Binding, Switchboard
 
+_Estimate = tuple[int, int, bool]
+"""What to reserve for a call: its input, its output, whether the output is a guess."""
+
 
 class Intake:
     """Takes calls in for one engine, until it is closed."""
@@ -76,13 +79,13 @@ class Intake:
         if self.ended(call):
             return True
         self._check_pending(call)
-        binding = self._prepare(call)
+        binding, estimate = self._prepare(call)
         if not binding.lane.places.take_nowait():
             return False
         if not self._all_places.take_nowait():
             binding.lane.places.free()
             return False
-        self._send_or_free(call, binding, now_us())
+        self._send_or_free(call, binding, estimate, now_us())
         return True
 
     async def wait(self, call: Call) -> None:
@@ -94,7 +97,7 @@ class Intake:
           DeadlineExceeded: the deadline came first. Otherwise as `accept`.
         """
         self._check_pending(call)
-        binding = self._prepare(call)
+        binding, _ = self._prepare(call)
         submitted_us = now_us()
         deadline_s = call.options.deadline_s
         call.advance(Progress.IN_LINE)
@@ -110,7 +113,8 @@ class Intake:
                     call.advance(Progress.PENDING)
                     call.wake()
         if not scope.cancelled_caught:
-            self._send_or_free(call, binding, submitted_us)
+            # More may be known by now of what the model answers.
+            self._send_or_free(call, binding, self._estimate(call, binding), submitted_us)
         elif call.mail is None:
             raise DeadlineExceeded(
                 "the deadline passed while the call waited for a place in the queue; nothing was sent",
@@ -128,15 +132,15 @@ class Intake:
             lane.places.free()
             raise
 
-    def _prepare(self, call: Call) -> Binding:
-        """Everything that can be known to be wrong with a call before it is queued."""
+    def _prepare(self, call: Call) -> tuple[Binding, _Estimate]:
+        """Where a call goes and what it will take. Raises what can be known to be wrong with it before it is queued."""
         self.check_open(call)
         if call.request.streaming:
             raise InvalidCall(
                 "stream=True: streamed answers are not supported by this version; leave it out", argument="stream"
             )
         binding = self._switchboard.bind(call.owner)
-        input_tokens, output_tokens, guessed = self._estimate(call, binding)
+        estimate = input_tokens, output_tokens, guessed = self._estimate(call, binding)
         if guessed:
             output_tokens = output_that_fits(input_tokens, output_tokens, binding.lane.quotas)
         cost = cost_of(input_tokens, output_tokens)
@@ -144,21 +148,20 @@ class Intake:
         if too_small is not None:
             where = {"lane": call.owner.lane_name, "endpoint": call.owner.endpoint_name}
             raise error_of(capacity_fault(cost, *too_small), call_id=call.id, **where)
-        return binding
+        return binding, estimate
 
     @staticmethod
     def _check_pending(call: Call) -> None:
         if call.progress is Progress.IN_LINE:
             raise InvalidCall(f"call {call.id} is being submitted already, by another task", call_id=call.id)
 
-    def _estimate(self, call: Call, binding: Binding) -> tuple[int, int, bool]:
-        """(input, output, whether the output is a guess) to reserve."""
+    def _estimate(self, call: Call, binding: Binding) -> _Estimate:
         request = call.request
         if request.output_cap is not None:
             return request.input_tokens, request.output_cap, False
         return request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), True
 
-    def _send_or_free(self, call: Call, binding: Binding, submitted_us: int) -> None:
+    def _send_or_free(self, call: Call, binding: Binding, estimate: _Estimate, submitted_us: int) -> None:
         """Encode the call, once, and put it into the scheduler's mailbox; its places are taken, or free again."""
         if call.mail is not None:  # cancelled while its place was being handed over
             binding.lane.places.free()
@@ -166,7 +169,7 @@ class Intake:
             return
         try:
             self.check_open(call)
-            calling = self._encode(call, binding, submitted_us)
+            calling = self._encode(call, binding, estimate, submitted_us)
         except BaseException:
             binding.lane.places.free()
             self._all_places.free()
@@ -175,9 +178,9 @@ class Intake:
         self._slots.add(call.id, call)
         self._scheduler.submit(calling)
 
-    def _encode(self, call: Call, binding: Binding, submitted_us: int) -> bytes:
-        request, options = call.request, call.options
-        input_tokens, output_tokens, guessed = self._estimate(call, binding)
+    def _encode(self, call: Call, binding: Binding, estimate: _Estimate, submitted_us: int) -> bytes:
+        options = call.options
+        input_tokens, output_tokens, guessed = estimate
         return ms.encode_to_keep(
             ms.APICalling(
                 call_id=call.id,
@@ -195,7 +198,7 @@ class Intake:
                 flow=options.flow,
                 model=call.model,
                 format=binding.format,
-                body=memoryview(request.body),
+                body=memoryview(call.request.body),
             )
         )
 

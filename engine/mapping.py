@@ -122,7 +122,8 @@ class Mapping:
     def _ended(self, slot: ReplySlot) -> None:
         if not self._ordered:
             self._line.append(cast(Call, slot))
-        self._news.unpark_all()
+        if self._news:
+            self._news.unpark_all()
 
     # --- the reader's side ---
 
@@ -137,7 +138,8 @@ class Mapping:
             if self._line and self._line[0].mail is not None:
                 call = self._line.popleft()
                 del self._held[call]
-                self._room.unpark_all()
+                if self._room:
+                    self._room.unpark_all()
                 return call
             if not self._pulling and not self._held:
                 failure, self._failure = self._failure, None

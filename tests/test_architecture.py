@@ -36,8 +36,10 @@ HOUSE = (
     Room("actors.errors", "pure"),
     Room("actors.messages", "pure", "msgspec"),
     Room("actors.limits", "pure", "msgspec"),
+    Room("actors.turns", "pure"),
     Room("actors.meters", "pure", "msgspec"),
-    Room("actors.lanes", "pure", "msgspec"),
+    Room("actors.queues", "pure", "msgspec"),
+    Room("actors.lanes", "pure"),
     Room("actors.effects", "pure", "msgspec"),
     Room("actors.retrying", "pure", "msgspec"),
     Room("actors.admission", "pure", "msgspec"),
@@ -81,7 +83,11 @@ HOUSE = (
     Room("engine", "shell"),
     Room("engine.clients", "shell", "trio msgspec structlog"),
     Room("engine.simulator", "outside", "trio msgspec h11"),
+    Room("engine.testing.replies", "pure", "msgspec"),
+    Room("engine.testing.script", "shell"),
+    Room("engine.testing.provider", "shell", "trio"),
     Room("engine.testing", "outside", "trio msgspec hypothesis"),
+    Room("engine.testing.fixtures", "outside", "trio pytest"),
     Room("engine.cli", "outside", "trio msgspec structlog cyclopts rich"),
 )
 """In order: a file imports only files that stand before it. A package's files import one another without a cycle."""

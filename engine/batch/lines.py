@@ -24,6 +24,8 @@ CHAT: Final = "chat/completions"
 LINE: Final = "line"
 """The `argument` of an `InvalidCall` whose fault is the line itself, not what it asks for."""
 
+_FORM: Final = 'a line is one JSON object, like {"prompt": "Say hello."}'
+
 _ENVELOPE = frozenset({"custom_id", "id", "method", "url", "body", *OPTION_NAMES})
 
 
@@ -80,11 +82,11 @@ def _object(data: bytes | None, max_bytes: int) -> dict[str, Any]:
     try:
         found = msgspec.json.decode(data)
     except UnicodeDecodeError:
-        raise _bad("is not UTF-8 text") from None
+        raise _bad(f"is not UTF-8 text; {_FORM}") from None
     except (msgspec.DecodeError, RecursionError) as error:
-        raise _bad(f"is not valid JSON: {error}") from None
+        raise _bad(f"is not valid JSON ({error}); {_FORM}") from None
     if not isinstance(found, dict):
-        raise _bad(f"is {_kind(found)}; each line must be a JSON object")
+        raise _bad(f"is {_kind(found)}; {_FORM}")
     return found
 
 

@@ -47,11 +47,12 @@ class Failures:
 class Tally:
     """What became of a batch's lines so far; read = completed + failed + not_sent + those under way.
 
-    `rest` is how many lines were left unread when the batch was interrupted; None where nobody can know.
+    `unusable` are those of the failed that were wrong in themselves, so that nothing was sent. `rest` is how many lines
+    were left unread when the batch was interrupted; None where nobody can know.
     """
 
     def __init__(self) -> None:
-        self.read = self.completed = self.failed = self.not_sent = self.retries = 0
+        self.read = self.completed = self.failed = self.unusable = self.not_sent = self.retries = 0
         self.rest: int | None = 0
         self.attempts = self.input_tokens = self.output_tokens = 0
         self.first_sent_us = self.last_sent_us = 0
@@ -90,6 +91,7 @@ class Tally:
             self.completed += 1
         else:
             self.failed += 1
+            self.unusable += call.status == "skipped" and isinstance(error, UsageError)
             self.failures.setdefault(code_of(error), Failures(request.number, error.message)).count += 1
         return True
 

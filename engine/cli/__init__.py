@@ -26,10 +26,10 @@ INTERRUPTED = 130
 
 COMMANDS = {
     "demo": "Run calls through a simulated provider at its limit, with faults injected, and show what was spent.",
+    "run": "Run a file of requests: one line of JSON each in, one line of JSON each out.",
     "call": "Make one call and print its answer.",
     "simulate": "Run the simulated provider alone, for anybody's client, until interrupted.",
     "providers": "List the known providers: address, key variable, and whether it is set.",
-    "run": "Run a file of requests: one line of JSON each in, one line of JSON each out.",
 }
 
 
@@ -58,8 +58,8 @@ def execute(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else COMPLETED
 
 
-def build_app() -> App:
-    """The commands, not yet imported."""
+def build_app(typed: str = "") -> App:
+    """The commands, not yet imported. The one that was typed shows its own help, the others their summary."""
     app = App(
         name="penstock",
         help="Spend every bit of a rate limit, never a bit more, and lose no call.",
@@ -67,8 +67,9 @@ def build_app() -> App:
         backend="trio",
         suppress_keyboard_interrupt=False,
     )
-    for name, summary in COMMANDS.items():
-        app.command(f"engine.cli.{name}:{name}", name=name, help=summary)
+    for place, (name, summary) in enumerate(COMMANDS.items()):
+        about = None if name == typed else summary
+        app.command(f"engine.cli.{name}:{name}", name=name, help=about, sort_key=place)
     return app
 
 
@@ -82,7 +83,8 @@ def _version() -> str:
 def _unwrapped(arguments: Sequence[str]) -> object:
     """Run the command; an error that comes as a group of one is raised as itself."""
     try:
-        return build_app()(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+        app = build_app(arguments[0] if arguments else "")
+        return app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except BaseExceptionGroup as group:
         raise only_cause(group) from None
 

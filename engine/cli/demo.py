@@ -17,7 +17,8 @@ import msgspec
 import trio
 
 from engine import Call, Engine, Quota, iModel, open_engine
-from engine.cli.display import Progress, progress_console, show
+from engine.cli.demo_display import Progress, line, panel
+from engine.cli.display import progress_console, show
 from engine.cli.options import Count, CountOrZero, Seconds
 from engine.cli.signals import until_signalled
 from engine.errors import InternalError, UsageError
@@ -106,7 +107,7 @@ async def demo(
 async def _demo(settings: Settings) -> int:
     verdict = await _run(settings)
     if verdict.loop.late:
-        print(f"{_lateness(verdict.loop)}; running once more", file=sys.stderr)
+        print(f"the machine was busy: {_lateness(verdict.loop)}; running once more", file=sys.stderr)
         verdict = await _run(settings)
     print(summary(settings, verdict))
     return verdict.exit_code
@@ -125,7 +126,7 @@ async def _run(settings: Settings) -> Verdict:
             run = _Run(settings, provider, engine, file)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(run.watch_refusals)
-                nursery.start_soon(show, run.progress, progress_console())
+                nursery.start_soon(run.show)
                 await run.calls()
                 nursery.cancel_scope.cancel()
             return await run.verdict()
@@ -199,6 +200,10 @@ class _Run:
             output_tokens=self._output_tokens,
         )
 
+    async def show(self) -> None:
+        """Show how far the run is, until cancelled."""
+        await show(progress_console(), panel=lambda: panel(self.progress()), line=lambda: line(self.progress()))
+
     async def watch_refusals(self) -> None:
         """Keep asking the provider how many requests it has refused."""
         # A provider that is gone shows in the calls themselves, and in the end by having no log.
@@ -255,12 +260,13 @@ def summary(settings: Settings, verdict: Verdict) -> str:
     ]
     lines += [f"failed            {count}: {error}" for error, count in verdict.errors.most_common(3)]
     if verdict.loop.late:
-        lines.append(f"marked            {_lateness(verdict.loop)}")
+        lines.append(f"note              the machine was busy in both runs: {_lateness(verdict.loop)}")
     return "\n".join(lines)
 
 
 def _lateness(loop: LoopLateness) -> str:
+    late_ms, guard_ms = round(loop.max_late_us / 1e3, 1), loop.guard_us / 1e3
     return (
-        f"the simulator's own loop was up to {loop.max_late_us / 1e3:.0f} ms late (guard {loop.guard_us / 1e3:g} ms): "
-        "the machine was busy, and the instants in its log are not exact"
+        f"the provider was up to {late_ms:g} ms behind its clock where {guard_ms:g} ms are allowed for, so what its "
+        "log says of the limit is not exact"
     )

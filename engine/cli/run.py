@@ -17,6 +17,7 @@ from cyclopts import Parameter
 
 from actors.limits import Quota
 from engine.batch import Batch, BatchSettings, InputFile, LineReader, Misuse, ResultFile, Tally
+from engine.batch.source import STANDARD
 from engine.cli.display import progress_console
 from engine.cli.options import Count, Seconds
 from engine.cli.run_display import show_run
@@ -55,7 +56,10 @@ async def run(
 
     A line is a request of an OpenAI batch (custom_id, url, body), or {"messages": [...]}, or {"prompt": "..."}; beside
     the last two stand further arguments (model, max_tokens, ...). Any line may hold custom_id or id, flow, priority,
-    metadata, deadline_s, timeout_s and on_unknown, which no provider sees.
+    metadata, deadline_s, timeout_s and on_unknown, which no provider sees. A line, and how to run a file:
+
+        {"custom_id": "a-1", "prompt": "Say hello.", "max_tokens": 20}
+        penstock run in.jsonl -o out.jsonl --model openai/gpt-4o-mini
 
     Args:
       source: The file with the requests; - reads them from standard input.
@@ -88,9 +92,7 @@ async def run(
         on_unknown=on_unknown,
         config=EngineConfig() if config is None else parse_config(await read_text(config), config),
     )
-    settings.check()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        return await _Run(settings, source, output).run(signals, overwrite=overwrite)
+    return await _Run(settings, source, output).run(overwrite=overwrite)
 
 
 class _Run:
@@ -103,8 +105,24 @@ class _Run:
         self._batch: Batch | None = None
         self._caught: list[int] = []
 
-    async def run(self, signals: AsyncIterator[int], *, overwrite: bool) -> int:
-        """Run it, and return the exit code."""
+    async def run(self, *, overwrite: bool) -> int:
+        """Run it, and return the exit code.
+
+        Raises:
+          UsageError: what was asked can hold for no line, a file cannot be used, or no line could be. Nothing was sent.
+        """
+        self._settings.check()
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            await self._run_files(signals, overwrite=overwrite)
+        if self._caught:
+            return 128 + self._caught[0]
+        tally = self._batch.tally if self._batch is not None else Tally()
+        if tally.unusable and tally.unusable == tally.read:
+            name = "standard input" if self._source == STANDARD else self._source
+            raise Misuse(f"{name}: no line can be used; the results say why, line by line. Nothing was sent.")
+        return SOME_FAILED if tally.failed else COMPLETED
+
+    async def _run_files(self, signals: AsyncIterator[int], *, overwrite: bool) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch, signals, nursery.cancel_scope)
             source = await InputFile.open(self._source)
@@ -117,9 +135,6 @@ class _Run:
             finally:
                 source.close()
             nursery.cancel_scope.cancel()
-        if self._caught:
-            return 128 + self._caught[0]
-        return SOME_FAILED if self._batch is not None and self._batch.tally.failed else COMPLETED
 
     async def _run(self, source: InputFile, sink: ResultFile) -> None:
         """Run the batch, show how far it is, and sum it up; also when it broke off on the way."""

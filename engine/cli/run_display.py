@@ -1,23 +1,20 @@
-"""The progress of `penstock run` on stderr: a live panel on a terminal, plain lines, ever rarer, anywhere else.
+"""The progress of `penstock run`, drawn: a bar for the lines, and one for each limit.
 
 How many lines there are is not known before the last one was read, so how far the run is, and how long it will take,
-comes from the share of the file that is done. Driven by one trio task; nothing here may write to stdout.
+comes from the share of the file that is done. Only drawing is here; when, and where to, is `engine.cli.display`'s.
 """
 
 from __future__ import annotations
 
 import trio
 from rich.console import Console
-from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from actors.limits import QuotaStatistics
 from engine.batch import Batch, Gauges, LineReader, Tally
-from engine.cli.display import LINE_EVERY_S, REFRESH_S
+from engine.cli.display import Bar, panel_of, show
 
 MOST_QUOTAS = 4
-RAREST_S = 60.0
 
 
 async def show_run(batch: Batch, reader: LineReader, on: Console) -> None:
@@ -25,33 +22,22 @@ async def show_run(batch: Batch, reader: LineReader, on: Console) -> None:
     await batch.begun.wait()
     started_s = trio.current_time()
 
-    def done() -> float | None:
-        """The share of the input that has been read and has ended."""
-        if not reader.size_bytes or not batch.tally.read:
-            return None
-        read = min(reader.taken_bytes / reader.size_bytes, 1.0)
-        return read * batch.tally.done / batch.tally.read
-
     def eta_s() -> float | None:
-        share = done()
+        share = share_done(batch.tally, reader)
         return (trio.current_time() - started_s) * (1 - share) / share if share else None
 
-    if on.is_terminal:
-        with Live(console=on, auto_refresh=False) as live:
-            try:
-                while True:
-                    live.update(panel(batch.tally, batch.gauges(), done(), eta_s()), refresh=True)
-                    await trio.sleep(REFRESH_S)
-            finally:
-                live.update(panel(batch.tally, batch.gauges(), done(), eta_s()), refresh=True)
-    pause_s = LINE_EVERY_S
-    try:
-        while True:
-            on.out(line(batch.tally, batch.gauges(), eta_s()), highlight=False)
-            await trio.sleep(pause_s)
-            pause_s = min(2 * pause_s, RAREST_S)
-    finally:
-        on.out(line(batch.tally, batch.gauges(), eta_s()), highlight=False)
+    await show(
+        on,
+        panel=lambda: panel(batch.tally, batch.gauges(), share_done(batch.tally, reader), eta_s()),
+        line=lambda: line(batch.tally, batch.gauges(), eta_s()),
+    )
+
+
+def share_done(tally: Tally, reader: LineReader) -> float | None:
+    """The share of the input that has been read and has ended; None where nobody can know."""
+    if not reader.size_bytes or not tally.read:
+        return None
+    return min(reader.taken_bytes / reader.size_bytes, 1.0) * tally.done / tally.read
 
 
 def line(tally: Tally, now: Gauges, eta_s: float | None) -> str:
@@ -68,24 +54,18 @@ def line(tally: Tally, now: Gauges, eta_s: float | None) -> str:
 
 
 def panel(tally: Tally, now: Gauges, done: float | None, eta_s: float | None) -> Table:
-    """The run as bars and two rows of counts; it fits into 80 columns."""
-    bars = Table.grid(padding=(0, 2))
+    """The run as bars and two rows of counts."""
     ended = f"{tally.done} of {tally.read} done" + ("" if eta_s is None else f", ETA {eta_s:.0f} s")
-    bars.add_row("lines", ProgressBar(1.0, done or 0.0, width=30, pulse=done is None), ended)
-    for quota in now.quotas[:MOST_QUOTAS]:
-        bars.add_row(
-            "limit",
-            ProgressBar(quota.limit, min(quota.occupied, quota.limit), width=30),
-            f"{quota.occupied} of {_limit(quota)}",
-        )
-    whole = Table.grid()
-    whole.add_row(bars)
-    whole.add_row(
+    limits = [
+        Bar("limit", quota.occupied, quota.limit, f"{quota.occupied} of {_limit(quota)}")
+        for quota in now.quotas[:MOST_QUOTAS]
+    ]
+    return panel_of(
+        [Bar("lines", done, 1.0, ended), *limits],
         f"{now.in_flight} in flight   {now.queued} queued   {now.backing_off} backing off   {tally.failed} failed   "
-        f"{now.retries} retries"
+        f"{now.retries} retries",
+        f"{tally.input_tokens} input tokens   {tally.output_tokens} output tokens",
     )
-    whole.add_row(f"{tally.input_tokens} input tokens   {tally.output_tokens} output tokens")
-    return whole
 
 
 def _limit(quota: QuotaStatistics) -> str:

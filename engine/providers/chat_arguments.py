@@ -9,14 +9,12 @@ Pure: no trio, no httpx, no I/O. Ranges: platform.openai.com/docs/api-reference/
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from engine.errors import InvalidCall
-
-_CAPS = ("max_tokens", "max_completion_tokens")
 
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -43,53 +41,58 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "tool_choice": ((str, dict), 'a text like "auto" or a dict'),
     "user": ((str,), "a text"),
 }
+_CONTENT = (str, list, tuple, type(None))
 # What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
 _SECRETS = frozenset({"api_key", "apikey", "authorization", "headers", "extra_headers", "default_headers"})
 
 
 def check(payload: Mapping[str, object]) -> None:
     """Refuse what no provider would take, and what must never be sent."""
-    for name in payload:
-        if not isinstance(name, str):
-            raise invalid(repr(name)[:60], "an argument's name must be a text")
-        if name.lower() in _SECRETS:
-            raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
-    model = payload.get("model")
-    if not isinstance(model, str) or not model.strip():
-        raise invalid("model", 'it must be a text with something in it; pass model="..."')
-    _check_messages(payload)
-    for name in payload:
-        if name in _RANGES:
-            _check_number(name, payload[name])
-        elif name in _INTEGERS:
-            _check_integer(name, payload[name])
-        elif name in _TYPES and not isinstance(payload[name], _TYPES[name][0]):
-            raise invalid(name, f"it must be {_TYPES[name][1]}, not {_kind(payload[name])}")
-    biases = payload.get("logit_bias")
-    for bias in biases.values() if isinstance(biases, dict) else ():
-        if not _is_number(bias) or not -100 <= bias <= 100:
-            raise invalid("logit_bias", f"each bias must be a number from -100 to 100, not {_shown(bias)}")
+    for name, value in payload.items():
+        rule = _RULES.get(name)
+        if rule is not None:
+            rule(name, value)
+        else:
+            _check_name(name)
+    if "model" not in payload:
+        _check_model("model", None)
+    if "messages" not in payload:
+        _check_missing_messages(payload)
 
 
-def _check_messages(payload: Mapping[str, object]) -> None:
-    messages = payload.get("messages")
-    if messages is None and "prompt" in payload:
+def _check_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise invalid(repr(name)[:60], "an argument's name must be a text")
+    if name.lower() in _SECRETS:
+        raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
+
+
+def _check_model(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise invalid(name, 'it must be a text with something in it; pass model="..."')
+
+
+def _check_missing_messages(payload: Mapping[str, object]) -> None:
+    if "prompt" in payload:
         raise invalid("prompt", 'a chat has messages; pass messages=[{"role": "user", "content": "..."}] instead')
+    raise invalid("messages", 'it is missing; pass a list like [{"role": "user", "content": "..."}]')
+
+
+def _check_messages(name: str, messages: object) -> None:
     if not isinstance(messages, (list, tuple)) or not messages:
-        given = "it is missing" if messages is None else "it is empty"
-        if not isinstance(messages, (list, tuple, type(None))):
-            given = f"it is {_kind(messages)}"
-        raise invalid("messages", f'{given}; pass a list like [{{"role": "user", "content": "..."}}]')
+        given = "it is empty" if isinstance(messages, (list, tuple)) else f"it is {_kind(messages)}"
+        raise invalid(name, f'{given}; pass a list like [{{"role": "user", "content": "..."}}]')
     for position, message in enumerate(messages):
-        where = f"messages[{position}]"
         if not isinstance(message, dict):
-            raise invalid(where, f'it must be a dict like {{"role": "user", "content": "..."}}, not {_kind(message)}')
+            problem = f'it must be a dict like {{"role": "user", "content": "..."}}, not {_kind(message)}'
+            raise invalid(f"{name}[{position}]", problem)
         role = message.get("role")
         if not isinstance(role, str) or not role:
-            raise invalid(where, 'it has no "role"; use "system", "user", "assistant" or "tool"')
+            raise invalid(f"{name}[{position}]", 'it has no "role"; use "system", "user", "assistant" or "tool"')
         content = message.get("content")
-        if not isinstance(content, (str, list, tuple, type(None))):
-            raise invalid(f'{where}["content"]', f"it must be a text or a list of parts, not {_kind(content)}")
+        if not isinstance(content, _CONTENT):
+            problem = f"it must be a text or a list of parts, not {_kind(content)}"
+            raise invalid(f'{name}[{position}]["content"]', problem)
 
 
 def _check_number(name: str, value: Any) -> None:
@@ -105,16 +108,39 @@ def _check_integer(name: str, value: object) -> None:
         raise invalid(name, f"it must be a whole number {bounds}, not {_shown(value)}")
 
 
+def _check_type(name: str, value: object) -> None:
+    types, wanted = _TYPES[name]
+    if not isinstance(value, types):
+        raise invalid(name, f"it must be {wanted}, not {_kind(value)}")
+
+
+def _check_biases(name: str, biases: object) -> None:
+    _check_type(name, biases)
+    for bias in biases.values() if isinstance(biases, dict) else ():
+        if not _is_number(bias) or not -100 <= bias <= 100:
+            raise invalid(name, f"each bias must be a number from -100 to 100, not {_shown(bias)}")
+
+
+_RULES: dict[str, Callable[[str, object], None]] = {
+    **dict.fromkeys(_RANGES, _check_number),
+    **dict.fromkeys(_INTEGERS, _check_integer),
+    **dict.fromkeys(_TYPES, _check_type),
+    "logit_bias": _check_biases,
+    "model": _check_model,
+    "messages": _check_messages,
+}
+
+
 def one_cap(payload: dict[str, object], field: str | None) -> None:
     """Send the cap on the output once, under the name this provider takes."""
-    given = [name for name in _CAPS if name in payload]
-    if len(given) == 2 and payload["max_tokens"] != payload["max_completion_tokens"]:
+    older = payload.pop("max_tokens", None)
+    newer = payload.pop("max_completion_tokens", None)
+    if older is not None and newer is not None and older != newer:
         raise invalid("max_tokens", "it differs from max_completion_tokens, which is the same thing; pass one of them")
-    if given:
-        cap = payload[given[0]]
-        for name in given:
-            del payload[name]
-        payload[field or given[-1]] = cap
+    if newer is not None:
+        payload[field or "max_completion_tokens"] = newer
+    elif older is not None:
+        payload[field or "max_tokens"] = older
 
 
 def without_nulls(messages: Sequence[dict[str, object]]) -> list[dict[str, object]]:
@@ -122,8 +148,10 @@ def without_nulls(messages: Sequence[dict[str, object]]) -> list[dict[str, objec
     null: with tool calls it says that there is no text."""
     clean = []
     for message in messages:
-        if any(value is None and name != "content" for name, value in message.items()):
-            message = {name: value for name, value in message.items() if value is not None or name == "content"}
+        for name, value in message.items():
+            if value is None and name != "content":
+                message = {name: value for name, value in message.items() if value is not None or name == "content"}
+                break
         clean.append(message)
     return clean
 

@@ -71,7 +71,8 @@ class OpenAIChat:
         """
         payload: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
         check(payload)
-        self._check_dialect(payload)
+        if self.dialect.refused:
+            self._check_dialect(payload)
         payload["messages"] = without_nulls(payload["messages"])
         one_cap(payload, self.dialect.cap_field)
         streaming = payload.get("stream") is True

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from actors.messages import Fault
 from engine.retry import Advice
 
 
-class Encoded(NamedTuple):
+class Encoded(msgspec.Struct, frozen=True, gc=False):
     """A request, written once: its body and what it will probably cost.
 
     `input_tokens` is the estimate with its margin, not calibrated by what the model was seen to count. `output_cap`

@@ -100,6 +100,15 @@ def test_what_is_wrong_with_a_line_is_said(line: object, words: list[str]) -> No
     assert [word for word in [*words, "Nothing was sent."] if word not in problem.message] == []
 
 
+@pytest.mark.parametrize("line", [b"{", b"hello", b'"hello"', b"[1]", b'{"prompt": "\xff"}', b"null"])
+def test_what_a_line_should_be_is_shown_where_it_is_nothing_of_the_kind(line: bytes) -> None:
+    """And what is shown would do."""
+    problem = read(line).problem
+    assert problem is not None
+    shown = problem.message[problem.message.rindex("like {") + len("like ") : problem.message.rindex("}") + 1]
+    assert read(shown.encode()).problem is None
+
+
 @pytest.mark.parametrize(
     ("more", "argument"),
     [
@@ -107,7 +116,10 @@ def test_what_is_wrong_with_a_line_is_said(line: object, words: list[str]) -> No
         ({"model": " "}, "model"),
         ({"priority": "high"}, "priority"),
         ({"priority": 1.5}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"priority": 1 << 40}, "priority"),
         ({"flow": 5}, "flow"),
+        ({"flow": "x" * 201}, "flow"),
         ({"metadata": []}, "metadata"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"deadline_s": -1}, "deadline_s"),

@@ -118,8 +118,11 @@ def test_concurrency_only_ever_narrows(concurrency: int | None, slow: int, other
 
 
 def test_the_batchs_own_lane_can_be_configured() -> None:
-    config = parse_config("[lanes.batch]\nqueue_capacity = 7", "c.toml")
-    assert BatchSettings(config=config).engine_config().lanes == {LANE: config.lanes["batch"]}
+    config = parse_config("[lanes.batch]\nqueue_capacity = 7\nageing_s = 5\nweights = {a = 3}", "c.toml")
+    own = config.lanes["batch"]
+    assert BatchSettings(config=config).engine_config().lanes == {LANE: own}
+    narrowed = BatchSettings(config=config, concurrency=2).engine_config().lanes[LANE]
+    assert (narrowed.concurrency_limit, narrowed.weights, narrowed.ageing_s) == (2, own.weights, own.ageing_s)
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def test_every_line_has_exactly_one_result(
     tally = run.tally
     assert (tally.read, tally.not_sent, tally.rest) == (len(wanted), 0, 0)
     assert tally.completed == list(wanted.values()).count("")
+    assert tally.unusable == sum(end in ("invalid_line", "invalid_call", "unknown_endpoint") for end in wanted.values())
     assert (tally.input_tokens, tally.output_tokens) == (10 * tally.completed, 5 * tally.completed)
     if concurrency is not None:
         assert run.provider.most_in_flight <= concurrency
@@ -133,9 +134,9 @@ def test_an_interrupted_batch_writes_what_was_sent_and_counts_the_rest(
     settings = AT_HOME._replace(limit_requests=10, period_s=1.0, ordered=ordered)
     source = Pieces(as_bytes(mixed), 300, pause_s=0.01)
     run = run_batch(source, settings, meanwhile=interrupt)
-    sent = {json.dumps(body["messages"]) for *_, body in run.provider.arrivals}
+    sent = {json.dumps(request.body["messages"]) for request in run.provider.requests}
     attempted = [row for row in run.rows if code(row) in ("", "outcome_unknown")]
-    assert len(attempted) == len(run.provider.arrivals)
+    assert len(attempted) == len(run.provider.requests)
     assert len(sent) == (1 if attempted else 0)
     assert all(row["error"] is None or row["error"]["line"] for row in run.rows)
     assert {code(row) for row in run.rows} <= {"", "invalid_line", "outcome_unknown"}
@@ -158,7 +159,7 @@ def test_a_discard_lets_what_is_in_flight_end() -> None:
         as_bytes(plain(after_s=5.0) for _ in range(20)), AT_HOME._replace(concurrency=5), meanwhile=interrupt
     )
     assert (run.tally.completed, run.tally.not_sent, run.tally.rest) == (5, 15, 0)
-    assert (len(run.provider.arrivals), run.time_s) == (5, 5.0)
+    assert (len(run.provider.requests), run.time_s) == (5, 5.0)
 
 
 def test_a_discard_waits_no_longer_than_the_configuration_says() -> None:
@@ -242,11 +243,11 @@ def test_the_limits_hold_over_all_models_and_lanes() -> None:
     mixed = [plain(model=name) for name in ("a", "b", None) for _ in range(20)]
     run = run_batch(as_bytes(mixed), AT_HOME._replace(config=config, limit_requests=10, period_s=1.0))
     assert run.tally.completed == 60
-    stamps = sorted(at for at, *_ in run.provider.arrivals)
+    stamps = [request.at_s for request in run.provider.requests]
     assert max(sum(start <= at < start + 1.0 for at in stamps) for start in stamps) == 10
     assert stamps[-1] - stamps[0] < 5.2
     assert {
-        (account.name.split(":")[-1].split("/")[0], body["model"]) for _, account, body in run.provider.arrivals
+        (request.account.name.split(":")[-1].split("/")[0], request.body["model"]) for request in run.provider.requests
     } == {
         ("2", "a-1"),
         ("3", "b-1"),
@@ -265,13 +266,13 @@ def test_concurrency_holds_over_all_lanes() -> None:
 def test_the_lines_own_model_goes_before_that_of_the_batch() -> None:
     mixed = [plain(model="m-2"), plain(), {"body": {"model": "m-3", "messages": [{"role": "user", "content": plan()}]}}]
     run = run_batch(as_bytes(mixed))
-    assert sorted(body["model"] for *_, body in run.provider.arrivals) == ["m-1", "m-2", "m-3"]
+    assert sorted(request.body["model"] for request in run.provider.requests) == ["m-1", "m-2", "m-3"]
 
 
 def test_nothing_but_arguments_reaches_the_provider() -> None:
     own = {"custom_id": "c", "id": "i", "flow": "f", "priority": 1, "metadata": {"m": 1}, "timeout_s": 5}
     run = run_batch(as_bytes([plain(**own, temperature=0.5)]))
-    assert set(run.provider.arrivals[0][2]) == {"model", "messages", "temperature"}
+    assert set(run.provider.requests[0].body) == {"model", "messages", "temperature"}
 
 
 def test_deadline_timeout_and_retry_are_the_lines() -> None:
@@ -386,13 +387,6 @@ def test_a_call_larger_than_its_limit_is_its_lines_error() -> None:
     assert {number: code(row) for number, row in by_line(run).items()} == {1: "", 2: "capacity_exceeded", 3: ""}
     failures = run.tally.failures["capacity_exceeded"]
     assert (failures.count, failures.line) == (1, 2)
-
-
-def test_flow_and_priority_reach_the_schedule() -> None:
-    """As the line says, and their defaults where it says nothing."""
-    body = {"messages": [{"role": "user", "content": plan()}]}
-    run = run_batch(as_bytes([plain(flow="a"), plain(priority=-3), {"body": body, "flow": "b", "priority": 2}]))
-    assert sorted(run.provider.turns) == [("", -3), ("a", 0), ("b", 2)]
 
 
 SHARES = [

@@ -10,6 +10,7 @@ import pytest
 import trio
 from command_line import Penstock, Start, Typed
 
+from engine.cli import COMMANDS
 from engine.cli.simulate import Faults, latency_of, limits_of
 from engine.errors import UsageError
 from engine.simulator import (
@@ -24,7 +25,7 @@ from engine.simulator.client import fetch
 
 MISUSES = [
     # what is typed, and words of the line that answers it
-    (["foo"], ["Unknown command: foo", "demo, call, simulate, providers"]),
+    (["foo"], ["Unknown command: foo", "demo, run, call, simulate, providers"]),
     (["demos"], ["Did you mean demo?"]),
     (["--foo"], ["Unknown command: --foo"]),
     (["providers", "--foo"], ["Unknown option: --foo", "penstock providers --help"]),
@@ -71,6 +72,20 @@ async def test_help_is_data(penstock: Penstock, typed: list[str]) -> None:
     ran = await penstock(*typed)
     assert (ran.code, ran.err) == (0, "")
     assert "Usage: penstock" in ran.out
+
+
+async def test_the_list_has_the_demo_first_and_then_what_people_run(penstock: Penstock) -> None:
+    """In the order of use, not of the alphabet."""
+    ran = await penstock("--help")
+    first = [line.strip("\N{BOX DRAWINGS LIGHT VERTICAL} ").split(" ")[0] for line in ran.out.splitlines()]
+    assert [word for word in first if word in COMMANDS] == ["demo", "run", "call", "simulate", "providers"]
+
+
+async def test_a_command_s_own_help_says_more_than_the_list(penstock: Penstock) -> None:
+    """What stands in the list in one sentence is explained where it is asked for."""
+    ran = await penstock("providers", "--help")
+    assert COMMANDS["providers"].split(":")[0] in ran.out
+    assert "can be used by its address" in ran.out
 
 
 async def test_help_does_not_import_the_commands(penstock: Penstock) -> None:

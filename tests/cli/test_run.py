@@ -8,52 +8,18 @@ import re
 import subprocess
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-from command_line import COMMAND, Penstock, Typed, command_environment
+from command_line import COMMAND, Penstock, command_environment
+from run_lines import BAD_LINES, provider, read, summary_of, three_kinds, write
 
 from engine.batch import BatchSettings, Tally
 from engine.batch.runner import Failures
 from engine.cli.run import summary
-from engine.simulator import ConstantLatency, FaultRates, ProviderLimit, SimulatorConfig, simulated_provider
+from engine.simulator import ConstantLatency, FaultRates, ProviderLimit
 
-MESSAGES = [{"role": "user", "content": "hello"}]
 FAULTS = FaultRates(server_error=0.03, reset_before=0.03, reset_after=0.03, retry_after_s=0.0, rate_limited=0.03)
-
-
-def provider(**changes: Any) -> Any:
-    """A simulated provider in a process of its own."""
-    return simulated_provider(SimulatorConfig(**{"latency": ConstantLatency(0.0), **changes}))
-
-
-def three_kinds(count: int) -> list[dict[str, Any]]:
-    """Lines of all three kinds, each with a name of its own."""
-    kinds: list[dict[str, Any]] = [
-        {"method": "POST", "url": "/v1/chat/completions", "body": {"model": "m-1", "messages": MESSAGES}},
-        {"messages": MESSAGES, "max_tokens": 5},
-        {"prompt": "hello", "temperature": 0.5},
-    ]
-    return [{"custom_id": f"c{number}", **kinds[number % 3]} for number in range(count)]
-
-
-def write(path: Path, lines: list[Any]) -> None:
-    path.write_bytes(
-        b"".join((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n" for line in lines)
-    )
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    data = path.read_bytes()
-    assert not data or data.endswith(b"\n")
-    return [json.loads(line) for line in data.splitlines()]
-
-
-def summary_of(out: str) -> dict[str, str]:
-    """The summary's rows by their first words; the first of a name counts."""
-    rows = [re.split(r"  +", line, maxsplit=1) for line in out.splitlines()]
-    return dict(reversed([(row[0], row[1]) for row in rows if len(row) == 2]))
 
 
 async def test_every_line_is_answered_once_whatever_the_provider_does(penstock: Penstock, tmp_path: Path) -> None:
@@ -82,19 +48,6 @@ async def test_every_line_is_answered_once_whatever_the_provider_does(penstock: 
             assert row["response"]["request_id"]
             assert row["response"]["body"]["model"] == ("m-1" if number % 3 == 0 else "m-2")
     assert ran.err.splitlines()[-1].startswith("300/300 done")
-
-
-BAD_LINES: list[tuple[Any, str]] = [
-    (b"{", "invalid_line"),
-    (b"[1]", "invalid_line"),
-    ({}, "invalid_line"),
-    ({"messages": []}, "invalid_call"),
-    ({"prompt": "a", "temperature": 7}, "invalid_call"),
-    ({"prompt": "a", "stream": True}, "invalid_call"),
-    ({"body": {"messages": MESSAGES}, "url": "/v1/embeddings"}, "unknown_endpoint"),
-    ({"prompt": "a", "model": "acme/"}, "unknown_endpoint"),
-    ({"prompt": "a", "max_tokens": 100_000}, "capacity_exceeded"),
-]
 
 
 async def test_what_is_wrong_with_a_line_is_its_own_error(penstock: Penstock, tmp_path: Path) -> None:
@@ -196,52 +149,6 @@ async def test_an_empty_input_is_done(penstock: Penstock, tmp_path: Path) -> Non
     ran = await penstock("run", "-", "-o", "out.jsonl", "--model", "m", "--base-url", "http://127.0.0.1:9")
     assert (ran.code, read(tmp_path / "out.jsonl")) == (0, [])
     assert summary_of(ran.out)["lines read"] == "0"
-
-
-AT_HOME = ["--model", "m", "--base-url", "http://127.0.0.1:9"]
-MISUSES: list[tuple[list[str], list[str]]] = [
-    (["in.jsonl"], ["--output"]),
-    (["-o", "new.jsonl", *AT_HOME], ["SOURCE"]),
-    (["missing.jsonl", "-o", "new.jsonl", *AT_HOME], ["missing.jsonl", "cannot be read", "Nothing was sent"]),
-    ([".", "-o", "new.jsonl", *AT_HOME], ["directory", "Nothing was sent"]),
-    (["in.jsonl", "-o", "old.jsonl", *AT_HOME], ["old.jsonl exists", "--overwrite", "Nothing was sent"]),
-    (["in.jsonl", "-o", "in.jsonl", "--overwrite", *AT_HOME], ["the input itself", "Nothing was sent"]),
-    (["in.jsonl", "-o", "no/new.jsonl", *AT_HOME], ["no/new.jsonl", "cannot be written", "Nothing was sent"]),
-    (["in.jsonl", "-o", "new.jsonl"], ["no model", "--model", "Nothing was sent"]),
-    (["in.jsonl", "-o", "new.jsonl", "--model", "gpt-4o"], ["OPENAI_API_KEY", "Nothing was sent"]),
-    (["named.jsonl", "-o", "new.jsonl"], ["GROQ_API_KEY", "Nothing was sent"]),
-    (["in.jsonl", "-o", "old.jsonl", "--overwrite", "--model", "gpt-4o"], ["OPENAI_API_KEY"]),
-    (["in.jsonl", "-o", "new.jsonl", "--model", "acme/m"], ["acme"]),
-    (["in.jsonl", "-o", "new.jsonl", "--model", "m", "--base-url", "x"], ["base_url"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--limit-requests", "0"], ["--limit-requests", "at least 1"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--limit-tokens", "-1"], ["--limit-tokens", "at least 1"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--per", "0"], ["--per", "above 0"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--limit-requests", "5", "--per", "1e12"], ["period_s"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--concurrency", "0"], ["--concurrency", "at least 1"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--deadline", "0"], ["--deadline", "above 0"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--on-unknown", "maybe"], ["--on-unknown", "retry"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--config", "missing.toml"], ["missing.toml", "cannot be read"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--config", "bad.toml"], ["bad.toml", "limits"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--journal", "x"], ["Unknown option: --journal"]),
-    (["in.jsonl", "-o", "new.jsonl", *AT_HOME, "--overwite"], ["Did you mean --overwrite?"]),
-]
-
-
-@pytest.mark.parametrize(("typed", "words"), MISUSES, ids=lambda value: " ".join(value))
-def test_misuse_is_one_line_and_nothing_is_sent(
-    typed_here: Typed, tmp_path: Path, typed: list[str], words: list[str]
-) -> None:
-    """Code 2; no new file, and an old one as it was."""
-    write(tmp_path / "in.jsonl", [{"prompt": "a"}])
-    write(tmp_path / "named.jsonl", [b"{", {"prompt": "a", "model": "groq/m"}])
-    (tmp_path / "old.jsonl").write_text("old\n")
-    (tmp_path / "bad.toml").write_text("[limits]\nrequests = 5\n")
-    ran = typed_here("run", *typed)
-    assert (ran.code, ran.out) == (2, "")
-    assert len(ran.err.splitlines()) == 1
-    assert [word for word in words if word not in ran.err] == []
-    assert not (tmp_path / "new.jsonl").exists()
-    assert (tmp_path / "old.jsonl").read_text() == "old\n"
 
 
 async def test_an_old_file_can_be_replaced(penstock: Penstock, tmp_path: Path) -> None:

@@ -8,17 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import trio
-import trio.testing
-from virtual_provider import (
-    Arrival,
-    Said,
-    answer_body,
-)
 
-from engine import (
-    Call,
-    iModel,
-)
+from engine import Call, iModel
+from engine.testing import ProviderReply, Request, chat_reply
 
 
 def say(model: iModel, word: object) -> Call:
@@ -30,10 +22,9 @@ def word_of(call: Call) -> str:
     return str(call.payload["messages"][0]["content"])
 
 
-def later_is_quicker(arrival: Arrival) -> Said:
+def later_is_quicker(request: Request) -> ProviderReply:
     """The answer to "3" comes before that to "2"."""
-    word = arrival.body["messages"][0]["content"]
-    return Said(200, answer_body(word), after_s=10 - int(word))
+    return chat_reply(request.prompt, delay_s=10 - int(request.prompt))
 
 
 class Pulled:

@@ -5,15 +5,27 @@ Every mistake is planted into one good file, so a case that is refused is refuse
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.limits import Quota
-from engine.config import EngineConfig, EngineSection, LaneSection, ModelSection, SharedQuota, parse_config
-from engine.errors import UsageError
+from engine.call import CallOptions
+from engine.config import (
+    MAX_FLOW_CHARS,
+    EngineConfig,
+    EngineSection,
+    LaneSection,
+    ModelSection,
+    SharedQuota,
+    parse_config,
+)
+from engine.errors import InvalidCall, UsageError
 
 GOOD = """\
 [engine]
@@ -24,6 +36,11 @@ drain_deadline_s = 10
 queue_capacity = 7
 concurrency_limit = 3
 ageing_s = 1.5
+
+[lanes.main.weights]
+"tenant-a" = 3
+tenant_b = 1_000_000
+"" = 2
 
 [[lanes.main.quotas]]
 dimension = "requests"
@@ -53,6 +70,7 @@ key_env = "OPENAI_API_KEY"
 lane = "main"
 """
 
+USAGE = (Path(__file__).parents[2] / "docs" / "usage.md").read_text("utf-8")
 SECRET = "sk-proj-Zx81hhQ0aLr7"
 
 
@@ -65,22 +83,53 @@ def test_everything_it_may_say_arrives() -> None:
                 queue_capacity=7,
                 concurrency_limit=3,
                 ageing_s=1.5,
+                weights={"tenant-a": 3, "tenant_b": 1_000_000, "": 2},
                 quotas=(
                     Quota("requests", 500),
                     Quota("total_tokens", 200_000, 1.0, burst=10, pace=True, guard_s=0.01, settle="reserved"),
                 ),
             ),
-            "other": LaneSection(queue_capacity=10_000, concurrency_limit=None, ageing_s=60.0, quotas=()),
+            "other": LaneSection(queue_capacity=10_000, concurrency_limit=None, ageing_s=60.0, weights={}, quotas=()),
         },
         quotas=(SharedQuota(Quota("requests", 900, name="account"), ("main", "other")),),
         models={"mini": ModelSection("openai/gpt-4o-mini", "http://127.0.0.1:8080/v1", "OPENAI_API_KEY", "main")},
     )
 
 
+@pytest.mark.parametrize("flow", ["a" * 200, "", "acme.com", "\N{GREEK SMALL LETTER ALPHA}" * 200])
+def test_a_weight_may_stand_for_every_flow_a_call_can_be_in(flow: str) -> None:
+    """What a call accepts as its flow, its lane accepts among its weights; and of longer names neither."""
+    config = parse_config(f'[lanes.x.weights]\n"{flow}" = 5', "penstock.toml")
+    assert config.lanes["x"].weights == {CallOptions(flow=flow).flow: 5}
+    with pytest.raises(InvalidCall, match="flow"):
+        CallOptions(flow="a" * (MAX_FLOW_CHARS + 1))
+
+
 def test_an_address_may_have_a_query_that_holds_no_key() -> None:
     """As some providers want their version there."""
     config = parse_config(GOOD.replace("8080/v1", "8080/v1?api-version=2026-01-01"), "penstock.toml")
     assert config.models["mini"].base_url == "http://127.0.0.1:8080/v1?api-version=2026-01-01"
+
+
+def test_the_documentation_s_example_is_one() -> None:
+    """The file that `docs/usage.md` shows is read, and has in it what the page says of it."""
+    found = re.search(r"```toml\n(.*?)```", USAGE, re.DOTALL)
+    assert found is not None
+    config = parse_config(found.group(1), "docs/usage.md")
+    assert config.lanes["account"].weights == {"tenant-a": 3}
+    assert config.quotas[0].lanes == ("account", "research")
+    assert config.models["small"].lane == "research"
+
+
+@pytest.mark.parametrize("section", [EngineSection, LaneSection, Quota, ModelSection])
+def test_the_documentation_names_every_key(section: type[msgspec.Struct]) -> None:
+    """As a row of its reference, or as the head of one of its sections; and with the default that it has."""
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", USAGE, re.MULTILINE))
+    for field in msgspec.structs.fields(section):
+        assert field.name in rows or f"[lanes.NAME.{field.name}]" in USAGE
+        said = rows.get(field.name, "").replace(",", "").strip('`"')
+        if re.fullmatch(r"[\d.]+", said):
+            assert float(said) == field.default
 
 
 def test_an_empty_file_is_the_defaults() -> None:
@@ -109,6 +158,24 @@ MISTAKES = [
     ("queue_capacity", "capacity", "lanes.main.capacity", "did you mean queue_capacity?"),
     ("concurrency_limit = 3", "concurrency_limit = 0", "lanes.main.concurrency_limit", ">= 1"),
     ("ageing_s = 1.5", "ageing_s = 0", "lanes.main.ageing_s", "> 0"),
+    ('"tenant-a" = 3', '"tenant-a" = 0', "lanes.main.weights.tenant-a", "whole number >= 1"),
+    ('"tenant-a" = 3', '"tenant-a" = -1', "lanes.main.weights.tenant-a", "whole number >= 1"),
+    ('"tenant-a" = 3', '"tenant-a" = 1_000_001', "lanes.main.weights.tenant-a", "whole number <= 1000000"),
+    ('"tenant-a" = 3', f'"tenant-a" = {10**25}', "lanes.main.weights.tenant-a", "whole number"),
+    ('"tenant-a" = 3', '"tenant-a" = 1.5', "lanes.main.weights.tenant-a", "whole number"),
+    ('"tenant-a" = 3', '"tenant-a" = nan', "lanes.main.weights.tenant-a", "whole number"),
+    ('"tenant-a" = 3', '"tenant-a" = true', "lanes.main.weights.tenant-a", "not true or false"),
+    ('"tenant-a" = 3', '"tenant-a" = "3"', "lanes.main.weights.tenant-a", "not text"),
+    ('"tenant-a" = 3', '"tenant-a" = [3]', "lanes.main.weights.tenant-a", "not a list"),
+    ('"tenant-a" = 3', "tenant.a = 3", "lanes.main.weights.tenant", "not a table"),
+    ('"tenant-a" = 3', '"acme.com" = 0', 'lanes.main.weights."acme.com"', "whole number"),
+    ('"tenant-a" = 3', '"a\\nb" = 0', 'lanes.main.weights."a\\nb"', "whole number"),
+    ('"" = 2', '"" = 0', 'lanes.main.weights.""', "whole number"),
+    ('"tenant-a" = 3', f"{'a' * 201} = 3", f"lanes.main.weights.{'a' * 201}", "at most 200 characters"),
+    ('"tenant-a" = 3', '"tenant_b" = 3', "", "not valid TOML"),
+    ("[lanes.main.weights]", "[lanes.main.weight]", "lanes.main.weight", "did you mean weights?"),
+    ("[lanes.other]", "[lanes.other]\nweights = 3", "lanes.other.weights", "must be a table: [lanes.other.weights]"),
+    ("[lanes.other]", '[lanes."o ther"]\nweights = []', 'lanes."o ther".weights', '[lanes."o ther".weights]'),
     ("limit = 500", "limit = 0", "lanes.main.quotas[0]", "limit"),
     ("limit = 500", "limit = -500", "lanes.main.quotas[0]", "limit"),
     ("limit = 500", "limt = 500", "lanes.main.quotas[0].limt", "did you mean limit?"),

@@ -10,18 +10,7 @@ import json
 
 import pytest
 import trio
-from virtual_provider import (
-    HANGS,
-    MESSAGES,
-    Arrival,
-    Said,
-    VirtualProvider,
-    a_model,
-    answer_body,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     ConnectFailed,
@@ -36,14 +25,15 @@ from engine import (
     Rejected,
     gather,
 )
+from engine.testing import ProviderReply, Request, Says, ScriptedProvider, chat_reply, error_reply, fault
 
 
 @in_virtual_time
 async def test_a_hint_is_a_barrier_for_the_lane_and_for_no_other() -> None:
-    def says(arrival: Arrival) -> Said:
-        return refusing(429, retry_after="7") if arrival.call_id == first.id and arrival.at_s < 2 else Said()
+    def says(request: Request) -> Says:
+        return error_reply(429, retry_after_s=7) if request.call_id == first.id and request.at_s < 2 else "hi"
 
-    provider = VirtualProvider(says)
+    provider = ScriptedProvider(says)
     async with virtual_engine(provider) as engine:
         model, other = a_model(), a_model()
         first = model.create_api_calling(messages=MESSAGES)
@@ -55,14 +45,14 @@ async def test_a_hint_is_a_barrier_for_the_lane_and_for_no_other() -> None:
     assert [call.status for call in (first, second, third)] == ["completed"] * 3
     assert (first.attempts, second.attempts) == (2, 1)
     # Refused at 1.1, so nothing of that lane before 8.1; the refused call goes ahead of the later one.
-    in_lane = [arrival for arrival in provider.arrivals if arrival.call_id != third.id]
-    assert [round(arrival.at_s, 3) for arrival in in_lane] == [1, 8.1, 8.1]
-    assert [arrival.call_id for arrival in in_lane] == [first.id, first.id, second.id]
+    in_lane = [request for request in provider.requests if request.call_id != third.id]
+    assert [round(request.at_s, 3) for request in in_lane] == [1, 8.1, 8.1]
+    assert [request.call_id for request in in_lane] == [first.id, first.id, second.id]
 
 
 @in_virtual_time
 async def test_another_lane_is_not_held_up_by_a_barrier() -> None:
-    provider = VirtualProvider([refusing(429, retry_after="50"), Said()])
+    provider = ScriptedProvider([error_reply(429, retry_after_s=50), "hi"])
     async with virtual_engine(provider) as engine:
         refused = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         await trio.sleep(1)
@@ -74,7 +64,7 @@ async def test_another_lane_is_not_held_up_by_a_barrier() -> None:
 @pytest.mark.parametrize("status", [500, 502, 503, 529, 408, 409])
 @in_virtual_time
 async def test_a_failing_provider_is_tried_again_after_a_backoff(status: int) -> None:
-    provider = VirtualProvider([refusing(status), refusing(status), Said()])
+    provider = ScriptedProvider([error_reply(status), error_reply(status), "hi"])
     async with virtual_engine(provider):
         call = await a_model().invoke(messages=MESSAGES)
     assert (call.status, call.attempts) == ("completed", 3)
@@ -85,7 +75,7 @@ async def test_a_failing_provider_is_tried_again_after_a_backoff(status: int) ->
 
 @in_virtual_time
 async def test_a_retry_is_a_new_reservation() -> None:
-    provider = VirtualProvider([refusing(503), Said()])
+    provider = ScriptedProvider([error_reply(503), "hi"])
     async with virtual_engine(provider) as engine:
         call = await a_model(limit_requests=1, interval=10).invoke(messages=MESSAGES)
         assert (call.status, call.attempts) == ("completed", 2)
@@ -95,10 +85,10 @@ async def test_a_retry_is_a_new_reservation() -> None:
 
 @in_virtual_time
 async def test_there_are_four_attempts() -> None:
-    provider = VirtualProvider([refusing(503, "out of order")])
+    provider = ScriptedProvider(error_reply(503, "out of order"))
     async with virtual_engine(provider):
         call = await a_model().invoke(messages=MESSAGES)
-    assert (call.status, call.attempts, len(provider.arrivals)) == ("failed", 4, 4)
+    assert (call.status, call.attempts, len(provider.requests)) == ("failed", 4, 4)
     assert isinstance(call.error, ProviderUnavailable)
     assert (call.error.gave_up, call.error.status) == ("attempts", 503)
     assert "out of order" in call.error.message
@@ -106,21 +96,21 @@ async def test_there_are_four_attempts() -> None:
 
 @in_virtual_time
 async def test_a_lane_has_ten_retries_and_a_fifth_more_for_each_success() -> None:
-    provider = VirtualProvider([Said()] * 10 + [refusing(500)])
+    provider = ScriptedProvider(["hi"] * 10 + [error_reply(500)])
     async with virtual_engine(provider) as engine:
         model = a_model()
         for _ in range(10):
             await model.invoke(messages=MESSAGES)
         assert engine.statistics().scheduler.schedule.lanes[0].retry_budget == 12
         calls = await gather(*(model.invoke(messages=MESSAGES) for _ in range(20)))
-    assert len(provider.arrivals) == 10 + 20 + 12
+    assert len(provider.requests) == 10 + 20 + 12
     assert {call.error.gave_up for call in calls if call.error} <= {"budget", "attempts"}
     assert "budget" in {call.error.gave_up for call in calls if call.error}
 
 
 @in_virtual_time
 async def test_too_many_requests_cost_no_retry_of_the_budget() -> None:
-    provider = VirtualProvider([refusing(429, retry_after="1")] * 3 + [Said()])
+    provider = ScriptedProvider([error_reply(429, retry_after_s=1)] * 3 + ["hi"])
     async with virtual_engine(provider) as engine:
         call = await a_model().invoke(messages=MESSAGES)
         assert (call.status, call.attempts) == ("completed", 4)
@@ -130,29 +120,29 @@ async def test_too_many_requests_cost_no_retry_of_the_budget() -> None:
 @pytest.mark.parametrize(
     ("said", "kind", "gave_up"),
     [
-        (refusing(400), Rejected, ""),
-        (refusing(401), Rejected, ""),
-        (refusing(404), Rejected, ""),
-        (refusing(429, "pay", "insufficient_quota"), QuotaExhausted, ""),
-        (refusing(402), QuotaExhausted, ""),
-        (refusing(429, retry_after="121"), RateLimited, "hint"),
-        (Said(lost=True), OutcomeUnknown, ""),
+        (error_reply(400), Rejected, ""),
+        (error_reply(401), Rejected, ""),
+        (error_reply(404), Rejected, ""),
+        (error_reply(429, "pay", code="insufficient_quota"), QuotaExhausted, ""),
+        (error_reply(402), QuotaExhausted, ""),
+        (error_reply(429, retry_after_s=121), RateLimited, "hint"),
+        (fault("cut"), OutcomeUnknown, ""),
     ],
     ids=["400", "401", "404", "quota used up", "402", "a hint too long", "lost"],
 )
 @in_virtual_time
-async def test_what_is_not_tried_again(said: Said, kind: type[PenstockError], gave_up: str) -> None:
-    provider = VirtualProvider([said])
+async def test_what_is_not_tried_again(said: Says, kind: type[PenstockError], gave_up: str) -> None:
+    provider = ScriptedProvider(said)
     async with virtual_engine(provider):
         call = await a_model().invoke(messages=MESSAGES)
-    assert (call.status, call.attempts, len(provider.arrivals)) == ("failed", 1, 1)
+    assert (call.status, call.attempts, len(provider.requests)) == ("failed", 1, 1)
     assert isinstance(call.error, kind)
     assert call.error.gave_up == gave_up
 
 
 @in_virtual_time
 async def test_a_lost_answer_is_tried_again_only_if_the_caller_says_so() -> None:
-    provider = VirtualProvider([Said(lost=True), Said()])
+    provider = ScriptedProvider([fault("cut"), "hi"])
     async with virtual_engine(provider):
         call = await a_model().invoke(messages=MESSAGES, on_unknown="retry")
     assert (call.status, call.attempts) == ("completed", 2)
@@ -160,7 +150,7 @@ async def test_a_lost_answer_is_tried_again_only_if_the_caller_says_so() -> None
 
 @in_virtual_time
 async def test_a_timeout_bounds_each_attempt_from_its_grant() -> None:
-    provider = VirtualProvider([HANGS])
+    provider = ScriptedProvider(fault("stall"))
     async with virtual_engine(provider):
         model = a_model(limit_requests=1, interval=10)
         await model.invoke(messages=MESSAGES, timeout_s=2)
@@ -173,7 +163,7 @@ async def test_a_timeout_bounds_each_attempt_from_its_grant() -> None:
 
 @in_virtual_time
 async def test_a_timeout_is_tried_again_if_the_caller_says_so() -> None:
-    provider = VirtualProvider([HANGS, Said()])
+    provider = ScriptedProvider([fault("stall"), "hi"])
     async with virtual_engine(provider):
         call = await a_model().invoke(messages=MESSAGES, timeout_s=2, on_unknown="retry")
     assert (call.status, call.attempts) == ("completed", 2)
@@ -181,7 +171,7 @@ async def test_a_timeout_is_tried_again_if_the_caller_says_so() -> None:
 
 @in_virtual_time
 async def test_the_usual_timeout_is_ten_minutes() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])):
+    async with virtual_engine(ScriptedProvider(fault("stall"))):
         call = await a_model().invoke(messages=MESSAGES)
     assert call.timings is not None
     assert call.timings.total_s == pytest.approx(600, abs=1e-3)
@@ -189,7 +179,7 @@ async def test_the_usual_timeout_is_ten_minutes() -> None:
 
 @in_virtual_time
 async def test_a_provider_nobody_reaches_costs_attempts_and_nothing_else() -> None:
-    provider = VirtualProvider(unreachable=float("inf"))
+    provider = ScriptedProvider(connect_failures=float("inf"))
     async with virtual_engine(provider) as engine:
         call = await a_model(limit_requests=5).invoke(messages=MESSAGES)
         assert (call.status, call.attempts) == ("failed", 4)
@@ -201,7 +191,7 @@ async def test_a_provider_nobody_reaches_costs_attempts_and_nothing_else() -> No
 
 @in_virtual_time
 async def test_a_provider_that_comes_back_is_used() -> None:
-    async with virtual_engine(VirtualProvider(unreachable=2)):
+    async with virtual_engine(ScriptedProvider(connect_failures=2)):
         call = await a_model().invoke(messages=MESSAGES)
     assert call.status == "completed"
     assert call.attempts in (2, 3)  # a connection that fails while nobody waits for it costs no attempt
@@ -220,7 +210,7 @@ NONSENSE = {
     "no choices": b'{"choices": null}',
     "choices of the wrong type": b'{"choices": "none", "usage": {"prompt_tokens": 1}}',
     "a choice of the wrong type": b'{"choices": [17]}',
-    "cut short": answer_body()[:40],
+    "cut short": chat_reply().body[:40],
     "not UTF-8": b'{"choices": [{"message": {"content": "\xff\xfe"}}]}',
     "nested too deeply": b"[" * 100_000,
     "a bare error": b'{"error": "overloaded"}',
@@ -236,10 +226,10 @@ NONSENSE = {
 async def test_nonsense_ends_the_call_and_nothing_else(name: str, status: int) -> None:
     body = NONSENSE[name]
 
-    def says(arrival: Arrival) -> Said:
-        return Said(status, body) if arrival.body["model"] == "odd" else Said()
+    def says(request: Request) -> Says:
+        return ProviderReply(status=status, body=body) if request.body["model"] == "odd" else "hi"
 
-    provider = VirtualProvider(says)
+    provider = ScriptedProvider(says)
     async with virtual_engine(provider) as engine:
         odd = await a_model("odd").invoke(messages=MESSAGES)
         assert odd.status in ("completed", "failed")
@@ -258,26 +248,26 @@ async def test_nonsense_ends_the_call_and_nothing_else(name: str, status: int) -
 
 
 PAID_FOR = {
-    "no usage": answer_body("paid for", given=None),
-    "null usage": answer_body("paid for", usage=None),
-    "usage of texts": answer_body("paid for", usage={"prompt_tokens": "3", "completion_tokens": "4"}),
-    "usage of the wrong type": answer_body("paid for", usage=[1, 2]),
-    "negative usage": answer_body("paid for", usage={"prompt_tokens": -3, "completion_tokens": -4}),
-    "usage that is not finite": answer_body("paid for").replace(b'"prompt_tokens": 10', b'"prompt_tokens": NaN'),
-    "a byte-order mark": b"\xef\xbb\xbf" + answer_body("paid for"),
-    "an empty error beside it": answer_body("paid for", error=None),
-    "fields of the wrong type": answer_body("paid for", id=17, model=[], created="now", object=None),
-    "half an emoji beside it": answer_body("paid for", system_fingerprint="?").replace(b'"?"', b'"\\ud83d"'),
+    "no usage": chat_reply("paid for", input_tokens=None).body,
+    "null usage": chat_reply("paid for", usage=None).body,
+    "usage of texts": chat_reply("paid for", usage={"prompt_tokens": "3", "completion_tokens": "4"}).body,
+    "usage of the wrong type": chat_reply("paid for", usage=[1, 2]).body,
+    "negative usage": chat_reply("paid for", usage={"prompt_tokens": -3, "completion_tokens": -4}).body,
+    "usage that is not finite": chat_reply("paid for").body.replace(b'"prompt_tokens":10', b'"prompt_tokens":NaN'),
+    "a byte-order mark": b"\xef\xbb\xbf" + chat_reply("paid for").body,
+    "an empty error beside it": chat_reply("paid for", error=None).body,
+    "fields of the wrong type": chat_reply("paid for", id=17, model=[], created="now", object=None).body,
+    "half an emoji beside it": chat_reply("paid for", system_fingerprint="?").body.replace(b'"?"', b'"\\ud83d"'),
 }
 
 
 @pytest.mark.parametrize("name", PAID_FOR)
 @in_virtual_time
 async def test_a_paid_for_answer_is_never_lost(name: str) -> None:
-    provider = VirtualProvider([Said(200, PAID_FOR[name])])
+    provider = ScriptedProvider(PAID_FOR[name])
     async with virtual_engine(provider) as engine:
         call = await a_model(limit_tokens=10_000).invoke(messages=MESSAGES)
-        assert (call.status, call.text, len(provider.arrivals)) == ("completed", "paid for", 1)
+        assert (call.status, call.text, len(provider.requests)) == ("completed", "paid for", 1)
         occupied = engine.statistics().scheduler.schedule.lanes[0].quotas[0].occupied
         assert occupied >= 7  # what was reserved, or what a readable usage says: never nothing
         assert json.dumps(call.response)
@@ -286,7 +276,7 @@ async def test_a_paid_for_answer_is_never_lost(name: str) -> None:
 @in_virtual_time
 async def test_a_success_that_cannot_be_read_keeps_its_bytes_and_is_not_tried_again() -> None:
     page = NONSENSE["a page"]
-    provider = VirtualProvider([Said(200, page)])
+    provider = ScriptedProvider(page)
     async with virtual_engine(provider) as engine:
         call = await a_model(limit_requests=5, limit_tokens=1000).invoke(messages=MESSAGES, max_tokens=100)
         assert (call.status, call.attempts, call.response, call.text) == ("failed", 1, None, None)
@@ -301,12 +291,12 @@ async def test_a_success_that_cannot_be_read_keeps_its_bytes_and_is_not_tried_ag
 async def test_a_providers_failure_never_closes_the_door_for_later_calls() -> None:
     """Every status there is, one after another, and then a call that succeeds."""
     for status in (300, 302, 404, 418, 422, 451, 499, 501, 504, 520, 599):
-        provider = VirtualProvider([refusing(status)] * 4 + [Said()])
+        provider = ScriptedProvider([error_reply(status)] * 4 + ["hi"])
         async with virtual_engine(provider):
             model = a_model()
             failed = await model.invoke(messages=MESSAGES)
             assert isinstance(failed.error, ProviderError)
             assert failed.error.status == status
-            while len(provider.arrivals) < 4:
+            while len(provider.requests) < 4:
                 await model.invoke(messages=MESSAGES)
             assert (await model.invoke(messages=MESSAGES)).status == "completed"

@@ -9,17 +9,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from virtual_provider import (
-    HANGS,
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    answer_body,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     APICalling,
@@ -33,11 +23,12 @@ from engine import (
     Timings,
     Usage,
 )
+from engine.testing import Says, ScriptedProvider, chat_reply, error_reply, fault
 
 
 @in_virtual_time
 async def test_a_call_passes_through_every_status_in_order() -> None:
-    provider = VirtualProvider([Said(), Said(begin_s=2, write_s=1, after_s=4)])
+    provider = ScriptedProvider(["hi", chat_reply(begin_s=2, write_s=1, delay_s=4)])
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=1, interval=10)
         await model.invoke(messages=MESSAGES)
@@ -56,7 +47,7 @@ async def test_a_call_passes_through_every_status_in_order() -> None:
 
 @in_virtual_time
 async def test_a_call_that_backs_off_is_queued_until_it_is_sent_again() -> None:
-    provider = VirtualProvider([refusing(429, retry_after="20"), Said(after_s=5)])
+    provider = ScriptedProvider([error_reply(429, retry_after_s=20), chat_reply(delay_s=5)])
     async with virtual_engine(provider) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         await trio.sleep(10)
@@ -69,8 +60,8 @@ async def test_a_call_that_backs_off_is_queued_until_it_is_sent_again() -> None:
 
 @in_virtual_time
 async def test_what_a_completed_call_tells() -> None:
-    body = answer_body("Hello!", given=12, made=3)
-    async with virtual_engine(VirtualProvider([Said(200, body, {"x-request-id": "req-7"})])):
+    reply = chat_reply("Hello!", input_tokens=12, output_tokens=3, headers={"x-request-id": "req-7"})
+    async with virtual_engine(ScriptedProvider(reply)):
         call = await a_model().invoke(messages=MESSAGES, temperature=0.5, metadata={"row": 7})
     assert call.raise_for_status() is call
     assert (call.status, call.text, call.error, call.attempts) == ("completed", "Hello!", None, 1)
@@ -85,7 +76,7 @@ async def test_what_a_completed_call_tells() -> None:
 
 @in_virtual_time
 async def test_the_timings_are_where_the_time_went() -> None:
-    provider = VirtualProvider([Said(after_s=0.5), Said(begin_s=1, write_s=1, after_s=3)])
+    provider = ScriptedProvider([chat_reply(delay_s=0.5), chat_reply(begin_s=1, write_s=1, delay_s=3)])
     async with virtual_engine(provider):
         model = a_model(limit_requests=1, interval=10)
         await model.invoke(messages=MESSAGES)
@@ -104,14 +95,14 @@ async def test_timings_are_right_from_the_very_beginning_of_the_clock() -> None:
     from engine import open_engine
 
     assert trio.current_time() == 0
-    async with open_engine(transport=VirtualProvider([Said(after_s=3)])):
+    async with open_engine(transport=ScriptedProvider(chat_reply(delay_s=3))):
         call = await a_model().invoke(messages=MESSAGES)
     assert call.timings == Timings(waited_s=0.0, sending_s=0.0, answering_s=3.0, total_s=3.0)
 
 
 @in_virtual_time
 async def test_what_was_never_reached_is_none() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1)
         await model.invoke(messages=MESSAGES)
         call = await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -126,8 +117,8 @@ async def test_what_was_never_reached_is_none() -> None:
 
 @in_virtual_time
 async def test_a_refused_call_holds_its_error_and_raises_that_very_one() -> None:
-    said = refusing(400, "temperature is too warm", "bad_argument", x_request_id="req-9")
-    async with virtual_engine(VirtualProvider([said])):
+    said = error_reply(400, "temperature is too warm", code="bad_argument", headers={"x-request-id": "req-9"})
+    async with virtual_engine(ScriptedProvider(said)):
         model = a_model()
         call = await model.invoke(messages=MESSAGES)
     error = call.error
@@ -145,7 +136,7 @@ async def test_a_refused_call_holds_its_error_and_raises_that_very_one() -> None
 
 @in_virtual_time
 async def test_raise_for_status_of_a_live_call_is_a_mistake() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
         with pytest.raises(InvalidCall, match="has not ended yet"):
             call.raise_for_status()
@@ -155,7 +146,7 @@ async def test_raise_for_status_of_a_live_call_is_a_mistake() -> None:
 
 @in_virtual_time
 async def test_any_number_of_tasks_wait_and_may_again_later() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=5))) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         ended = []
 
@@ -175,7 +166,7 @@ async def test_any_number_of_tasks_wait_and_may_again_later() -> None:
 
 @in_virtual_time
 async def test_being_cancelled_in_wait_ends_only_that_wait() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=50)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=50))) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         with trio.move_on_after(5) as scope:
             await call.wait()
@@ -193,7 +184,7 @@ async def test_waiting_for_what_was_never_submitted_is_refused() -> None:
 
 @in_virtual_time
 async def test_a_dropped_call_goes_on() -> None:
-    provider = VirtualProvider([Said(after_s=5)])
+    provider = ScriptedProvider(chat_reply(delay_s=5))
     async with virtual_engine(provider) as engine:
         await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         await engine.wait_quiet()
@@ -205,7 +196,7 @@ async def test_a_dropped_call_goes_on() -> None:
 
 @in_virtual_time
 async def test_cancel_before_submit() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
         call.cancel()
@@ -213,7 +204,7 @@ async def test_cancel_before_submit() -> None:
         assert isinstance(call.error, CallCancelled)
         assert not call.error.sent
         assert await engine.invoke(call) is call
-    assert provider.arrivals == []
+    assert provider.requests == []
 
 
 @pytest.mark.parametrize(
@@ -222,7 +213,7 @@ async def test_cancel_before_submit() -> None:
 )
 @in_virtual_time
 async def test_cancel_in_every_state(after_s: float, status: str, sent: bool) -> None:
-    provider = VirtualProvider([Said(), Said(begin_s=1.5, write_s=0.5, after_s=1000)])
+    provider = ScriptedProvider(["hi", chat_reply(begin_s=1.5, write_s=0.5, delay_s=1000)])
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=1, interval=10)
         await model.invoke(messages=MESSAGES)
@@ -245,7 +236,7 @@ async def test_cancel_in_every_state(after_s: float, status: str, sent: bool) ->
 
 @in_virtual_time
 async def test_cancel_while_backing_off_says_that_something_had_been_sent() -> None:
-    async with virtual_engine(VirtualProvider([refusing(429, retry_after="60")])) as engine:
+    async with virtual_engine(ScriptedProvider(error_reply(429, retry_after_s=60))) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         await trio.sleep(30)
         call.cancel()
@@ -257,7 +248,7 @@ async def test_cancel_while_backing_off_says_that_something_had_been_sent() -> N
 
 @in_virtual_time
 async def test_cancelling_what_has_ended_changes_nothing() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         call = await a_model().invoke(messages=MESSAGES)
         call.cancel()
         assert (call.status, call.error) == ("completed", None)
@@ -265,7 +256,7 @@ async def test_cancelling_what_has_ended_changes_nothing() -> None:
 
 @in_virtual_time
 async def test_cancelling_the_invoker_cancels_the_call_wherever_it_is() -> None:
-    provider = VirtualProvider([HANGS])
+    provider = ScriptedProvider(fault("stall"))
     async with virtual_engine(provider) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
         with trio.move_on_after(5):
@@ -277,7 +268,7 @@ async def test_cancelling_the_invoker_cancels_the_call_wherever_it_is() -> None:
 
 @in_virtual_time
 async def test_cancelling_a_call_that_waits_for_a_place_ends_it_at_once() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, queue_capacity=1)
         await model.invoke(messages=MESSAGES)
         await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -302,7 +293,7 @@ async def test_cancelling_a_call_that_waits_for_a_place_ends_it_at_once() -> Non
 
 @in_virtual_time
 async def test_a_live_call_cannot_be_sent_twice_and_goes_on() -> None:
-    provider = VirtualProvider([Said(after_s=5)])
+    provider = ScriptedProvider(chat_reply(delay_s=5))
     async with virtual_engine(provider) as engine:
         model = a_model()
         call = await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -312,13 +303,13 @@ async def test_a_live_call_cannot_be_sent_twice_and_goes_on() -> None:
         with pytest.raises(InvalidCall, match="under way"):
             engine.submit_nowait(call)
         assert (await call.wait()).status == "completed"
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
-@pytest.mark.parametrize("said", [Said(), refusing(400)], ids=["completed", "failed"])
+@pytest.mark.parametrize("said", ["hi", error_reply(400)], ids=["completed", "failed"])
 @in_virtual_time
-async def test_a_call_that_has_ended_is_returned_as_it_is(said: Said) -> None:
-    provider = VirtualProvider([said])
+async def test_a_call_that_has_ended_is_returned_as_it_is(said: Says) -> None:
+    provider = ScriptedProvider(said)
     async with virtual_engine(provider) as engine:
         model = a_model()
         call = await model.invoke(messages=MESSAGES)
@@ -327,7 +318,7 @@ async def test_a_call_that_has_ended_is_returned_as_it_is(said: Said) -> None:
             assert await send(call) is call
         assert engine.submit_nowait(call) is call
         assert call.status == status
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @in_virtual_time
@@ -347,15 +338,15 @@ async def test_calls_are_told_apart_and_can_be_kept_in_a_set() -> None:
 @pytest.mark.parametrize(
     ("said", "kind", "words"),
     [
-        (refusing(503, "busy"), ProviderUnavailable, "busy"),
-        (Said(lost=True), OutcomeUnknown, "may have been billed|had left"),
+        (error_reply(503, "busy"), ProviderUnavailable, "busy"),
+        (fault("cut"), OutcomeUnknown, "may have been billed|had left"),
     ],
 )
 @in_virtual_time
 async def test_errors_say_whose_fault_and_whether_anything_was_spent(
-    said: Said, kind: type[PenstockError], words: str
+    said: Says, kind: type[PenstockError], words: str
 ) -> None:
-    async with virtual_engine(VirtualProvider([said])):
+    async with virtual_engine(ScriptedProvider(said)):
         call = await a_model().invoke(messages=MESSAGES)
     with pytest.raises(kind, match=words):
         call.raise_for_status()

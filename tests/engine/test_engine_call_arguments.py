@@ -8,18 +8,13 @@ from __future__ import annotations
 import copy
 
 import pytest
-from virtual_provider import (
-    MESSAGES,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     Call,
     InvalidCall,
 )
+from engine.testing import ScriptedProvider
 
 
 @pytest.mark.parametrize(
@@ -57,7 +52,7 @@ from engine import (
 async def test_create_api_calling_never_raises_and_submit_says_which_argument(
     arguments: dict[str, object], names: str
 ) -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         call = a_model().create_api_calling(**arguments)
         assert (type(call), call.status) == (Call, "pending")
@@ -70,12 +65,12 @@ async def test_create_api_calling_never_raises_and_submit_says_which_argument(
         with pytest.raises(InvalidCall):
             engine.submit_nowait(call)
         assert call.status == "pending"
-    assert (provider.arrivals, provider.connects) == ([], 0)
+    assert (provider.requests, provider.connects) == ([], 0)
 
 
 @in_virtual_time
 async def test_a_whole_number_written_as_a_float_is_a_priority() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         call = await a_model().invoke(messages=MESSAGES, priority=1.0)
         assert call.status == "completed"
 
@@ -84,15 +79,15 @@ async def test_a_whole_number_written_as_a_float_is_a_priority() -> None:
 async def test_arguments_are_copied_so_later_changes_change_nothing() -> None:
     messages = copy.deepcopy(MESSAGES)
     stop = ["END"]
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         call = a_model().create_api_calling(messages=messages, stop=stop)
         messages[0]["content"] = "something else"
         messages.append({"role": "user", "content": "more"})
         stop.append("STOP")
         await engine.invoke(call)
-    assert provider.arrivals[0].body["messages"] == MESSAGES
-    assert provider.arrivals[0].body["stop"] == ["END"]
+    assert provider.requests[0].body["messages"] == MESSAGES
+    assert provider.requests[0].body["stop"] == ["END"]
 
 
 @in_virtual_time
@@ -105,7 +100,7 @@ async def test_the_callers_own_arguments_are_not_changed() -> None:
 
 @in_virtual_time
 async def test_options_of_the_engine_never_reach_the_provider() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         await a_model().invoke(
             messages=MESSAGES,
@@ -116,4 +111,4 @@ async def test_options_of_the_engine_never_reach_the_provider() -> None:
             metadata={"secret": 1},
             on_unknown="retry",
         )
-    assert provider.arrivals[0].body == {"model": "gpt-4o", "messages": MESSAGES}
+    assert provider.requests[0].body == {"model": "gpt-4o", "messages": MESSAGES}

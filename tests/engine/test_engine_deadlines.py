@@ -8,28 +8,21 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from virtual_provider import (
-    HANGS,
-    MESSAGES,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     CapacityExceeded,
     DeadlineExceeded,
     OutcomeUnknown,
 )
+from engine.testing import ScriptedProvider, error_reply, fault
 
 # --- deadlines ---
 
 
 @in_virtual_time
 async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=1, interval=60)
         await model.invoke(messages=MESSAGES)
@@ -41,12 +34,12 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
             assert trio.current_time() == at
             assert (caught.value.call, call.status) == (call, "skipped")
         assert (await model.invoke(messages=MESSAGES, deadline_s=61)).status == "completed"
-    assert len(provider.arrivals) == 2
+    assert len(provider.requests) == 2
 
 
 @in_virtual_time
 async def test_a_deadline_ends_a_waiting_call_by_timer_and_it_is_never_sent() -> None:
-    provider = VirtualProvider([HANGS])
+    provider = ScriptedProvider(fault("stall"))
     async with virtual_engine(provider) as engine:
         model = a_model(concurrency_limit=1)
         first = await engine.submit(model.create_api_calling(messages=MESSAGES, timeout_s=1000))
@@ -57,12 +50,12 @@ async def test_a_deadline_ends_a_waiting_call_by_timer_and_it_is_never_sent() ->
         assert (call.status, call.attempts) == ("failed", 0)
         assert isinstance(call.error, DeadlineExceeded)
         first.cancel()
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @in_virtual_time
 async def test_a_deadline_drops_what_is_in_flight() -> None:
-    provider = VirtualProvider([HANGS])
+    provider = ScriptedProvider(fault("stall"))
     async with virtual_engine(provider):
         at = trio.current_time()
         call = await a_model().invoke(messages=MESSAGES, deadline_s=3)
@@ -75,7 +68,7 @@ async def test_a_deadline_drops_what_is_in_flight() -> None:
 
 @in_virtual_time
 async def test_a_deadline_bounds_the_backoff_too() -> None:
-    async with virtual_engine(VirtualProvider([refusing(429, retry_after="100")])):
+    async with virtual_engine(ScriptedProvider(error_reply(429, retry_after_s=100))):
         at = trio.current_time()
         call = await a_model().invoke(messages=MESSAGES, deadline_s=50)
         assert trio.current_time() - at <= 50.001
@@ -85,7 +78,7 @@ async def test_a_deadline_bounds_the_backoff_too() -> None:
 
 @in_virtual_time
 async def test_the_wait_for_a_place_counts_towards_the_deadline() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, interval=60, queue_capacity=1)
         await model.invoke(messages=MESSAGES)
         await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -102,7 +95,7 @@ async def test_the_wait_for_a_place_counts_towards_the_deadline() -> None:
 
 @in_virtual_time
 async def test_a_call_larger_than_its_limit_is_refused_at_once() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model(limit_tokens=100)
         call = model.create_api_calling(messages=MESSAGES, max_tokens=200)
@@ -112,12 +105,12 @@ async def test_a_call_larger_than_its_limit_is_refused_at_once() -> None:
         assert (error.dimension, error.capacity, error.call_id) == ("total_tokens", 100, call.id)
         assert error.requested == 200 + call.request.input_tokens
         assert call.status == "pending"
-    assert (provider.arrivals, provider.connects) == ([], 0)
+    assert (provider.requests, provider.connects) == ([], 0)
 
 
 @in_virtual_time
 async def test_a_missing_cap_never_makes_a_call_too_large() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         model = a_model(limit_tokens=100)
         for _ in range(3):
             assert (await model.invoke(messages=MESSAGES)).status == "completed"
@@ -125,6 +118,6 @@ async def test_a_missing_cap_never_makes_a_call_too_large() -> None:
 
 @in_virtual_time
 async def test_the_input_alone_can_be_too_large() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         with pytest.raises(CapacityExceeded):
             await a_model(limit_tokens=100).invoke(messages=[{"role": "user", "content": "word " * 500}])

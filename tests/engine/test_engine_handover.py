@@ -9,16 +9,17 @@ import pytest
 import trio
 import trio.lowlevel
 from mapped_calls import Pulled
-from virtual_provider import MESSAGES, Said, VirtualProvider, a_model, in_virtual_time, virtual_engine
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import CallCancelled, InvalidCall, open_engine
 from engine.config import EngineConfig, EngineSection
+from engine.testing import ScriptedProvider, chat_reply
 
 
 @in_virtual_time
 async def test_a_call_cancelled_as_its_place_is_handed_over_is_not_sent() -> None:
     """The place and the cancellation come in the same turn of the loop."""
-    provider = VirtualProvider([Said(after_s=1)])
+    provider = ScriptedProvider(chat_reply(delay_s=1))
     async with open_engine(EngineConfig(engine=EngineSection(max_queued=1)), transport=provider) as engine:
         first, second, waiting = (a_model(concurrency_limit=1) for _ in range(3))
         await engine.submit(first.create_api_calling(messages=MESSAGES))
@@ -39,7 +40,7 @@ async def test_a_call_cancelled_as_its_place_is_handed_over_is_not_sent() -> Non
 
 @in_virtual_time
 async def test_a_call_that_is_being_submitted_is_refused_to_a_second_submitter() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=1)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=1))) as engine:
         model = a_model(concurrency_limit=1, queue_capacity=1)
         for _ in range(2):
             await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -57,7 +58,7 @@ async def test_a_call_that_is_being_submitted_is_refused_to_a_second_submitter()
 
 @in_virtual_time
 async def test_a_drain_loses_no_call_that_map_had_pulled() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=10)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=10))) as engine:
         pulled = Pulled(a_model(concurrency_limit=1, queue_capacity=1), 100)
         seen = []
         async with trio.open_nursery() as nursery, engine.map(pulled, buffer=20) as stream:
@@ -70,7 +71,7 @@ async def test_a_drain_loses_no_call_that_map_had_pulled() -> None:
 
 @in_virtual_time
 async def test_a_drain_that_discards_is_not_softened_by_leaving_the_engine() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=10)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=10))) as engine:
         model = a_model(concurrency_limit=1)
         calls = [await engine.submit(model.create_api_calling(messages=MESSAGES)) for _ in range(3)]
         await trio.sleep(1)
@@ -84,7 +85,7 @@ async def test_a_drain_that_discards_is_not_softened_by_leaving_the_engine() -> 
 @in_virtual_time
 async def test_what_was_never_sent_is_not_said_to_be_billed() -> None:
     """A failed connection is an attempt, but no byte has left."""
-    provider = VirtualProvider(unreachable=1_000)
+    provider = ScriptedProvider(connect_failures=1_000)
     async with virtual_engine(provider) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         await trio.testing.wait_all_tasks_blocked()
@@ -97,7 +98,7 @@ async def test_what_was_never_sent_is_not_said_to_be_billed() -> None:
 
 @in_virtual_time
 async def test_a_deadline_that_calls_in_flight_may_leave_room_for_is_not_refused() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=1)])):
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=1))):
         model = a_model(limit_tokens=1_000)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lambda: model.invoke(messages=MESSAGES, max_tokens=900))

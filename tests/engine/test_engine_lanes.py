@@ -11,17 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-from virtual_provider import (
-    KEY,
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    answer_body,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import Call, Quota, UsageError, gather, iModel, open_engine
 from engine.config import parse_config
@@ -33,6 +23,7 @@ from engine.simulator import (
     tally,
     worst_window,
 )
+from engine.testing import Says, ScriptedProvider, chat_reply, error_reply
 
 
 async def invoke_all(model: iModel, count: int, **arguments: object) -> list[Call]:
@@ -45,7 +36,7 @@ async def invoke_all(model: iModel, count: int, **arguments: object) -> list[Cal
 
 @in_virtual_time
 async def test_a_limit_is_spent_in_full_and_never_exceeded() -> None:
-    provider = VirtualProvider([Said(after_s=0.7)])
+    provider = ScriptedProvider(chat_reply(delay_s=0.7))
     async with virtual_engine(provider):
         calls = await invoke_all(a_model(limit_requests=5, interval=10), 23)
         assert {call.status for call in calls} == {"completed"}
@@ -61,7 +52,7 @@ async def test_a_limit_is_spent_in_full_and_never_exceeded() -> None:
 async def test_interval_is_the_window_and_defaults_to_the_refresh_time(
     arguments: dict[str, float], period_s: float
 ) -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         await invoke_all(a_model(limit_requests=2, **arguments), 3)
     assert provider.times[2] - provider.times[0] == pytest.approx(period_s + min(0.05, period_s / 100), abs=1e-3)
@@ -70,17 +61,17 @@ async def test_interval_is_the_window_and_defaults_to_the_refresh_time(
 @in_virtual_time
 async def test_slow_senders_are_counted_when_they_have_sent() -> None:
     """Requests that take up to 4 s to leave: the window is as the provider sees it."""
-    provider = VirtualProvider(lambda arrival: Said(write_s=(arrival.call_id * 7 % 5) * 0.9))
+    provider = ScriptedProvider(lambda request: chat_reply(write_s=(request.call_id * 7 % 5) * 0.9))
     async with virtual_engine(provider):
         calls = await invoke_all(a_model(limit_requests=5, interval=10), 40)
         assert {call.status for call in calls} == {"completed"}
-    assert len(provider.arrivals) == 40
+    assert len(provider.requests) == 40
     assert provider.fullest(10) <= 5
 
 
 @in_virtual_time
 async def test_calls_wait_and_complete_however_long_it_takes() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         calls = await invoke_all(a_model(limit_requests=1, interval=3600), 20)
         assert {call.status for call in calls} == {"completed"}
         assert trio.current_time() > 19 * 3600
@@ -88,7 +79,7 @@ async def test_calls_wait_and_complete_however_long_it_takes() -> None:
 
 @in_virtual_time
 async def test_concurrency_limit_is_the_number_in_flight() -> None:
-    provider = VirtualProvider([Said(after_s=5)])
+    provider = ScriptedProvider(chat_reply(delay_s=5))
     async with virtual_engine(provider):
         await invoke_all(a_model(concurrency_limit=3), 10)
     assert provider.most_in_flight == 3
@@ -96,7 +87,7 @@ async def test_concurrency_limit_is_the_number_in_flight() -> None:
 
 @in_virtual_time
 async def test_max_connections_is_the_number_in_flight_without_a_concurrency_limit() -> None:
-    provider = VirtualProvider([Said(after_s=5)])
+    provider = ScriptedProvider(chat_reply(delay_s=5))
     async with virtual_engine(provider):
         await invoke_all(a_model(max_connections=4), 10)
     assert provider.most_in_flight == provider.opened == 4
@@ -105,7 +96,7 @@ async def test_max_connections_is_the_number_in_flight_without_a_concurrency_lim
 @in_virtual_time
 async def test_every_connection_that_could_be_used_is_opened() -> None:
     """Only 64 are opened at a time; when those are there, the others follow."""
-    provider = VirtualProvider([Said(after_s=100)], connect_s=0.2)
+    provider = ScriptedProvider(chat_reply(delay_s=100), connect_s=0.2)
     async with virtual_engine(provider) as engine:
         model = a_model(concurrency_limit=200)
         for _ in range(500):
@@ -117,7 +108,7 @@ async def test_every_connection_that_could_be_used_is_opened() -> None:
 
 @in_virtual_time
 async def test_further_quotas_and_a_burst() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         model = a_model(limit_requests=100, quotas=[Quota("requests", 10, 10.0, burst=3, guard_s=0)])
         await invoke_all(model, 6)
@@ -126,7 +117,7 @@ async def test_further_quotas_and_a_burst() -> None:
 
 @in_virtual_time
 async def test_pace_spreads_the_starts() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         await invoke_all(a_model(quotas=[Quota("requests", 5, 10.0, pace=True, guard_s=0)]), 4)
     assert provider.times == [1, 3, 5, 7]
@@ -134,7 +125,7 @@ async def test_pace_spreads_the_starts() -> None:
 
 @in_virtual_time
 async def test_all_limits_of_a_lane_hold_at_once() -> None:
-    provider = VirtualProvider([Said(200, answer_body(given=20, made=80))])
+    provider = ScriptedProvider(chat_reply(input_tokens=20, output_tokens=80))
     async with virtual_engine(provider):
         model = a_model(limit_requests=4, limit_tokens=200, interval=10)
         await invoke_all(model, 8, max_tokens=80)
@@ -147,15 +138,15 @@ async def test_all_limits_of_a_lane_hold_at_once() -> None:
 @pytest.mark.parametrize(
     ("said", "third_goes_at"),
     [
-        (Said(200, answer_body(given=10, made=5)), 1.1),
-        (Said(200, answer_body(given=None)), 61.05),
-        (refusing(400), 1.1),
+        (chat_reply(input_tokens=10, output_tokens=5), 1.1),
+        (chat_reply(input_tokens=None), 61.05),
+        (error_reply(400), 1.1),
     ],
     ids=["what was not used comes back", "without usage nothing does", "a refusal costs only the request"],
 )
 @in_virtual_time
-async def test_what_comes_back_at_the_end_of_a_call(said: Said, third_goes_at: float) -> None:
-    provider = VirtualProvider([said])
+async def test_what_comes_back_at_the_end_of_a_call(said: Says, third_goes_at: float) -> None:
+    provider = ScriptedProvider(said)
     async with virtual_engine(provider):
         await invoke_all(a_model(limit_tokens=1000), 3, max_tokens=400)
     assert provider.times == [1, 1, third_goes_at]
@@ -163,7 +154,7 @@ async def test_what_comes_back_at_the_end_of_a_call(said: Said, third_goes_at: f
 
 @in_virtual_time
 async def test_a_quota_that_settles_as_reserved_gives_nothing_back() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         model = a_model(quotas=[Quota("total_tokens", 1000, settle="reserved")])
         await invoke_all(model, 3, max_tokens=400)
@@ -172,7 +163,7 @@ async def test_a_quota_that_settles_as_reserved_gives_nothing_back() -> None:
 
 @in_virtual_time
 async def test_more_than_was_reserved_is_a_debt_that_delays_the_next() -> None:
-    provider = VirtualProvider([Said(200, answer_body(given=10, made=1500), after_s=2)])
+    provider = ScriptedProvider(chat_reply(input_tokens=10, output_tokens=1500, delay_s=2))
     async with virtual_engine(provider) as engine:
         model = a_model(limit_tokens=1000)
         await model.invoke(messages=MESSAGES, max_tokens=10)
@@ -184,7 +175,7 @@ async def test_more_than_was_reserved_is_a_debt_that_delays_the_next() -> None:
 
 @in_virtual_time
 async def test_the_output_of_a_call_without_a_cap_is_learned() -> None:
-    async with virtual_engine(VirtualProvider([Said(200, answer_body(given=9, made=7), after_s=1)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(input_tokens=9, output_tokens=7, delay_s=1))) as engine:
         model = a_model(quotas=[Quota("output_tokens", 100_000, period_s=1800)])
 
         async def reserved() -> int:
@@ -204,7 +195,7 @@ async def test_the_output_of_a_call_without_a_cap_is_learned() -> None:
 
 @in_virtual_time
 async def test_what_is_learned_of_one_model_says_nothing_of_another() -> None:
-    async with virtual_engine(VirtualProvider([Said(200, answer_body(given=9, made=7))])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(input_tokens=9, output_tokens=7))) as engine:
         for _ in range(20):
             await a_model("short").invoke(messages=MESSAGES)
         other = a_model("long", quotas=[Quota("output_tokens", 100_000)], lane="other")
@@ -220,7 +211,7 @@ async def test_what_is_learned_of_one_model_says_nothing_of_another() -> None:
 
 @in_virtual_time
 async def test_each_model_has_a_lane_of_its_own() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         models = [a_model(limit_requests=1) for _ in range(3)]
         await gather(*(model.invoke(messages=MESSAGES) for model in models))
@@ -230,7 +221,7 @@ async def test_each_model_has_a_lane_of_its_own() -> None:
 
 @in_virtual_time
 async def test_models_that_name_one_lane_share_its_limits() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         models = [a_model(name, limit_requests=2, interval=10, lane="shared") for name in ("a", "b", "c")]
         await gather(*(model.invoke(messages=MESSAGES) for model in models))
@@ -240,7 +231,7 @@ async def test_models_that_name_one_lane_share_its_limits() -> None:
 
 @in_virtual_time
 async def test_a_model_joins_a_lane_by_its_name_alone() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         first = a_model(limit_requests=1, interval=10, lane="shared")
         await first.invoke(messages=MESSAGES)
@@ -257,11 +248,13 @@ async def test_a_model_joins_a_lane_by_its_name_alone() -> None:
         {"limit_tokens": 5},
         {"limit_requests": 5, "queue_capacity": 7},
         {"limit_requests": 5, "concurrency_limit": 7},
+        {"limit_requests": 5, "weights": {"a": 2}},
+        {"limit_requests": 5, "ageing_s": 30},
     ],
 )
 @in_virtual_time
 async def test_different_numbers_for_one_lane_are_refused(other: dict[str, int]) -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         first = a_model(limit_requests=5, lane="shared")
         await first.invoke(messages=MESSAGES)
@@ -272,7 +265,7 @@ async def test_different_numbers_for_one_lane_are_refused(other: dict[str, int])
                 await send(call)
             assert caught.value.lane == "shared"
         assert (await first.invoke(messages=MESSAGES)).status == "completed"
-    assert len(provider.arrivals) == 2
+    assert len(provider.requests) == 2
 
 
 CONFIG = """
@@ -300,7 +293,7 @@ period_s = 60
 
 @in_virtual_time
 async def test_the_lanes_of_a_configuration_and_a_quota_over_several() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     config = parse_config(CONFIG, "test.toml")
     async with virtual_engine(provider, config) as engine:
         fast, slow = a_model("fast", lane="fast"), a_model("slow", lane="slow")
@@ -313,14 +306,14 @@ async def test_the_lanes_of_a_configuration_and_a_quota_over_several() -> None:
         assert [quota.name for quota in lanes["fast"].quotas] == ["requests", "account"]
         assert [quota.name for quota in lanes["slow"].quotas] == ["account"]
     assert provider.fullest(60) == 3
-    fast_ones = [arrival.at_s for arrival in provider.arrivals if arrival.body["model"] == "fast"]
+    fast_ones = [request.at_s for request in provider.requests if request.body["model"] == "fast"]
     assert sum(at < fast_ones[0] + 10 for at in fast_ones) == 2
 
 
 async def test_a_configuration_is_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "penstock.toml"
     path.write_text(CONFIG)
-    async with open_engine(path, transport=VirtualProvider()) as engine:
+    async with open_engine(path, transport=ScriptedProvider()) as engine:
         model = a_model(lane="fast", queue_capacity=3, concurrency_limit=2)
         assert (await model.invoke(messages=MESSAGES)).status == "completed"
         assert engine.statistics().scheduler.schedule.lanes[0].quotas[0].limit == 2
@@ -328,15 +321,16 @@ async def test_a_configuration_is_read_from_a_file(tmp_path: Path) -> None:
 
 @in_virtual_time
 async def test_a_model_must_agree_with_the_configuration() -> None:
-    async with virtual_engine(VirtualProvider(), parse_config(CONFIG, "test.toml")):
-        for wrong in ({"queue_capacity": 4}, {"concurrency_limit": 3}, {"limit_tokens": 5}):
+    async with virtual_engine(ScriptedProvider(), parse_config(CONFIG, "test.toml")):
+        others = ({"weights": {"a": 2}}, {"ageing_s": 61})
+        for wrong in ({"queue_capacity": 4}, {"concurrency_limit": 3}, {"limit_tokens": 5}, *others):
             with pytest.raises(UsageError, match=next(iter(wrong)) if "limit_tokens" not in wrong else "quotas"):
                 await a_model(lane="fast", **wrong).invoke(messages=MESSAGES)
 
 
 @in_virtual_time
 async def test_models_of_one_account_share_its_connections() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         for name in ("a", "b", "c"):
             await a_model(name).invoke(messages=MESSAGES)
@@ -351,7 +345,7 @@ async def test_models_of_one_account_share_its_connections() -> None:
 async def test_a_transport_that_cannot_be_made_is_an_error_each_time() -> None:
     """And costs nothing: not a place, not a number that later calls would be sent to."""
     broken = True
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
 
     def make(account: object, on_usage: object) -> object:
         if broken:
@@ -370,7 +364,7 @@ async def test_a_transport_that_cannot_be_made_is_an_error_each_time() -> None:
 
 @in_virtual_time
 async def test_no_limits_at_all() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         await invoke_all(a_model(), 60)
     assert set(provider.times) == {1}

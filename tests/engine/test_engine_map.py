@@ -12,15 +12,7 @@ import pytest
 import trio
 import trio.testing
 from mapped_calls import Pulled, later_is_quicker, say
-from virtual_provider import (
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     Call,
@@ -29,6 +21,7 @@ from engine import (
     InvalidCall,
     UsageError,
 )
+from engine.testing import ScriptedProvider, error_reply
 
 # --- what comes out ---
 
@@ -37,7 +30,7 @@ from engine import (
 @pytest.mark.parametrize("ordered", [False, True])
 @in_virtual_time
 async def test_all_calls_come_out_as_they_end_or_in_order(ordered: bool, source: Callable[[Pulled], object]) -> None:
-    async with virtual_engine(VirtualProvider(later_is_quicker)) as engine:
+    async with virtual_engine(ScriptedProvider(later_is_quicker)) as engine:
         pulled = Pulled(a_model(), 6)
         calls = source(pulled)
         async with engine.map(calls, ordered=ordered) as stream:  # type: ignore[arg-type]  # one of the two kinds
@@ -47,13 +40,13 @@ async def test_all_calls_come_out_as_they_end_or_in_order(ordered: bool, source:
 
 @in_virtual_time
 async def test_an_empty_iterable_gives_an_empty_stream() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         assert [call async for call in engine.map([])] == []
 
 
 @in_virtual_time
 async def test_a_stream_that_is_read_to_its_end_stays_ended() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         stream = engine.map(Pulled(a_model(), 2))
         assert len([call async for call in stream]) == 2
         assert [call async for call in stream] == []
@@ -64,7 +57,7 @@ async def test_a_stream_that_is_read_to_its_end_stays_ended() -> None:
 
 @in_virtual_time
 async def test_awaiting_a_stream_gives_itself() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         stream = engine.map(Pulled(a_model(), 2))
         assert await stream is stream
         assert isinstance(stream, CallStream)
@@ -74,14 +67,14 @@ async def test_awaiting_a_stream_gives_itself() -> None:
 
 @in_virtual_time
 async def test_failed_calls_come_out_like_others() -> None:
-    async with virtual_engine(VirtualProvider([refusing(400), Said()])) as engine:
+    async with virtual_engine(ScriptedProvider([error_reply(400), "hi"])) as engine:
         statuses = [call.status async for call in engine.map(Pulled(a_model(), 2))]
         assert sorted(statuses) == ["completed", "failed"]
 
 
 @in_virtual_time
 async def test_what_cannot_be_queued_comes_out_skipped_with_what_submit_would_raise() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model(limit_tokens=100)
         large = model.create_api_calling(messages=MESSAGES, max_tokens=1000)
@@ -96,12 +89,12 @@ async def test_what_cannot_be_queued_comes_out_skipped_with_what_submit_would_ra
         assert wrong.error.argument == "messages"
         with pytest.raises(CapacityExceeded):
             large.raise_for_status()
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @in_virtual_time
 async def test_a_call_whose_deadline_is_impossible_comes_out_skipped() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1)
         await model.invoke(messages=MESSAGES)
         calls = [model.create_api_calling(messages=MESSAGES, deadline_s=5)]
@@ -110,18 +103,18 @@ async def test_a_call_whose_deadline_is_impossible_comes_out_skipped() -> None:
 
 @in_virtual_time
 async def test_a_call_that_has_ended_already_comes_out_as_it_is() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         call = await a_model().invoke(messages=MESSAGES)
         assert [call async for call in engine.map([call])] == [call]
         assert call.status == "completed"
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @pytest.mark.parametrize("thing", [None, "call", 7])
 @in_virtual_time
 async def test_what_is_no_call_ends_the_stream_after_the_calls_before_it(thing: object) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         seen = []
         with pytest.raises(InvalidCall, match="create_api_calling"):  # noqa: PT012  # what counts is how the whole block is left
             async for call in engine.map([say(a_model(), 1), thing]):  # type: ignore[list-item]  # that is tested
@@ -131,7 +124,7 @@ async def test_what_is_no_call_ends_the_stream_after_the_calls_before_it(thing: 
 
 @in_virtual_time
 async def test_one_call_twice_is_a_mistake_and_is_sent_once() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         call = say(a_model(), 1)
         seen = []
@@ -139,13 +132,13 @@ async def test_one_call_twice_is_a_mistake_and_is_sent_once() -> None:
             async for ended in engine.map([call, call]):
                 seen.append(ended)  # noqa: PERF401  # what came out before the exception counts
         assert seen == [call]
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @pytest.mark.parametrize("buffer", [0, -1, True, "5", 1.5, None])
 @in_virtual_time
 async def test_a_buffer_that_makes_no_sense_is_refused(buffer: object) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         with pytest.raises(UsageError, match="buffer"):
             engine.map([], buffer=buffer)  # type: ignore[arg-type]  # that is what is tested
 
@@ -156,7 +149,7 @@ async def test_a_buffer_that_makes_no_sense_is_refused(buffer: object) -> None:
 @pytest.mark.parametrize("ordered", [False, True])
 @in_virtual_time
 async def test_never_more_than_the_buffer_is_pulled_ahead(ordered: bool) -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         pulled = Pulled(a_model(), 60)
         read = 0
@@ -174,7 +167,7 @@ async def test_never_more_than_the_buffer_is_pulled_ahead(ordered: bool) -> None
 
 @in_virtual_time
 async def test_the_buffer_counts_what_was_skipped_too() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         taken = 0
 
         def wrong_ones() -> Iterator[Call]:
@@ -198,7 +191,7 @@ async def test_the_buffer_counts_what_was_skipped_too() -> None:
 @in_virtual_time
 async def test_pulling_lets_other_tasks_run() -> None:
     """A long source whose calls are all wrong must not hold up the loop."""
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model()
         wrong = [model.create_api_calling(messages=[]) for _ in range(2000)]
         async with engine.map(wrong, buffer=5000):

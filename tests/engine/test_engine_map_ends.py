@@ -13,21 +13,14 @@ import pytest
 import trio
 import trio.testing
 from mapped_calls import Pulled, say
-from virtual_provider import (
-    HANGS,
-    Said,
-    VirtualProvider,
-    a_model,
-    assert_quiet,
-    in_virtual_time,
-    virtual_engine,
-)
+from virtual_provider import a_model, in_virtual_time, virtual_engine
 
 from engine import (
     Call,
     ShuttingDown,
     open_engine,
 )
+from engine.testing import ScriptedProvider, assert_quiet, chat_reply, fault
 
 # --- how it ends ---
 
@@ -38,7 +31,7 @@ from engine import (
 async def test_the_iterables_own_exception_is_raised_after_the_calls_that_were_pulled(
     source: Callable[[Pulled], object], ordered: bool
 ) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         broken = KeyError("line 4")
         pulled = Pulled(a_model(), 3, fails=broken)
         seen = []
@@ -53,7 +46,7 @@ async def test_the_iterables_own_exception_is_raised_after_the_calls_that_were_p
 
 @in_virtual_time
 async def test_shutting_down_ends_the_pulling() -> None:
-    provider = VirtualProvider([Said(after_s=5)])
+    provider = ScriptedProvider(chat_reply(delay_s=5))
     async with virtual_engine(provider) as engine:
         pulled = Pulled(a_model(), 1000)
         statuses = []
@@ -71,7 +64,7 @@ async def test_shutting_down_ends_the_pulling() -> None:
 
 @in_virtual_time
 async def test_leaving_the_block_cancels_what_is_under_way() -> None:
-    provider = VirtualProvider([Said(), HANGS])
+    provider = ScriptedProvider(["hi", fault("stall")])
     async with virtual_engine(provider) as engine:
         pulled = Pulled(a_model(concurrency_limit=5), 1000)
         async with engine.map(pulled, buffer=20) as stream:
@@ -91,7 +84,7 @@ async def test_leaving_the_block_cancels_what_is_under_way() -> None:
 
 @in_virtual_time
 async def test_the_blocks_own_exception_leaves_it_unchanged() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])) as engine:
+    async with virtual_engine(ScriptedProvider(fault("stall"))) as engine:
         mine = ValueError("mine")
         with pytest.raises(ValueError, match="mine") as caught:  # noqa: PT012  # what counts is how the whole block is left
             async with engine.map(Pulled(a_model(), 10)):
@@ -103,7 +96,7 @@ async def test_the_blocks_own_exception_leaves_it_unchanged() -> None:
 
 @in_virtual_time
 async def test_aclose_twice_and_in_a_cancelled_scope() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])) as engine:
+    async with virtual_engine(ScriptedProvider(fault("stall"))) as engine:
         stream = engine.map(Pulled(a_model(), 10))
         await trio.sleep(1)
         with trio.CancelScope() as scope:
@@ -117,7 +110,7 @@ async def test_aclose_twice_and_in_a_cancelled_scope() -> None:
 
 @in_virtual_time
 async def test_a_reader_is_let_go_when_another_task_closes_the_stream() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, queue_capacity=1)
         stream = engine.map(Pulled(model, 50), buffer=20)
         seen: list[str] = []
@@ -141,7 +134,7 @@ async def test_a_reader_outside_is_let_go_when_the_engine_stops() -> None:
     with trio.fail_after(1000):
         async with trio.open_nursery() as nursery:
             with pytest.raises(KeyError):  # noqa: PT012  # what counts is how the whole block is left
-                async with virtual_engine(VirtualProvider()) as engine:
+                async with virtual_engine(ScriptedProvider()) as engine:
                     model = a_model(limit_requests=1, queue_capacity=1)
                     stream = engine.map(Pulled(model, 50), buffer=20)
 
@@ -159,7 +152,7 @@ async def test_a_reader_outside_is_let_go_when_the_engine_stops() -> None:
 @in_virtual_time
 async def test_an_engine_can_be_left_while_a_stream_is_not_read_to_its_end() -> None:
     """The stream is kept, so its finaliser does not help; the puller waits for room that nobody will make."""
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         stream = engine.map(Pulled(a_model(), 50), buffer=5)
         await anext(stream)
         await trio.sleep(5)
@@ -170,7 +163,7 @@ async def test_an_engine_can_be_left_while_a_stream_is_not_read_to_its_end() -> 
 async def test_an_engine_can_be_left_while_a_source_is_silent() -> None:
     """The drain finishes what was accepted; what a source might still say was not."""
     send, receive = trio.open_memory_channel[Call](0)
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         stream = engine.map(receive)
         await send.send(say(a_model(), 1))
         assert (await anext(stream)).status == "completed"
@@ -191,7 +184,7 @@ async def test_an_async_generator_is_closed_when_the_stream_is() -> None:
         finally:
             closed.append(True)
 
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         async with engine.map(endless(), buffer=3) as stream:
             await anext(stream)
         assert closed == [True]
@@ -205,14 +198,14 @@ async def test_an_interrupt_in_the_iterable_leaves_as_itself(kind: type[BaseExce
         raise kind
 
     with pytest.raises(kind):  # noqa: PT012  # what counts is how the whole block is left
-        async with virtual_engine(VirtualProvider()) as engine, engine.map(interrupted()) as stream:
+        async with virtual_engine(ScriptedProvider()) as engine, engine.map(interrupted()) as stream:
             async for _ in stream:
                 pass
 
 
 @in_virtual_time
 async def test_a_dropped_stream_warns_and_its_calls_are_cancelled() -> None:
-    provider = VirtualProvider([Said(), HANGS])
+    provider = ScriptedProvider(["hi", fault("stall")])
     async with virtual_engine(provider) as engine:
         stream = engine.map(Pulled(a_model(), 10))
         await anext(stream)
@@ -226,7 +219,7 @@ async def test_a_dropped_stream_warns_and_its_calls_are_cancelled() -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @in_virtual_time
 async def test_a_dropped_stream_is_cancelled_even_where_warnings_are_errors() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])) as engine:
+    async with virtual_engine(ScriptedProvider(fault("stall"))) as engine:
         stream = engine.map(Pulled(a_model(), 10))
         await trio.sleep(1)
         del stream
@@ -238,7 +231,7 @@ async def test_a_dropped_stream_is_cancelled_even_where_warnings_are_errors() ->
 
 @in_virtual_time
 async def test_a_stream_dropped_after_its_engine_closed_is_harmless() -> None:
-    async with open_engine(transport=VirtualProvider()) as engine:
+    async with open_engine(transport=ScriptedProvider()) as engine:
         stream = engine.map(Pulled(a_model(), 2))
         await trio.sleep(5)
     with warnings.catch_warnings():

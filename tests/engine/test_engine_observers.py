@@ -9,27 +9,20 @@ import msgspec
 import pytest
 import trio
 import trio.testing
-from virtual_provider import (
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from actors.messages import HookEvent
 from engine import (
     UsageError,
 )
+from engine.testing import Script, ScriptedProvider, chat_reply, error_reply
 
 # --- statistics and observers ---
 
 
 @in_virtual_time
 async def test_statistics_are_a_frozen_copy() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=5))) as engine:
         model = a_model(limit_requests=2, lane="work")
         for _ in range(3):
             await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -52,8 +45,8 @@ async def test_statistics_are_a_frozen_copy() -> None:
         msgspec.json.encode(engine.statistics())
 
 
-async def _events(engine_calls: int, said: list[Said]) -> list[HookEvent]:
-    async with virtual_engine(VirtualProvider(said)) as engine:
+async def _events(engine_calls: int, script: Script) -> list[HookEvent]:
+    async with virtual_engine(ScriptedProvider(script)) as engine:
         observer = engine.observe()
         for _ in range(engine_calls):
             await a_model().invoke(messages=MESSAGES)
@@ -64,7 +57,7 @@ async def _events(engine_calls: int, said: list[Said]) -> list[HookEvent]:
 
 @in_virtual_time
 async def test_an_observer_sees_the_events_of_a_call_in_order() -> None:
-    events = await _events(1, [refusing(429, retry_after="2"), Said()])
+    events = await _events(1, [error_reply(429, retry_after_s=2), "hi"])
     names = [event.name for event in events]
     assert [name for name in names if name != "barrier"] == [
         "queued",
@@ -85,7 +78,7 @@ async def test_an_observer_sees_the_events_of_a_call_in_order() -> None:
 
 @in_virtual_time
 async def test_what_an_observer_misses_is_counted() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         async with engine.observe(buffer=2) as slow, engine.observe() as quick:
             await a_model().invoke(messages=MESSAGES)
             await trio.testing.wait_all_tasks_blocked()
@@ -99,7 +92,7 @@ async def test_what_an_observer_misses_is_counted() -> None:
 
 @in_virtual_time
 async def test_an_observer_that_nobody_reads_holds_nobody_up_and_ends_with_the_engine() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         observer = engine.observe(buffer=0)
         assert (await a_model().invoke(messages=MESSAGES)).status == "completed"
     assert [event async for event in observer] == []
@@ -108,6 +101,6 @@ async def test_an_observer_that_nobody_reads_holds_nobody_up_and_ends_with_the_e
 @pytest.mark.parametrize("buffer", [-1, "5", 1.5, None, True])
 @in_virtual_time
 async def test_a_buffer_for_events_that_makes_no_sense_is_refused(buffer: object) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         with pytest.raises(UsageError, match="buffer"):
             engine.observe(buffer=buffer)  # type: ignore[arg-type]  # that is what is tested

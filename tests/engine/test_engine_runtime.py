@@ -10,17 +10,7 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
-from virtual_provider import (
-    HANGS,
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    assert_quiet,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     Call,
@@ -31,13 +21,14 @@ from engine import (
     UsageError,
 )
 from engine.config import EngineConfig, EngineSection
+from engine.testing import ScriptedProvider, assert_quiet, chat_reply, error_reply, fault
 
 # --- submit, submit_nowait, invoke ---
 
 
 @in_virtual_time
 async def test_submit_returns_the_call_while_it_goes_on_by_itself() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=5))) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
         at = trio.current_time()
         assert await engine.submit(call) is call
@@ -49,7 +40,7 @@ async def test_submit_returns_the_call_while_it_goes_on_by_itself() -> None:
 
 @in_virtual_time
 async def test_submit_nowait_returns_the_call_without_a_checkpoint() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
         with trio.testing.assert_no_checkpoints():
             assert engine.submit_nowait(call) is call
@@ -58,7 +49,7 @@ async def test_submit_nowait_returns_the_call_without_a_checkpoint() -> None:
 
 @in_virtual_time
 async def test_submit_and_invoke_are_checkpoints() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model()
         with trio.testing.assert_checkpoints():
             call = await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -71,7 +62,7 @@ async def test_submit_and_invoke_are_checkpoints() -> None:
 
 @in_virtual_time
 async def test_submit_waits_for_a_place_and_submit_nowait_is_refused() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=1, interval=10, queue_capacity=2)
         await model.invoke(messages=MESSAGES)
@@ -93,7 +84,7 @@ async def test_submit_waits_for_a_place_and_submit_nowait_is_refused() -> None:
 
 @in_virtual_time
 async def test_those_who_wait_for_a_place_get_it_in_the_order_they_asked() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, interval=10, queue_capacity=1)
         order: list[int] = []
 
@@ -112,7 +103,7 @@ async def test_those_who_wait_for_a_place_get_it_in_the_order_they_asked() -> No
 @in_virtual_time
 async def test_max_queued_bounds_all_lanes_together() -> None:
     config = EngineConfig(engine=EngineSection(max_queued=3))
-    async with virtual_engine(VirtualProvider(), config) as engine:
+    async with virtual_engine(ScriptedProvider(), config) as engine:
         models = [a_model(limit_requests=1, queue_capacity=2) for _ in range(2)]
         for model in models:
             await model.invoke(messages=MESSAGES)
@@ -129,7 +120,7 @@ async def test_max_queued_bounds_all_lanes_together() -> None:
 
 @in_virtual_time
 async def test_cancelling_a_submit_that_waits_for_a_place_leaves_the_call_pending() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, queue_capacity=1)
         await model.invoke(messages=MESSAGES)
         await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -145,7 +136,7 @@ async def test_cancelling_a_submit_that_waits_for_a_place_leaves_the_call_pendin
 
 @in_virtual_time
 async def test_submit_in_a_cancelled_scope_submits_nothing() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         call = a_model().create_api_calling(messages=MESSAGES)
         with trio.CancelScope() as scope:
@@ -154,12 +145,12 @@ async def test_submit_in_a_cancelled_scope_submits_nothing() -> None:
         assert scope.cancelled_caught
         assert call.status == "pending"
         await engine.wait_quiet()
-    assert provider.arrivals == []
+    assert provider.requests == []
 
 
 @in_virtual_time
 async def test_two_tasks_that_submit_one_call_send_it_once() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=1, interval=10, queue_capacity=1)
         await model.invoke(messages=MESSAGES)
@@ -179,12 +170,12 @@ async def test_two_tasks_that_submit_one_call_send_it_once() -> None:
         await engine.wait_quiet()
         assert call.status == "completed"
         assert len(refused) == 1
-    assert len(provider.arrivals) == 3
+    assert len(provider.requests) == 3
 
 
 @in_virtual_time
 async def test_a_hundred_thousand_can_queue_and_be_discarded() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, interval=3600, queue_capacity=100_000)
         first = model.create_api_calling(messages=MESSAGES)
         calls = [Call(model, first.model, first.request) for _ in range(100_000)]
@@ -198,7 +189,7 @@ async def test_a_hundred_thousand_can_queue_and_be_discarded() -> None:
 
 @in_virtual_time
 async def test_two_thousand_callers_at_once() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=500, interval=10, concurrency_limit=100)
         done = []
@@ -220,7 +211,7 @@ async def test_two_thousand_callers_at_once() -> None:
 
 @in_virtual_time
 async def test_drain_finish_runs_what_is_queued_to_its_end_however_long_it_takes() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, interval=3600)
         calls = [await engine.submit(model.create_api_calling(messages=MESSAGES)) for _ in range(5)]
         await engine.drain(deadline_s=1)
@@ -230,7 +221,7 @@ async def test_drain_finish_runs_what_is_queued_to_its_end_however_long_it_takes
 
 @in_virtual_time
 async def test_drain_finish_lets_a_call_in_backoff_be_tried_again() -> None:
-    async with virtual_engine(VirtualProvider([refusing(429, retry_after="100"), Said()])) as engine:
+    async with virtual_engine(ScriptedProvider([error_reply(429, retry_after_s=100), "hi"])) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         await trio.sleep(10)
         await engine.drain(deadline_s=1)
@@ -239,7 +230,7 @@ async def test_drain_finish_lets_a_call_in_backoff_be_tried_again() -> None:
 
 @in_virtual_time
 async def test_drain_drops_what_is_in_flight_at_the_deadline() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])) as engine:
+    async with virtual_engine(ScriptedProvider(fault("stall"))) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES, timeout_s=10_000))
         await trio.sleep(1)
         at = trio.current_time()
@@ -253,7 +244,7 @@ async def test_drain_drops_what_is_in_flight_at_the_deadline() -> None:
 @in_virtual_time
 async def test_the_drains_deadline_is_thirty_seconds_unless_said_otherwise() -> None:
     for config, expected in ((None, 30), (EngineConfig(engine=EngineSection(drain_deadline_s=4)), 4)):
-        async with virtual_engine(VirtualProvider([HANGS]), config) as engine:
+        async with virtual_engine(ScriptedProvider(fault("stall")), config) as engine:
             await engine.submit(a_model().create_api_calling(messages=MESSAGES, timeout_s=10_000))
             await trio.sleep(1)
             at = trio.current_time()
@@ -263,7 +254,7 @@ async def test_the_drains_deadline_is_thirty_seconds_unless_said_otherwise() -> 
 
 @in_virtual_time
 async def test_drain_discard_ends_what_waits_and_lets_finish_what_is_in_flight() -> None:
-    provider = VirtualProvider(lambda arrival: refusing(503) if arrival.connection == 1 else Said(after_s=20))
+    provider = ScriptedProvider(lambda request: error_reply(503) if request.connection == 1 else chat_reply(delay_s=20))
     async with virtual_engine(provider) as engine:
         failed = a_model(base_url="http://10.0.0.1", limit_requests=1)
         retrying = await engine.submit(failed.create_api_calling(messages=MESSAGES))
@@ -284,7 +275,7 @@ async def test_drain_discard_ends_what_waits_and_lets_finish_what_is_in_flight()
 
 @in_virtual_time
 async def test_a_drained_engine_takes_no_more_calls() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model()
         await model.invoke(messages=MESSAGES)
@@ -300,12 +291,12 @@ async def test_a_drained_engine_takes_no_more_calls() -> None:
             engine.submit_nowait(model.create_api_calling(messages=MESSAGES))
         with pytest.raises(ShuttingDown):
             engine.map([])
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @in_virtual_time
 async def test_drain_refuses_those_who_wait_for_a_place() -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         model = a_model(limit_requests=1, queue_capacity=1)
         await model.invoke(messages=MESSAGES)
         await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -324,7 +315,7 @@ async def test_drain_refuses_those_who_wait_for_a_place() -> None:
 
 @in_virtual_time
 async def test_a_cancelled_drain_leaves_the_live_calls_going_on() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=20)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=20))) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
         with trio.move_on_after(5):
             await engine.drain()
@@ -340,7 +331,7 @@ async def test_a_cancelled_drain_leaves_the_live_calls_going_on() -> None:
 )
 @in_virtual_time
 async def test_a_drain_that_makes_no_sense_is_refused_and_the_engine_stays_open(arguments: dict[str, object]) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         with pytest.raises(UsageError, match=next(iter(arguments))):
             await engine.drain(**arguments)  # type: ignore[arg-type]  # that is what is tested
         assert (await a_model().invoke(messages=MESSAGES)).status == "completed"
@@ -348,7 +339,7 @@ async def test_a_drain_that_makes_no_sense_is_refused_and_the_engine_stays_open(
 
 @in_virtual_time
 async def test_wait_quiet_waits_for_all_that_is_live() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=5))) as engine:
         at = trio.current_time()
         await engine.wait_quiet()
         assert trio.current_time() == at
@@ -367,7 +358,7 @@ async def test_wait_quiet_waits_for_all_that_is_live() -> None:
 @pytest.mark.parametrize("thing", [None, "call", 7])
 @in_virtual_time
 async def test_what_is_no_call_is_refused(thing: object) -> None:
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         with pytest.raises(UsageError, match="create_api_calling"):
             await engine.submit(thing)  # type: ignore[arg-type]  # that is what is tested
         with pytest.raises(UsageError, match="create_api_calling"):

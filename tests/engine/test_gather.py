@@ -11,23 +11,17 @@ import pytest
 import trio
 import trio.testing
 from mapped_calls import later_is_quicker, say
-from virtual_provider import (
-    HANGS,
-    MESSAGES,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     gather,
 )
+from engine.testing import ScriptedProvider, fault
 
 
 @in_virtual_time
 async def test_gather_returns_results_in_order() -> None:
-    async with virtual_engine(VirtualProvider(later_is_quicker)):
+    async with virtual_engine(ScriptedProvider(later_is_quicker)):
         model = a_model()
         calls = await gather(*(model.invoke(say(model, word)) for word in range(5)))
         assert [call.text for call in calls] == list("01234")
@@ -41,7 +35,7 @@ async def test_gather_takes_any_awaitable() -> None:
             yield from trio.sleep(3).__await__()  # noqa: ASYNC105  # it is, by hand
             return 7
 
-    async with virtual_engine(VirtualProvider()) as engine:
+    async with virtual_engine(ScriptedProvider()) as engine:
         at = trio.current_time()
         stream = engine.map([])
         assert await gather(Plain(), Plain(), stream) == [7, 7, stream]  # type: ignore[arg-type]  # as the name says
@@ -82,7 +76,7 @@ async def test_gather_raises_several_exceptions_as_a_group() -> None:
 
 @in_virtual_time
 async def test_cancelling_gather_cancels_its_calls() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])) as engine:
+    async with virtual_engine(ScriptedProvider(fault("stall"))) as engine:
         model = a_model()
         with trio.move_on_after(5) as scope:
             await gather(*(model.invoke(messages=MESSAGES) for _ in range(3)))

@@ -7,15 +7,7 @@ and keys in `test_imodel_engines`.
 from __future__ import annotations
 
 import pytest
-from virtual_provider import (
-    KEY,
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    virtual_engine,
-)
+from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import (
     InvalidCall,
@@ -24,6 +16,7 @@ from engine import (
     iModel,
 )
 from engine.providers.catalogue import PROVIDERS
+from engine.testing import ScriptedProvider, chat_reply
 
 ALL_VARIABLES = tuple(variable for row in PROVIDERS for variable in row.key_env)
 
@@ -127,6 +120,27 @@ def test_provider_and_model(arguments: dict[str, str], provider: str, name: str,
         ({"quotas": 5}, "quotas"),
         ({"quotas": None}, "quotas"),
         ({"quotas": [5]}, "quotas"),
+        ({"weights": 5}, "weights"),
+        ({"weights": ["a"]}, "weights"),
+        ({"weights": {"a": 0}}, r"weights\['a'\]"),
+        ({"weights": {"a": 1, "b": -3}}, r"weights\['b'\]"),
+        ({"weights": {"a": 1.5}}, r"weights\['a'\]"),
+        ({"weights": {"a": True}}, r"weights\['a'\]"),
+        ({"weights": {"a": "3"}}, r"weights\['a'\]"),
+        ({"weights": {"a": None}}, r"weights\['a'\]"),
+        ({"weights": {"a": 1_000_001}}, r"weights\['a'\] must be a whole number from 1 to 1000000"),
+        ({"weights": {5: 1}}, "weights.* 5;"),
+        ({"weights": {"\ud800": 1}}, "weights"),
+        ({"weights": {"a" * 201: 1}}, "weights.* 200 characters"),
+        ({"ageing_s": 0}, "ageing_s"),
+        ({"ageing_s": -60}, "ageing_s"),
+        ({"ageing_s": "60"}, "ageing_s"),
+        ({"ageing_s": True}, "ageing_s"),
+        ({"ageing_s": float("nan")}, "ageing_s"),
+        ({"ageing_s": float("inf")}, "ageing_s"),
+        ({"ageing_s": 10**400}, "ageing_s"),
+        ({"weight": {"a": 3}}, "did you mean weights="),
+        ({"ageing": 60}, "did you mean ageing_s="),
         ({"engine": 5}, "engine"),
         ({"streaming_process_func": print}, "streaming_process_func"),
         ({"provider_metadata": {"a": 1}}, "provider_metadata"),
@@ -158,6 +172,21 @@ def test_a_quotas_limit_and_period_are_checked() -> None:
         Quota("tokens", 5)  # type: ignore[arg-type]  # that is what is tested
 
 
+def test_weights_and_ageing_are_the_lane_s() -> None:
+    """Sorted, so that the order they were written in makes no difference; and not said if they were not."""
+    model = iModel(model="m", weights={"b": 1_000_000, "": 2, "a": 1}, ageing_s=5)
+    assert (model.lane.weights, model.lane.ageing_s) == ((("", 2), ("a", 1), ("b", 1_000_000)), 5.0)
+    assert iModel(model="m", weights={}).lane.weights == ()
+    assert (iModel(model="m").lane.weights, iModel(model="m").lane.ageing_s) == (None, None)
+
+
+def test_weights_are_copied() -> None:
+    given = {"a": 3}
+    model = iModel(model="m", weights=given)
+    given["a"] = 4
+    assert model.lane.weights == (("a", 3),)
+
+
 def test_no_limit_at_all_is_none() -> None:
     model = iModel(model="m", limit_requests=None, limit_tokens=None, interval=None, queue_capacity=None)
     assert model.lane.quotas == ()
@@ -174,13 +203,13 @@ def test_a_window_below_a_second_is_warned_about() -> None:
 
 @in_virtual_time
 async def test_defaults_are_merged_and_overridden() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         model = a_model(temperature=0.2, max_tokens=50, seed=7)
         await model.invoke(messages=MESSAGES)
         await model.invoke(messages=MESSAGES, temperature=0.9, seed=None, model="gpt-4o-mini")
         await model.invoke(messages=MESSAGES)
-    first, second, third = (arrival.body for arrival in provider.arrivals)
+    first, second, third = (request.body for request in provider.requests)
     defaults = {"model": "gpt-4o", "messages": MESSAGES, "temperature": 0.2, "max_completion_tokens": 50, "seed": 7}
     assert first == third == defaults
     assert second == {
@@ -193,18 +222,26 @@ async def test_defaults_are_merged_and_overridden() -> None:
 
 @in_virtual_time
 async def test_options_of_the_engine_as_defaults_never_reach_the_provider() -> None:
-    provider = VirtualProvider([Said(after_s=50)])
+    provider = ScriptedProvider(chat_reply(delay_s=50))
     async with virtual_engine(provider):
         model = a_model(timeout_s=5, metadata={"job": 1}, flow="a")
         call = await model.invoke(messages=MESSAGES)
-        assert provider.arrivals[0].body == {"model": "gpt-4o", "messages": MESSAGES}
+        assert provider.requests[0].body == {"model": "gpt-4o", "messages": MESSAGES}
         assert call.options.timeout_s == 5
         assert (call.status, call.metadata) == ("failed", {"job": 1})
 
 
 @in_virtual_time
+async def test_weights_and_ageing_are_never_sent() -> None:
+    provider = ScriptedProvider()
+    async with virtual_engine(provider):
+        await a_model(weights={"a": 3}, ageing_s=5.0).invoke(messages=MESSAGES)
+    assert provider.requests[0].body == {"model": "gpt-4o", "messages": MESSAGES}
+
+
+@in_virtual_time
 async def test_invoke_takes_a_call_or_its_arguments() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         model = a_model()
         call = model.create_api_calling(messages=MESSAGES)
         assert await model.invoke(call) is call

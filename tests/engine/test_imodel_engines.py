@@ -7,14 +7,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from virtual_provider import (
-    KEY,
-    MESSAGES,
-    VirtualProvider,
-    a_model,
-    in_virtual_time,
-    virtual_engine,
-)
+from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
 import engine.imodel as imodel_module
 from engine import (
@@ -26,6 +19,7 @@ from engine import (
     open_engine,
 )
 from engine.providers.catalogue import PROVIDERS
+from engine.testing import ScriptedProvider
 
 ALL_VARIABLES = tuple(variable for row in PROVIDERS for variable in row.key_env)
 
@@ -52,36 +46,36 @@ async def test_without_an_engine_it_says_how_to_open_one() -> None:
 
 @in_virtual_time
 async def test_it_uses_the_innermost_engine_or_the_one_it_was_given() -> None:
-    outer, inner = VirtualProvider(), VirtualProvider()
+    outer, inner = ScriptedProvider(), ScriptedProvider()
     async with virtual_engine(outer) as first:
         given = a_model(engine=first)
         loose = a_model()
         async with virtual_engine(inner) as second:
             assert (loose.engine, given.engine) == (second, first)
             await loose.invoke(messages=MESSAGES)
-            assert (len(outer.arrivals), len(inner.arrivals)) == (0, 1)
+            assert (len(outer.requests), len(inner.requests)) == (0, 1)
             await given.invoke(messages=MESSAGES)
-            assert (len(outer.arrivals), len(inner.arrivals)) == (1, 1)
+            assert (len(outer.requests), len(inner.requests)) == (1, 1)
         assert loose.engine is first
         await loose.invoke(messages=MESSAGES)
-        assert (len(outer.arrivals), len(inner.arrivals)) == (2, 1)
+        assert (len(outer.requests), len(inner.requests)) == (2, 1)
     with pytest.raises(EngineNotRunning):
         await loose.invoke(messages=MESSAGES)
 
 
 @in_virtual_time
 async def test_tasks_inherit_the_engine_of_their_context() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider), trio.open_nursery() as nursery:
         nursery.start_soon(lambda: a_model().invoke(messages=MESSAGES))
-    assert len(provider.arrivals) == 1
+    assert len(provider.requests) == 1
 
 
 @in_virtual_time
 async def test_a_model_outlives_its_engines() -> None:
     model = a_model(limit_requests=1, interval=10)
     for _ in range(2):
-        provider = VirtualProvider()
+        provider = ScriptedProvider()
         async with virtual_engine(provider):
             assert (await model.invoke(messages=MESSAGES)).status == "completed"
 
@@ -90,15 +84,15 @@ async def test_a_model_outlives_its_engines() -> None:
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> VirtualProvider:
+def provider(monkeypatch: pytest.MonkeyPatch) -> ScriptedProvider:
     """What an engine that a model opens for itself talks to."""
-    virtual = VirtualProvider()
+    virtual = ScriptedProvider()
     monkeypatch.setattr(imodel_module, "open_engine", lambda: open_engine(transport=virtual))
     return virtual
 
 
 @in_virtual_time
-async def test_alone_it_opens_an_engine_of_its_own(provider: VirtualProvider) -> None:
+async def test_alone_it_opens_an_engine_of_its_own(provider: ScriptedProvider) -> None:
     model = a_model()
     async with model as entered:
         assert entered is model
@@ -116,18 +110,18 @@ async def test_alone_it_opens_an_engine_of_its_own(provider: VirtualProvider) ->
 
 @in_virtual_time
 async def test_inside_an_engine_it_uses_that() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider) as engine:
         model = a_model()
         async with model:
             assert model.engine is engine
             await model.invoke(messages=MESSAGES)
         assert (await model.invoke(messages=MESSAGES)).status == "completed"
-    assert len(provider.arrivals) == 2
+    assert len(provider.requests) == 2
 
 
 @in_virtual_time
-async def test_entered_twice_it_lives_until_the_outer_block_is_left(provider: VirtualProvider) -> None:
+async def test_entered_twice_it_lives_until_the_outer_block_is_left(provider: ScriptedProvider) -> None:
     async with a_model() as model:
         async with model:
             pass
@@ -135,7 +129,7 @@ async def test_entered_twice_it_lives_until_the_outer_block_is_left(provider: Vi
 
 
 @in_virtual_time
-async def test_alone_the_blocks_own_exception_leaves_unchanged(provider: VirtualProvider) -> None:
+async def test_alone_the_blocks_own_exception_leaves_unchanged(provider: ScriptedProvider) -> None:
     mine = ValueError("mine")
     with pytest.raises(ValueError, match="mine") as caught:  # noqa: PT012  # what counts is how the whole block is left
         async with a_model() as model:
@@ -146,7 +140,7 @@ async def test_alone_the_blocks_own_exception_leaves_unchanged(provider: Virtual
 
 
 @in_virtual_time
-async def test_alone_it_drains_when_left(provider: VirtualProvider) -> None:
+async def test_alone_it_drains_when_left(provider: ScriptedProvider) -> None:
     async with a_model(limit_requests=1, interval=10) as model:
         calls = [await model.engine.submit(model.create_api_calling(messages=MESSAGES)) for _ in range(3)]
     assert [call.status for call in calls] == ["completed"] * 3
@@ -154,7 +148,7 @@ async def test_alone_it_drains_when_left(provider: VirtualProvider) -> None:
 
 @in_virtual_time
 async def test_after_close_it_can_be_used_and_is_still_limited() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         model = a_model(limit_requests=1, interval=10)
         await model.invoke(messages=MESSAGES)
@@ -170,7 +164,7 @@ async def test_after_close_it_can_be_used_and_is_still_limited() -> None:
 @in_virtual_time
 async def test_a_missing_key_names_its_variables_and_nothing_is_connected() -> None:
     for row in PROVIDERS:
-        provider = VirtualProvider()
+        provider = ScriptedProvider()
         async with virtual_engine(provider) as engine:
             model = iModel(provider=row.name, model="m")
             if not row.key_required:
@@ -206,10 +200,10 @@ def test_keys_come_from_the_providers_variables(
         key: list[str | None] = []
 
         async def main() -> None:
-            virtual = VirtualProvider()
+            virtual = ScriptedProvider()
             async with virtual_engine(virtual):
                 await iModel(provider=provider, model="m", **arguments).invoke(messages=MESSAGES)  # type: ignore[arg-type]
-            secret = virtual.arrivals[0].account.key
+            secret = virtual.requests[0].account.key
             key.append(secret.reveal() if secret is not None else None)
 
         in_virtual_time(main)()
@@ -225,7 +219,7 @@ def test_keys_come_from_the_providers_variables(
 async def test_a_key_that_is_set_later_is_found() -> None:
     import os
 
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         model = iModel(model="gpt-4o")
         with pytest.raises(MissingKey):
             await model.invoke(messages=MESSAGES)
@@ -243,14 +237,14 @@ def test_an_unknown_provider_without_an_address() -> None:
 
 @in_virtual_time
 async def test_an_unknown_provider_with_an_address_needs_no_key() -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         model = iModel(provider="nobody_knows", base_url="https://host.example/v1", model="m")
         assert (await model.invoke(messages=MESSAGES)).status == "completed"
 
 
 @in_virtual_time
 async def test_what_comes_later_is_said_and_not_ignored() -> None:
-    provider = VirtualProvider()
+    provider = ScriptedProvider()
     async with virtual_engine(provider):
         with pytest.raises(InvalidCall, match="stream"):
             await a_model().invoke(messages=MESSAGES, stream=True)

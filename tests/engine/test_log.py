@@ -20,21 +20,11 @@ import pytest
 import rich.pretty
 import trio
 import trio.testing
-from virtual_provider import (
-    HANGS,
-    KEY,
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    error_body,
-    in_virtual_time,
-    refusing,
-    virtual_engine,
-)
+from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import Call, Overloaded, PenstockError, ShuttingDown, UsageError, iModel, open_engine
 from engine.simulator import FaultRates, Simulator, SimulatorConfig, serve
+from engine.testing import ProviderReply, Says, ScriptedProvider, chat_reply, error_reply, fault
 
 ROOT = Path(__file__).parents[2]
 SECRET = KEY.removeprefix("sk-")
@@ -147,7 +137,7 @@ async def test_a_refused_key_is_not_repeated(caplog: pytest.LogCaptureFixture) -
 
 @in_virtual_time
 async def test_nothing_that_can_be_shown_holds_the_key() -> None:
-    provider = VirtualProvider([Said(after_s=5), HANGS])
+    provider = ScriptedProvider([chat_reply(delay_s=5), fault("stall")])
     async with virtual_engine(provider) as engine:
         model = a_model(limit_requests=5, lane="work")
         call = await engine.submit(model.create_api_calling(messages=MESSAGES))
@@ -167,7 +157,7 @@ def fails_before_it_is_queued(kind: str) -> PenstockError:
     """An error that `submit` raises."""
 
     async def main() -> None:
-        async with virtual_engine(VirtualProvider()) as engine:
+        async with virtual_engine(ScriptedProvider()) as engine:
             model = a_model(limit_tokens=100, limit_requests=1, queue_capacity=1)
             call = model.create_api_calling(messages=MESSAGES, max_tokens=10)
             if kind == "CapacityExceeded":
@@ -207,19 +197,19 @@ def test_no_error_before_a_call_is_queued_holds_the_key(kind: str) -> None:
 @pytest.mark.parametrize(
     "said",
     [
-        refusing(401, f"Incorrect API key provided: {KEY}"),
-        refusing(400, f"headers: authorization: Bearer {KEY}", code=KEY),
-        refusing(503, "out of order", x_request_id=KEY),
-        Said(500, f"<html>{KEY}</html>".encode()),
-        Said(200, error_body(f"Bearer {KEY} is not known")),
-        Said(lost=True),
-        HANGS,
+        error_reply(401, f"Incorrect API key provided: {KEY}"),
+        error_reply(400, f"headers: authorization: Bearer {KEY}", code=KEY),
+        error_reply(503, "out of order", headers={"x-request-id": KEY}),
+        ProviderReply(status=500, body=f"<html>{KEY}</html>".encode()),
+        error_reply(200, f"Bearer {KEY} is not known"),
+        fault("cut"),
+        fault("stall"),
     ],
     ids=["401", "400", "503", "page", "200", "lost", "timeout"],
 )
 @in_virtual_time
-async def test_no_error_of_an_attempt_holds_the_key(said: Said) -> None:
-    async with virtual_engine(VirtualProvider([said])):
+async def test_no_error_of_an_attempt_holds_the_key(said: Says) -> None:
+    async with virtual_engine(ScriptedProvider(said)):
         call = await a_model().invoke(messages=MESSAGES, timeout_s=5)
     assert call.error is not None
     assert_hidden(call, call.error, call.error.args, vars(call.error).get("message"))
@@ -229,7 +219,7 @@ async def test_no_error_of_an_attempt_holds_the_key(said: Said) -> None:
 
 @in_virtual_time
 async def test_a_pickled_error_keeps_what_it_says() -> None:
-    async with virtual_engine(VirtualProvider([refusing(400, "too warm", "bad")])):
+    async with virtual_engine(ScriptedProvider(error_reply(400, "too warm", code="bad"))):
         call = await a_model().invoke(messages=MESSAGES)
     copied = pickle.loads(pickle.dumps(call.error))  # noqa: S301  # written the moment before
     assert (type(copied), repr(copied)) == (type(call.error), repr(call.error))
@@ -238,7 +228,7 @@ async def test_a_pickled_error_keeps_what_it_says() -> None:
 @pytest.mark.parametrize("what", ["model", "call", "account"])
 @in_virtual_time
 async def test_what_knows_the_key_is_not_pickled_with_it(what: str) -> None:
-    async with virtual_engine(VirtualProvider()):
+    async with virtual_engine(ScriptedProvider()):
         model = a_model()
         thing = {"model": model, "call": model.create_api_calling(messages=MESSAGES), "account": model.account()}[what]
         with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError, UsageError):  # refusing is fine

@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 import trio
-from virtual_provider import (
-    HANGS,
-    MESSAGES,
-    Said,
-    VirtualProvider,
-    a_model,
-    assert_quiet,
-    in_virtual_time,
-    virtual_engine,
-)
+from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import CallCancelled, Engine, EngineNotRunning, OutcomeUnknown, ShuttingDown, UsageError, open_engine
 from engine.opening import current_engine, is_engine_open
+from engine.testing import ScriptedProvider, assert_quiet, chat_reply, fault
 
 
 @in_virtual_time
@@ -41,7 +33,7 @@ async def test_the_open_engine_is_found_inside_and_not_outside() -> None:
 
 @in_virtual_time
 async def test_leaving_normally_finishes_what_was_accepted() -> None:
-    async with virtual_engine(VirtualProvider([Said(after_s=5)])) as engine:
+    async with virtual_engine(ScriptedProvider(chat_reply(delay_s=5))) as engine:
         model = a_model(limit_requests=1, interval=10)
         calls = [await engine.submit(model.create_api_calling(messages=MESSAGES)) for _ in range(4)]
     assert [call.status for call in calls] == ["completed"] * 4
@@ -49,7 +41,7 @@ async def test_leaving_normally_finishes_what_was_accepted() -> None:
 
 @in_virtual_time
 async def test_leaving_normally_drops_what_hangs_after_the_deadline() -> None:
-    async with virtual_engine(VirtualProvider([HANGS])) as engine:
+    async with virtual_engine(ScriptedProvider(fault("stall"))) as engine:
         call = await engine.submit(a_model().create_api_calling(messages=MESSAGES, timeout_s=1000))
         at = trio.current_time()
     assert 30 <= trio.current_time() - at <= 30.001
@@ -68,7 +60,7 @@ class Unusual(BaseException):
 @in_virtual_time
 async def test_leaving_by_an_exception_stops_at_once_and_raises_that_very_one(mine: BaseException) -> None:
     mine.__cause__ = cause = KeyError("why")
-    provider = VirtualProvider([HANGS])
+    provider = ScriptedProvider(fault("stall"))
     with pytest.raises(type(mine)) as caught:  # noqa: PT012  # what counts is how the whole block is left
         async with virtual_engine(provider) as engine:
             model = a_model(concurrency_limit=1)
@@ -86,7 +78,7 @@ async def test_leaving_by_an_exception_stops_at_once_and_raises_that_very_one(mi
 
 @in_virtual_time
 async def test_leaving_by_cancellation_stops_at_once() -> None:
-    provider = VirtualProvider([HANGS])
+    provider = ScriptedProvider(fault("stall"))
     with trio.move_on_after(5) as scope:
         async with virtual_engine(provider) as engine:
             submitted = await engine.submit(a_model().create_api_calling(messages=MESSAGES))
@@ -102,7 +94,7 @@ async def test_leaving_by_cancellation_stops_at_once() -> None:
 @in_virtual_time
 async def test_a_return_out_of_the_block_drains_too() -> None:
     async def body() -> object:
-        async with virtual_engine(VirtualProvider()) as engine:
+        async with virtual_engine(ScriptedProvider()) as engine:
             return await engine.submit(a_model().create_api_calling(messages=MESSAGES))
 
     assert (await body()).status == "completed"  # type: ignore[attr-defined]  # it is a call
@@ -111,14 +103,14 @@ async def test_a_return_out_of_the_block_drains_too() -> None:
 @in_virtual_time
 async def test_an_exception_of_a_call_leaves_alone_and_ungrouped() -> None:
     with pytest.raises(UsageError) as caught:
-        async with virtual_engine(VirtualProvider()):
+        async with virtual_engine(ScriptedProvider()):
             await a_model().invoke(messages=[])
     assert type(caught.value).__name__ == "InvalidCall"
 
 
 @in_virtual_time
 async def test_a_closed_engine_refuses_and_answers_questions() -> None:
-    async with open_engine(transport=VirtualProvider()) as engine:
+    async with open_engine(transport=ScriptedProvider()) as engine:
         await a_model().invoke(messages=MESSAGES)
         assert repr(engine) == "<Engine open: 0 live calls>"
     call = a_model(engine=engine).create_api_calling(messages=MESSAGES)
@@ -135,13 +127,13 @@ async def test_a_closed_engine_refuses_and_answers_questions() -> None:
 
 @in_virtual_time
 async def test_two_engines_side_by_side_know_nothing_of_each_other() -> None:
-    providers = VirtualProvider(), VirtualProvider()
+    providers = ScriptedProvider(), ScriptedProvider()
     async with virtual_engine(providers[0]) as one, virtual_engine(providers[1]) as other:
         model = a_model(limit_requests=1)
         for engine in (one, other):
             await engine.invoke(model.create_api_calling(messages=MESSAGES))
-    assert [len(provider.arrivals) for provider in providers] == [1, 1]
-    assert providers[1].arrivals[0].at_s < 3
+    assert [len(provider.requests) for provider in providers] == [1, 1]
+    assert providers[1].requests[0].at_s < 3
 
 
 @pytest.mark.parametrize("argument", ["journal", "hooks"])

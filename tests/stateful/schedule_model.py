@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quota_history import QuotaHistory, earliest
-from schedule_standing import ModelCall, ModelLane, Standing
+from schedule_order import ModelCall, ModelLane
+from schedule_standing import Standing
 
 from actors.messages import CallRoute, ConnectAttemptFailed, OpenEndpoint, OpenLane, Outcome, Unsent
 
@@ -60,7 +61,7 @@ class ScheduleModel(Standing):
             if call.route.endpoint in self.down_endpoints:
                 expected.append(self.end(call, ("failed", "", "")))
             else:
-                call.state = "queued"
+                self.join(call, now_us)
                 expected.append(Expected("queued", call.route.call_id, ((True,),)))
         self.look_at_heads(now_us)
         return expected
@@ -77,6 +78,7 @@ class ScheduleModel(Standing):
         if refusal:
             also = "InternalError" if refusal == "ConnectFailed" else refusal
             return [*expected, self.end(call, ("skipped", "", refusal), ("skipped", "", also))]
+        self.join(call, now_us)
         self.look_at_heads(now_us)
         return [*expected, Expected("queued", route.call_id, ((False,),))]
 
@@ -124,11 +126,14 @@ class ScheduleModel(Standing):
 
     def grant(self, call: ModelCall, attempt: int, now_us: int) -> None:
         """The schedule has started `call`; whether it might have was asked before."""
+        self.look_at_turns(now_us)
+        self.serve(call, now_us)
         call.held = [(quota, quota.admit(cost, now_us)) for quota, cost in self.demand(call)]
         call.state, call.granted_us, call.sent_us, call.live_attempt = "granted", now_us, 0, attempt
         self.ready_workers[call.route.endpoint] -= 1
         self.made += 1
         self.look_at_heads(now_us)
+        self.look_at_turns(now_us)
 
     def sent(self, call: ModelCall, sent_us: int, now_us: int) -> list[Expected]:
         expected = self.wake(now_us)
@@ -157,7 +162,7 @@ class ScheduleModel(Standing):
             self.late += 1
             return expected
         self.give_back(call, now_us)
-        call.state = "queued"
+        self.refund(call)
         if call.cancelled:
             expected.append(self.end(call, ("cancelled", "", "CallCancelled")))
         elif self.draining in ("discard", "stop"):
@@ -165,6 +170,7 @@ class ScheduleModel(Standing):
         elif 0 < call.route.deadline_us <= now_us:
             expected.append(self.passed(call))
         else:
+            self.join(call, now_us)
             expected.append(Expected("queued", call.route.call_id, ((True,),)))
         self.look_at_heads(now_us)
         return expected
@@ -177,6 +183,7 @@ class ScheduleModel(Standing):
             return expected
         if call.state == "granted" and not message.wrote:
             self.give_back(call, now_us)
+            self.refund(call)
         else:
             if call.state == "granted":
                 self.stamp(call, min(max(message.at_us, call.granted_us), now_us), now_us)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from quota_history import ASSUMED_SEND_US
 from schedule_model import Expected, ScheduleModel
-from schedule_standing import ModelCall
+from schedule_order import ModelCall
 
 from actors.effects import Barred, Dropped, Finished, Granted, Queued, Retrying, Want
 from actors.messages import (
@@ -36,20 +36,29 @@ from actors.schedule import Schedule
 
 @dataclass(frozen=True)
 class Layout:
-    """The lanes and endpoints of one world."""
+    """The lanes and endpoints of one world. `late` are the lanes that are opened when calls are under way already."""
 
     lanes: tuple[OpenLane, ...]
     endpoints: tuple[OpenEndpoint, ...]
+    late: tuple[OpenLane, ...] = ()
 
 
 @dataclass(frozen=True)
 class GrantSeen:
-    """One grant, as a promise's own test wants to look at it afterwards."""
+    """One grant, as a promise's own test wants to look at it afterwards.
+
+    `spared` are the heads that it had to leave their room; `in_turn`: it was its lane's head itself; `in_turn_at`: and
+    it was its lane's turn at these quotas. `waiting` are all calls that waited, itself too.
+    """
 
     call_id: int
     attempt: int
     lane: int
     at_us: int
+    spared: frozenset[int] = frozenset()
+    in_turn: bool = True
+    in_turn_at: frozenset[int] = frozenset()
+    waiting: frozenset[int] = frozenset()
 
 
 class Pair:
@@ -65,20 +74,28 @@ class Pair:
         self.wanted: dict[int, tuple[int, bool]] = {}
         self.over: list[Outcome | Unsent] = []
         self.disagreed = False
+        self.late = list(layout.late)
         for lane in layout.lanes:
-            self.model.open_lane(lane)
-            self.judge(self.schedule.open_lane(lane, self.now_us), [])
+            self.open_lane(lane)
         for endpoint in layout.endpoints:
             self.model.open_endpoint(endpoint)
             self.judge(self.schedule.open_endpoint(endpoint, self.now_us), [])
 
     # --- the messages ---
 
+    def open_lane(self, lane: OpenLane) -> None:
+        expected = self.model.wake(self.now_us)
+        self.model.open_lane(lane)
+        self.judge(self.schedule.open_lane(lane, self.now_us), expected)
+
     def submit(
         self,
         *,
         lane: int = 0,
         endpoint: int = 0,
+        priority: int = 0,
+        flow: str = "",
+        age_us: int = 0,
         input_tokens: int = 0,
         output_tokens: int = 0,
         deadline_us: int = 0,
@@ -88,8 +105,8 @@ class Pair:
     ) -> int:
         call_id = len(self.model.calls) + 1
         route = CallRoute(
-            call_id, lane, endpoint, self.now_us, deadline_us, timeout_us, input_tokens, output_tokens,
-            output_is_guess, retry_unknown, False, False, 0, "",
+            call_id, lane, endpoint, self.now_us - age_us, deadline_us, timeout_us, input_tokens, output_tokens,
+            output_is_guess, retry_unknown, False, False, priority, flow,
         )  # fmt: skip
         expected = self.model.submit(route, self.now_us)
         self.judge(self.schedule.submit(route, b"call %d" % call_id, self.now_us), expected)
@@ -190,6 +207,7 @@ class Pair:
                 assert seen.allowed[0] in found[0].allowed, f"{seen} instead of {found[0]}"
                 missing.remove(found[0])
         assert not missing, f"missing {missing} in {effects}"
+        self.model.look_at_turns(self.now_us)
         self.wake_if_due()
         self.compare()
         self.disagreed = False
@@ -228,17 +246,30 @@ class Pair:
         assert call.state == "queued", f"granted while {call.state}"
         assert not 0 < route.deadline_us <= now_us, "promise 9: sent after its deadline"
         assert self.model.may_start(call, now_us), f"promises 1, 4, 6: call {route.call_id} may not start at {now_us}"
-        for other in self.model.in_state("queued", lane=route.lane, endpoint=route.endpoint):
+        for other in self.model.in_state("queued", endpoint=route.endpoint):
             same_cost = [cost for _, cost in self.model.demand(other)] == [cost for _, cost in self.model.demand(call)]
-            assert not same_cost or other.seq >= call.seq, f"promise 3: {other.route.call_id} waited before it"
+            equal = same_cost and other.flow == call.flow
+            assert not equal or other.seq >= call.seq, f"promise 3: {other.route.call_id} waited before it"
         stop_us = now_us + route.timeout_us
         stop_us = min(stop_us, route.deadline_us) if route.deadline_us else stop_us
         times = (now_us, min(now_us + ASSUMED_SEND_US, stop_us), stop_us)
         assert (grant.granted_us, grant.not_after_us, grant.stop_us) == times, "promise 9"
         assert (route.call_id, grant.attempt) not in {(seen.call_id, seen.attempt) for seen in self.grants}
         assert (grant.ticket.calling, grant.ticket.output_tokens) == (b"call %d" % route.call_id, call.output_tokens)
+        self.grants.append(self.seen(call, grant.attempt))
         self.model.grant(call, grant.attempt, now_us)
-        self.grants.append(GrantSeen(route.call_id, grant.attempt, route.lane, now_us))
+
+    def seen(self, call: ModelCall, attempt: int) -> GrantSeen:
+        model, route, now_us = self.model, call.route, self.now_us
+        in_turn = call is model.head(route.lane)
+        turns = [quota for quota in model.shared_quotas(route.lane) if model.turn_lane(quota, now_us) == route.lane]
+        return GrantSeen(
+            route.call_id, attempt, route.lane, now_us,
+            spared=frozenset(head.route.call_id for head in model.before(call, now_us)),
+            in_turn=in_turn,
+            in_turn_at=frozenset(quota.spec.quota_id for quota in turns if in_turn),
+            waiting=frozenset(other.route.call_id for other in model.in_state("queued")),
+        )  # fmt: skip
 
     def compare(self) -> None:
         """Nobody eligible waits, the next wake-up is in time, and both count the same."""

@@ -1,94 +1,27 @@
-"""The naive model's half that says who may start: every promise about order, as one question about one call.
+"""The naive model's half that says who may start: every promise about room, as one question about one call.
 
-`Standing` holds the calls, lanes and quotas and decides by trying: a call may start if, with its amounts entered, every
-head before it could still be admitted at the instant it was given. Nothing is remembered but those instants.
+`Standing` decides by trying: a call may start if, with its amounts entered, every head before it (see `schedule_order`)
+could still be admitted at the instant it was given, or one guard after it. Nothing is remembered but those instants.
 
-Imports the messages and the quotas' history only; nothing of the code it judges.
+Imports the order and the quotas' history only; nothing of the code it judges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
-from quota_history import ASSUMED_SEND_US, NEVER, Amount, QuotaHistory, admissible, earliest
-
-from actors.messages import CallRoute, OpenEndpoint, OpenLane
+from quota_history import ASSUMED_SEND_US, NEVER, QuotaHistory, admissible, earliest
+from schedule_order import ModelCall, Order
 
 
-@dataclass
-class ModelCall:
-    """One call, from submit to long after its end. `state`: queued, backing, granted, sent or ended."""
-
-    route: CallRoute
-    seq: int
-    output_tokens: int
-    state: str = "queued"
-    attempts: int = 0
-    return_us: int = 0
-    granted_us: int = 0
-    sent_us: int = 0
-    live_attempt: int = 0
-    cancelled: bool = False
-    dropped: bool = False
-    was_promised_us: int = NEVER
-    held: list[tuple[QuotaHistory, Amount]] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-
-    @property
-    def in_flight(self) -> bool:
-        return self.state in ("granted", "sent")
-
-
-@dataclass
-class ModelLane:
-    """The head's instant, as two bounds.
-
-    `instant_us`: computed before anybody was granted in the step in which the call became head, or kept from an earlier
-    time as head, before a returning call stood in front of it. `latest_us`: computed then and there, after those who
-    went before it in that step (`appointed`).
-    """
-
-    spec: OpenLane
-    quotas: list[QuotaHistory]
-    barrier_until_us: int = 0
-    strikes: int = 0
-    budget_fifths: int = 50
-    head_id: int | None = None
-    instant_us: int = NEVER
-    latest_us: int = NEVER
-    appointed: int = -1
-
-
-class Standing:
-    """Who waits and who flies, and which of those that wait may start."""
+class Standing(Order):
+    """Which of those that wait may start."""
 
     def __init__(self) -> None:
-        self.lanes: dict[int, ModelLane] = {}
-        self.endpoints: dict[int, OpenEndpoint] = {}
-        self.quotas: dict[int, QuotaHistory] = {}
+        super().__init__()
         self.ready_workers: dict[int, int] = {}
-        self.calls: dict[int, ModelCall] = {}
         self.step = 0
-
-    # --- who is where ---
-
-    def in_state(self, *states: str, lane: int | None = None, endpoint: int | None = None) -> list[ModelCall]:
-        found = [call for call in self.calls.values() if call.state in states]
-        if lane is not None:
-            found = [call for call in found if call.route.lane == lane]
-        if endpoint is not None:
-            found = [call for call in found if call.route.endpoint == endpoint]
-        return sorted(found, key=lambda call: call.seq)
-
-    def head(self, lane: int) -> ModelCall | None:
-        queue = self.in_state("queued", lane=lane)
-        return queue[0] if queue else None
-
-    def demand(self, call: ModelCall) -> list[tuple[QuotaHistory, int]]:
-        quotas = self.lanes[call.route.lane].quotas
-        return [(quota, quota.cost(call.route.input_tokens, call.output_tokens)) for quota in quotas]
 
     # --- who may start ---
 
@@ -104,30 +37,24 @@ class Standing:
             return False
         return all(self.spares(call, other, now_us, strictly) for other in self.before(call, now_us))
 
-    def free_permits(self, lane: int) -> float:
-        limit = self.lanes[lane].spec.concurrency_limit
-        return limit - len(self.in_state("granted", "sent", lane=lane)) if limit else float("inf")
-
-    def turn_heads(self, lane: ModelLane, now_us: int) -> list[ModelCall]:
-        """For each quota of the lane, the head of the lane whose turn it is there."""
-        found = []
-        for quota in lane.quotas:
-            heads = []
-            for number, other in self.lanes.items():
-                head = self.head(number)
-                if head is not None and quota in other.quotas and now_us >= other.barrier_until_us:
-                    heads.append(head)
-            if heads:
-                found.append(min(heads, key=lambda head: head.seq))
-        return found
+    def before(self, call: ModelCall, now_us: int) -> list[ModelCall]:
+        """The heads that a call must not harm: its own lane's, and those whose turn it is at one of its quotas."""
+        mine = call.route.lane
+        turns = {self.turn_lane(quota, now_us) for quota in self.shared_quotas(mine)} - {None}
+        heads = [self.head(number) for number in sorted(turns | {mine})]
+        return [head for head in heads if head is not None and head is not call]
 
     def spares(self, call: ModelCall, head: ModelCall, now_us: int, strictly: bool) -> bool:
-        """Whether `head` keeps its instant and a ready worker if `call` starts now."""
+        """Whether `head` keeps its instant, or loses one guard at most, and a ready worker, if `call` starts now.
+
+        Whatever else has made it later (debt, a late sender) has used the guard up: then it keeps what is left.
+        """
         if call.route.endpoint == head.route.endpoint and self.ready_workers[head.route.endpoint] < 2:
             return False
         lane = self.lanes[head.route.lane]
         afresh = earliest(self.demand(head), now_us)
-        protected = max(afresh, lane.instant_us if strictly else lane.latest_us, now_us)
+        given_us = lane.instant_us if strictly else lane.latest_us
+        protected = max(afresh, given_us + lane.grace_us, now_us)
         with self.entered(call, now_us):
             return admissible(self.demand(head), protected, now_us)
 
@@ -154,17 +81,11 @@ class Standing:
         overdue = any(call.granted_us + ASSUMED_SEND_US < now_us for call in self.in_state("granted"))
         return [call for call in self.startable(now_us) if not overdue or not self.before(call, now_us)]
 
-    def before(self, call: ModelCall, now_us: int) -> list[ModelCall]:
-        """The heads that a call must not harm: its own lane's, and those whose turn it is at one of its quotas."""
-        head = self.head(call.route.lane)
-        assert head is not None
-        heads = [head, *self.turn_heads(self.lanes[call.route.lane], now_us)]
-        return [other for other in heads if other is not call]
-
     def instants_of_interest(self, now_us: int) -> set[int]:
         """Every later instant at which a call could become startable or end without anybody saying a word."""
         found = {lane.barrier_until_us for lane in self.lanes.values()}
-        found |= {lane.instant_us for lane in self.lanes.values()}
+        for lane in self.lanes.values():
+            found |= {lane.instant_us, lane.instant_us + lane.grace_us}
         for call in self.in_state("queued", "backing"):
             found |= {call.route.deadline_us, call.return_us if call.state == "backing" else 0}
         queue = self.in_state("queued")

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from schedule_pair import Layout, Pair
 
@@ -26,18 +26,25 @@ def run_settings(examples: int) -> settings:
     twenty times as many."""
     return settings(
         max_examples=examples * max(1, EXPLORE), derandomize=not EXPLORE, deadline=None, database=None,
-        report_multiple_bugs=False,
+        report_multiple_bugs=False, phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )  # fmt: skip
 
 
 PERIODS_US = (1_000, 3_000, 7_000, 1_000_000, 8_000_000)
-GUARDS_US = (0, 1, 500)
+GUARDS_US = (0, 1, 500, 2_000)
 DIMENSIONS: tuple[Literal["requests", "input_tokens", "output_tokens", "total_tokens"], ...] = (
     "requests", "input_tokens", "output_tokens", "total_tokens",
 )  # fmt: skip
 PAUSES_US = (0, 1, 2, 499, 500, 1_000, 1_001, 3_500, 500_000, 1_000_000, 5_000_000, 9_000_000)
 JITTERS = (0, 1, 2**31, 2**32 - 1)
+AGEINGS_US = (1_000, 1_000_000, 60_000_000)
+FLOWS = ("", "a", "b")
+PRIORITIES = (0, -1, 1, 1_000)
+WEIGHTS = ((), (("a", 2),), (("", 3), ("b", 1_000)), (("b", 3), ("a", 7)))
+AGES_US = (0, 0, 1_000, 2_500_000)
+ORDERS = (1, 3, 12)
+"""How many of the twelve pairs of flow and priority a script mixes: none but the first, the flows, all of them."""
 HINTS_US = (None, None, 0, 1_000, 2_500_000, 120_000_000, 120_000_001)
 
 
@@ -72,30 +79,35 @@ def layouts(
     permits: tuple[int, ...] = (0, 0, 1, 2, 3),
     max_endpoints: int = 2,
 ) -> Layout:
-    """Lanes that share all, some (a chain) or none of their quotas; endpoints that they share."""
+    """Lanes that share all, some (a chain) or none of their quotas; endpoints that they share. The last lane may be
+    opened late."""
     quotas = [draw(quota_specs(number, kinds)) for number in range(draw(st.integers(1, max_quotas)))]
     lanes = []
     for number in range(draw(st.integers(1, max_lanes))):
         over = draw(st.integers(1, 2 ** len(quotas) - 1))
         chosen = tuple(quota for bit, quota in enumerate(quotas) if over >> bit & 1)
-        lanes.append(OpenLane(number, f"lane {number}", chosen, draw(st.sampled_from(permits))))
+        most = draw(st.sampled_from(permits))
+        ageing_us, weights = draw(st.sampled_from(AGEINGS_US)), draw(st.sampled_from(WEIGHTS))
+        lanes.append(OpenLane(number, f"lane {number}", chosen, most, ageing_us, weights))
     endpoints = [OpenEndpoint(n, f"endpoint {n}", 20) for n in range(draw(st.integers(1, max_endpoints)))]
-    return Layout(tuple(lanes), tuple(endpoints))
+    late = len(lanes) - draw(st.integers(0, 1)) or 1
+    return Layout(tuple(lanes[:late]), tuple(endpoints), tuple(lanes[late:]))
 
 
 class Step(NamedTuple):
-    """One word of a script and three numbers for it to use as it likes."""
+    """One word of a script and four numbers for it to use as it likes; `order` says with which flow and priority."""
 
     word: str
     a: int
     b: int
     c: int
+    order: int = 0
 
 
 BASIC_WORDS = ("submit", "submit", "submit", "ready", "sent", "sent", "done", "time", "time")
 ALL_WORDS = (
     *BASIC_WORDS, "lost", "connect_failed", "unsent", "retry", "retry", "failed", "unknown", "cancelled", "cancel",
-    "limit", "repeat", "submit_deadline", "oversleep",
+    "limit", "repeat", "submit_deadline", "oversleep", "open",
 )  # fmt: skip
 
 
@@ -104,8 +116,12 @@ def scripts(
 ) -> st.SearchStrategy[list[Step]]:
     """Long ones as often as short ones: left alone, Hypothesis prefers lists too short to get anywhere."""
     numbers = st.integers(0, 11)
-    step = st.builds(Step, st.sampled_from(words), numbers, numbers, numbers)
-    return st.sampled_from(sizes).flatmap(lambda size: st.lists(step, min_size=size // 2, max_size=size))
+
+    def of(size: int, mixed: int) -> st.SearchStrategy[list[Step]]:
+        step = st.builds(Step, st.sampled_from(words), numbers, numbers, numbers, st.integers(0, mixed - 1))
+        return st.lists(step, min_size=size // 2, max_size=size)
+
+    return st.tuples(st.sampled_from(sizes), st.sampled_from(ORDERS)).flatmap(lambda drawn: of(*drawn))
 
 
 def with_workers(pair: Pair, count: int = 20) -> Pair:
@@ -124,7 +140,7 @@ def play(pair: Pair, script: Iterable[Step]) -> Pair:
 
 def play_step(pair: Pair, step: Step) -> None:
     """Carry one word out; a word that has nothing to act on does nothing."""
-    word, a, b, c = step
+    word, a, b, c, order = step
     endpoint = a % len(pair.model.endpoints)
     flying = pair.model.in_state("granted", "sent")
     call = flying[a % len(flying)] if flying else None
@@ -134,9 +150,12 @@ def play_step(pair: Pair, step: Step) -> None:
             lane=a % len(pair.model.lanes), endpoint=b % len(pair.model.endpoints), input_tokens=b % 5,
             output_tokens=c % 4, deadline_us=deadline_us, output_is_guess=a % 4 == 3, retry_unknown=c % 2 == 1,
             timeout_us=(1, 5_000, 600_000_000)[b % 3],
+            flow=FLOWS[order % 3], priority=PRIORITIES[order // 3], age_us=AGES_US[(a + c) % 4],
         )  # fmt: skip
     elif word == "ready" and busy(pair, endpoint) < 20:
         pair.ready(endpoint)
+    elif word == "open" and pair.late:
+        pair.open_lane(pair.late.pop(0))
     elif word == "lost" and pair.model.ready_workers[endpoint]:
         pair.lost(endpoint)
     elif word == "connect_failed":

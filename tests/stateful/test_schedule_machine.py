@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from schedule_pair import Layout, Pair
-from schedule_strategies import ALL_KINDS, Step, come_to_rest, layouts, play_step, run_settings, with_workers
+from schedule_strategies import ALL_KINDS, ORDERS, Step, come_to_rest, layouts, play_step, run_settings, with_workers
 
 NUMBERS = st.integers(0, 11)
 
@@ -21,11 +21,12 @@ NUMBERS = st.integers(0, 11)
 def step_rule(word: str) -> object:
     """A rule that plays one word of the scripts' language."""
 
-    def play_word(self: ScheduleMachine, a: int, b: int, c: int) -> None:
-        play_step(self.pair, Step(word, a, b, c))
+    def play_word(self: ScheduleMachine, a: int, b: int, c: int, order: int = 0) -> None:
+        play_step(self.pair, Step(word, a, b, c, order % self.mixed))
 
     play_word.__name__ = word
-    return rule(a=NUMBERS, b=NUMBERS, c=NUMBERS)(play_word)
+    order = {"order": NUMBERS} if word.startswith("submit") else {}
+    return rule(a=NUMBERS, b=NUMBERS, c=NUMBERS, **order)(play_word)
 
 
 class ScheduleMachine(RuleBasedStateMachine):
@@ -35,8 +36,12 @@ class ScheduleMachine(RuleBasedStateMachine):
     permits: tuple[int, ...] = (0, 0, 1, 2, 3)
     max_lanes = 3
 
-    @initialize(data=st.data(), workers=st.sampled_from((0, 1, 2, 9)), start=st.sampled_from((0, 123_456_789)))
-    def open_world(self, data: st.DataObject, workers: int, start: int) -> None:
+    @initialize(
+        data=st.data(), workers=st.sampled_from((0, 1, 2, 9)), start=st.sampled_from((0, 123_456_789)),
+        mixed=st.sampled_from(ORDERS),
+    )  # fmt: skip
+    def open_world(self, data: st.DataObject, workers: int, start: int, mixed: int) -> None:
+        self.mixed = mixed
         layout: Layout = data.draw(layouts(kinds=self.kinds, permits=self.permits, max_lanes=self.max_lanes))
         self.pair = with_workers(Pair(layout, now_us=start), workers)
 
@@ -56,6 +61,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     cancel = step_rule("cancel")
     cancelled = step_rule("cancelled")
     limit = step_rule("limit")
+    open = step_rule("open")
     repeat = step_rule("repeat")
     oversleep = step_rule("oversleep")
     time = step_rule("time")
