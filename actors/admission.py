@@ -131,6 +131,8 @@ class LaneState:
 
     def room(self, now_us: int) -> Ceilings:
         """The most a call may cost in each dimension to be admitted now."""
+        if not self.meters:
+            return NO_CEILINGS
         ceilings = list(NO_CEILINGS)
         for meter in self.meters:
             ceilings[meter.index] = min(ceilings[meter.index], meter.room(now_us))
@@ -279,6 +281,8 @@ class Admission:
 
     def _others(self, lane: LaneState, now_us: int) -> list[_Kept]:
         """The heads of other lanes whose turn it is at a quota they share with this one."""
+        if len(lane.tied) == 1:
+            return []
         kept: list[_Kept] = []
         seen: list[LaneState] = [lane]
         for meter in lane.shared:
@@ -315,11 +319,14 @@ class Admission:
 
     def _any_worker(self, lane: LaneState) -> bool:
         """Whether a worker is ready for any call that waits here."""
-        return any(self._endpoints[endpoint].ready > 0 for endpoint in lane.order.endpoints())
+        for endpoint in lane.order.endpoints():  # noqa: SIM110  # several times a call, and twice as fast as any()
+            if self._endpoints[endpoint].ready > 0:
+                return True
+        return False
 
-    def _worker_left(self, endpoint: int, kept: Iterable[_Kept]) -> bool:
+    def _worker_left(self, endpoint: int, kept: list[_Kept]) -> bool:
         """Whether a worker is ready there, and one more for a kept head that waits at the same endpoint."""
-        needed = 2 if any(one.endpoint == endpoint for one in kept) else 1
+        needed = 2 if kept and any(one.endpoint == endpoint for one in kept) else 1
         return self._endpoints[endpoint].ready >= needed
 
     @staticmethod

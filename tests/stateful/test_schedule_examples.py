@@ -8,7 +8,6 @@ Imports nothing of the schedule: the pair does.
 from __future__ import annotations
 
 import pytest
-from schedule_order import ModelCall
 from schedule_pair import Layout, Pair
 from schedule_strategies import come_to_rest, with_workers
 
@@ -267,104 +266,31 @@ def test_a_cancelled_call_may_still_complete() -> None:
     assert (stats.reservations_settled, stats.reservations_given_back) == (1, 1)
 
 
-GUARDED = QuotaSpec(0, "input", "input_tokens", 10, 1_000, 100)
+def test_a_worker_that_comes_is_used_for_the_smallest_call_as_soon_as_that_fits() -> None:
+    """The bucket owes one: it is empty at 750, where a call that costs nothing fits, and holds one at 1,500. The worker
+    comes after both instants were last computed."""
+    bucket = QuotaSpec(0, "bucket", "input_tokens", 4, 3_000, 0, burst=2)
+    pair = Pair(Layout((OpenLane(0, "lane", (bucket,)),), (OpenEndpoint(0, "near", 9), OpenEndpoint(1, "far", 9))))
+    pair.submit(endpoint=1, input_tokens=1)
+    debtor, free = pair.submit(endpoint=0), pair.submit(endpoint=0)
+    pair.ready(0)
+    pair.outcome(pair.model.calls[debtor], "done", "usage", input_tokens=3, ready=False)
+    pair.ready(0)
+    assert pair.schedule.next_wake_us() == 750
+    pair.wake_at(750)
+    assert pair.model.calls[free].state == "granted"
 
 
-def waiting_for_nine(quota: QuotaSpec = GUARDED, *more: QuotaSpec) -> Pair:
-    """Five of ten stand until 1,100 and one until 1,150. A head that costs nine was given the instant 1,100, and has
-    until 1,200 to be admitted."""
-    layout = Layout((OpenLane(0, "lane", (quota, *more)),), (OpenEndpoint(0, "endpoint", 20),))
-    pair = with_workers(Pair(layout))
-    take(pair, 0, 5)
-    take(pair, 50, 1)
-    assert take(pair, 50, 9).state == "queued"
-    assert pair.model.lanes[0].instant_us == 1_100
-    return pair
-
-
-def take(pair: Pair, at_us: int, cost: int) -> ModelCall:
-    """Submit a call at an instant, and send it at once if it is granted."""
-    pair.wake_at(at_us)
-    call = pair.model.calls[pair.submit(input_tokens=cost)]
-    if call.state == "granted":
-        pair.sent(call)
-    return call
-
-
-def granted_at(pair: Pair, call: ModelCall) -> int:
-    """Let time pass to the microsecond at which a waiting call is granted, and send whatever is granted on the way."""
-    while call.state == "queued":
-        wake_us = pair.schedule.next_wake_us()
-        assert wake_us is not None
-        pair.wake_at(wake_us)
-        for flying in pair.model.in_state("granted"):
-            pair.sent(flying)
-    return call.granted_us
-
-
-def test_a_small_call_may_use_the_grace_of_a_large_head() -> None:
-    """It moves the head from 1,100 to 1,150, and never further than to 1,200. A guard of zero gives none."""
-    pair = waiting_for_nine()
-    head = pair.model.in_state("queued")[0]
-    assert take(pair, 60, 1).state == "sent"
-    assert granted_at(pair, head) == 1_150
-    exact = QuotaSpec(0, "input", "input_tokens", 10, 1_100, 0)
-    assert take(waiting_for_nine(exact), 60, 1).state == "queued"
-
-
-def test_the_grace_is_the_largest_guard_of_the_lane() -> None:
-    """Another quota that is nowhere near its limit lends its guard of 60, not more: until 1,160."""
-    exact = QuotaSpec(0, "input", "input_tokens", 10, 1_100, 0)
-    for guard_us, state in ((60, "sent"), (49, "queued")):
-        pair = waiting_for_nine(exact, QuotaSpec(1, "plenty", "requests", 1_000, 1_000, guard_us))
-        assert take(pair, 59, 1).state == state
-
-
-def test_the_grace_is_given_once() -> None:
-    """Every small call must leave the head its room at 1,200, whatever went before: the third, which stands until
-    1,250, uses up what is left, and a fourth does not make it 1,300."""
-    pair = waiting_for_nine()
-    head = pair.model.in_state("queued")[0]
-    assert take(pair, 60, 1).state == "sent"
-    assert take(pair, 70, 1).state == "sent"
-    assert take(pair, 150, 1).state == "sent"
-    assert take(pair, 160, 1).state == "queued"
-    assert take(pair, 1_149, 1).state == "queued"
-    assert granted_at(pair, head) == 1_170
-
-
-def test_a_call_that_is_still_open_counts_against_the_grace() -> None:
-    """Not sent yet, it is assumed to stand far beyond 1,200: a second one finds nothing left."""
-    pair = waiting_for_nine()
-    pair.wake_at(60)
-    first, second = (pair.model.calls[pair.submit(input_tokens=1)] for _ in range(2))
-    assert (first.state, second.state) == ("granted", "queued")
-    pair.sent(first)
-    assert second.state == "granted"
-
-
-def test_what_debt_has_cost_the_head_leaves_no_grace() -> None:
-    """The first call used two more than it had reserved, known at 500: the head has to wait until 1,600, and now to the
-    microsecond. One call finds room beside it; a second would, if 1,700 were as good."""
-    pair = waiting_for_nine()
-    head = pair.model.in_state("queued")[0]
-    pair.wake_at(500)
-    pair.outcome(pair.model.calls[1], "done", "usage", input_tokens=7)
-    assert take(pair, 550, 1).state == "sent"
-    assert take(pair, 560, 1).state == "queued"
-    assert granted_at(pair, head) == 1_600
-
-
-def test_the_head_of_the_lane_whose_turn_it_is_gives_its_grace_to_other_lanes_too() -> None:
-    """A call of another lane over the same quota is let in like one of its own lane, and is counted like one."""
-    lanes = (OpenLane(0, "large", (GUARDED,)), OpenLane(1, "small", (GUARDED,)))
-    pair = with_workers(Pair(Layout(lanes, (OpenEndpoint(0, "endpoint", 20),))))
-    pair.sent(pair.model.calls[pair.submit(lane=1, input_tokens=5)])
-    pair.wake_at(50)
-    pair.sent(pair.model.calls[pair.submit(lane=1, input_tokens=1)])
-    head = pair.model.calls[pair.submit(lane=0, input_tokens=9)]
-    pair.wake_at(60)
-    others = [pair.model.calls[pair.submit(lane=1, input_tokens=1)] for _ in range(2)]
-    assert [call.state for call in others] == ["granted", "queued"]
-    pair.sent(others[0])
-    assert granted_at(pair, head) == 1_160
+def test_a_head_that_lacks_only_a_worker_keeps_its_room() -> None:
+    """Its instant was given under a limit of one and lies far ahead; with three it could start now. A call at another
+    endpoint leaves it the last place."""
+    quota = QuotaSpec(0, "requests", "requests", 1, 8_000_000, 500)
+    endpoints = (OpenEndpoint(0, "none ready", 9), OpenEndpoint(1, "ready", 9))
+    pair = with_workers(Pair(Layout((OpenLane(0, "lane", (quota,)),), endpoints)), 1)
+    head = pair.model.calls[pair.submit(endpoint=0)]
+    pair.outcome(head, "retry", "kept", jitter=0, ready=False)
+    second = pair.model.calls[pair.submit(endpoint=1)]
+    pair.observe_limit(0, "requests", 3)
+    third = pair.submit(endpoint=1)
+    pair.outcome(second, "done")
+    assert (head.state, pair.model.calls[third].state) == ("queued", "queued")

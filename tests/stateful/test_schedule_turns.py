@@ -148,6 +148,16 @@ def test_turns_that_cross_by_hand() -> None:
     assert not till.waiting
 
 
+def test_whose_turn_it_is_at_one_quota_is_decided_before_another_is_paid() -> None:
+    """Lane 1 pays for both quotas at once: being next at the first makes it no less next at the second."""
+    left, right = quota(0, 1, guard_us=1), quota(1, 1, guard_us=500)
+    layout = Layout(tuple(lanes_over((left,), (left, right), (right,))), (OpenEndpoint(0, "endpoint", 40),))
+    pair = with_workers(Pair(layout), 20)
+    for lane in (2, 2, 0, 0, 1, 0, 1, 1):
+        pair.submit(lane=lane)
+    come_to_rest(pair)
+
+
 MIXED = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 8)), min_size=6, max_size=20)
 
 
