@@ -30,8 +30,8 @@ class LaneState:
     """One lane as the schedule keeps it: its order, its meters, its permits and what its provider last said.
 
     `tied` are the lanes that shared quotas tie it to, directly or through others, itself too; one list for them all.
-    `short_of_workers` says that a call could start now if a worker were ready, `only_short_of_workers` that its head
-    is such a call and nothing but a worker can change that.
+    `short_of_workers` says that a call could start soon if a worker were ready, `only_short_of_workers` that its head
+    could start now and nothing but a worker can change that.
     `grace_us` is how long after its instant a head may have to wait for calls that went before it. Without it a room
     that is too small for the head stays empty if using it moved the head by a microsecond; with it, mixed sizes spend
     0.96 of a limit instead of 0.88. It is given once: a head that can no longer be admitted by then, because of a
@@ -154,6 +154,11 @@ class LaneState:
             if head is not None:
                 self.instant_us = self.fresh_instant(head.cost, now_us)
 
+    def leaves(self, ticket: Ticket) -> None:
+        """A call is about to leave the queue: whoever is head after the head becomes it anew, with a new instant."""
+        if ticket is self.order.head:
+            self.watched = None
+
     def hasten(self, now_us: int) -> None:
         """A claim was stamped or given back: the head's instant may now be earlier, never later."""
         head = self.order.head
@@ -273,7 +278,7 @@ class Admission:
                 opening = lane.order.soonest_behind(when, lambda at: not self._worker_left(at, kept), opening)
         if opening is None:
             return soonest
-        lane.short_of_workers = opening <= now_us
+        lane.short_of_workers = opening - OPEN_AHEAD_US <= now_us
         if opening > now_us:
             early_us = opening - OPEN_AHEAD_US if opening - OPEN_AHEAD_US > now_us else opening
             soonest = min(UNBOUNDED if soonest is None else soonest, early_us)
@@ -303,9 +308,11 @@ class Admission:
             return 0
         shared = list(lane.shared)
         service = service_of(ticket.cost, shared)
-        for meter in shared:
-            in_turn = ticket is lane.order.head and self._first(meter, now_us) is lane
-            meter.turns.pay(lane.number, service, in_turn=in_turn)
+        # All turns are looked at before any is paid: what is paid at one quota counts at the others.
+        is_head = ticket is lane.order.head
+        in_turn = [is_head and self._first(meter, now_us) is lane for meter in shared]
+        for meter, its_turn in zip(shared, in_turn, strict=True):
+            meter.turns.pay(lane.number, service, in_turn=its_turn)
         return service
 
     @staticmethod

@@ -143,6 +143,7 @@ class Moves:
         return lane.standing if lane.order.waiting else (0, 0)
 
     def _grant(self, ticket: Ticket, lane: LaneState, effects: list[Effect], now_us: int) -> None:
+        lane.leaves(ticket)
         lane_paid = self._admission.pay(lane, ticket, now_us)
         fare = lane.order.grant(ticket, service_of(ticket.cost, lane.meters))
         self._has_left(ticket, lane)
@@ -225,6 +226,7 @@ class Moves:
             heappush(self._deadlines, (ticket.deadline_us, ticket.call_id))
 
     def _dequeue(self, ticket: Ticket, lane: LaneState) -> None:
+        lane.leaves(ticket)
         lane.order.remove(ticket)
         self._has_left(ticket, lane)
 
@@ -259,7 +261,9 @@ class Moves:
 
     def _stamp(self, flight: Flight, lane: LaneState, stamp_us: int, now_us: int) -> None:
         self._ledger.stamp(flight, stamp_us, now_us)
-        if flight.claims and not lane.only_short_of_workers:
+        if lane.only_short_of_workers:
+            lane.hasten(now_us)
+        elif flight.claims:
             self._hasten(lane, now_us)
 
     def _give_back(self, ticket: Ticket, flight: Flight, lane: LaneState, now_us: int) -> None:

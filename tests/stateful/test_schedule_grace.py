@@ -118,7 +118,8 @@ def test_the_head_of_the_lane_whose_turn_it_is_gives_its_grace_to_other_lanes_to
 
 def test_a_head_that_stood_behind_a_returned_call_has_its_grace_anew() -> None:
     """The first call comes back unsent, which makes the room of the second look free now, and is granted again at once.
-    The second then becomes head anew, with the instant 3,000; its grace of 500 lets a small call in beside it."""
+    The second then becomes head anew, with the instant 3,000; its grace of 500 lets a small call in beside it, and
+    is used up by that."""
     exact = QuotaSpec(0, "exact", "input_tokens", 7, 3_000, 0)
     guarded = QuotaSpec(1, "guarded", "input_tokens", 9, 3_000, 500)
     pair = with_workers(Pair(Layout((OpenLane(0, "lane", (exact, guarded), 2),), (OpenEndpoint(0, "endpoint", 20),))))
@@ -128,4 +129,4 @@ def test_a_head_that_stood_behind_a_returned_call_has_its_grace_anew() -> None:
     pair.outcome(first, "done")
     assert (head.state, small.state) == ("queued", "granted")
     pair.sent(small)
-    assert granted_at(pair, head) == 3_000
+    assert granted_at(pair, head) == 3_500
