@@ -11,16 +11,16 @@ Pure: no trio, no clock, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from actors.effects import EndpointStatistics, LaneStatistics
-from actors.lanes import Lane
+from actors.lanes import LaneOrder
 from actors.limits import UNBOUNDED, Cost
 from actors.messages import OpenLane
 from actors.meters import Meter
 from actors.queues import NO_CEILINGS, Ceilings, Ticket, within
 from actors.retrying import Barrier, RetryBudget
-from actors.turns import service_of
+from actors.turns import Fare, service_of
 
 OPEN_AHEAD_US = 200_000
 """How long before the limits have room a missing connection is asked for: about what TCP and TLS take."""
@@ -41,10 +41,11 @@ class LaneState:
     def __init__(self, spec: OpenLane, meters: tuple[Meter, ...]) -> None:
         self.number = spec.lane
         self.name = spec.name
-        self.order = Lane(spec.ageing_us, dict(spec.weights))
+        self.order = LaneOrder(spec.ageing_us, dict(spec.weights))
         self.meters = meters
         self.grace_us = max((quota.guard_us for quota in spec.quotas), default=0)
         self.tied = [spec.lane]
+        self.shared: tuple[Meter, ...] = ()
         self.permits = spec.concurrency_limit or UNBOUNDED
         self.permits_held = 0
         self.backing_off = 0
@@ -61,10 +62,13 @@ class LaneState:
     def permits_free(self) -> int:
         return self.permits - self.permits_held
 
-    @property
-    def shared(self) -> Iterator[Meter]:
-        """The meters that stand over other lanes as well."""
-        return (meter for meter in self.meters if len(meter.turns) > 1)
+    def share(self) -> None:
+        """Another lane may have come under one of its quotas."""
+        shared = tuple(meter for meter in self.meters if len(meter.lanes) > 1)
+        for meter in shared:
+            if meter not in self.shared:
+                meter.turns.join(self.number)
+        self.shared = shared
 
     def competes(self, now_us: int) -> bool:
         """Whether it could use a turn: somebody waits, no barrier stands over it and a permit is free."""
@@ -222,6 +226,7 @@ class Admission:
     def __init__(self, lanes: dict[int, LaneState], endpoints: dict[int, EndpointState]) -> None:
         self._lanes = lanes
         self._endpoints = endpoints
+        self._firsts: dict[int, LaneState | None] = {}
 
     def pick(self, lane: LaneState, now_us: int) -> Ticket | None:
         """The call of this lane to admit now, if any."""
@@ -297,23 +302,28 @@ class Admission:
                 kept.append(_Kept(first, first.order.head, lane, now_us))
         return kept
 
-    def _first(self, meter: Meter, now_us: int) -> LaneState | None:
-        """The lane whose turn it is at a shared quota."""
-        lanes = (self._lanes[number] for number in meter.turns)
-        return min((lane for lane in lanes if lane.competes(now_us)), key=_standing, default=None)
+    def look_again(self) -> None:
+        """Whose turn it is may have changed: somebody competes who did not, or was granted a call."""
+        self._firsts.clear()
 
-    def pay(self, lane: LaneState, ticket: Ticket, now_us: int) -> int:
-        """What a lane pays to its shared quotas for a call of it that is about to be granted."""
+    def _first(self, meter: Meter, now_us: int) -> LaneState | None:
+        """The lane whose turn it is at a shared quota. Found once between changes: each of its lanes asks."""
+        key = meter.spec.quota_id
+        if key not in self._firsts:
+            lanes = (self._lanes[number] for number in meter.lanes)
+            self._firsts[key] = min((lane for lane in lanes if lane.competes(now_us)), key=_standing, default=None)
+        return self._firsts[key]
+
+    def pay(self, lane: LaneState, ticket: Ticket, now_us: int) -> tuple[Fare[int], ...]:
+        """What a lane pays at its shared quotas for a call of it that is about to be granted."""
         if len(lane.tied) == 1:
-            return 0
-        shared = list(lane.shared)
-        service = service_of(ticket.cost, shared)
+            return ()
+        service = service_of(ticket.cost, lane.shared)
         # All turns are looked at before any is paid: what is paid at one quota counts at the others.
         is_head = ticket is lane.order.head
-        in_turn = [is_head and self._first(meter, now_us) is lane for meter in shared]
-        for meter, its_turn in zip(shared, in_turn, strict=True):
-            meter.turns.pay(lane.number, service, in_turn=its_turn)
-        return service
+        in_turn = [is_head and self._first(meter, now_us) is lane for meter in lane.shared]
+        turns = zip(lane.shared, in_turn, strict=True)
+        return tuple([meter.turns.pay(lane.number, service, in_turn=its_turn) for meter, its_turn in turns])
 
     @staticmethod
     def _tighten(ceilings: Ceilings, kept: Iterable[_Kept], now_us: int) -> Ceilings:

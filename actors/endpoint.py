@@ -303,28 +303,31 @@ class EndpointActor:
         grant = worker.grant
         assert grant is not None, "a worker that was handed a call has a grant"
         attempt = WorkersAttempt(grant, self._scheduler.post)
+        reason = "shutdown"  # of whatever cancels this task, unless the worker was told another
         keep = False
         report: ms.Mail | None = None
         try:
-            if not worker.stopped:
+            if worker.stopped:  # after the grant, before this task had its turn: nothing is sent any more
+                keep = worker.stopped != "timeout"
+            else:
                 answer = await worker.connection.exchange(decode_calling.decode(calling), attempt)
                 report = self._outcome(grant, answer)
                 keep = answer.keep
-            else:  # since the grant
-                keep = worker.stopped != "timeout"
         except TooLate:
+            reason = "late"
             if now_us() >= grant.stop_us:
                 worker.stopped = worker.stopped or "timeout"
             keep = worker.stopped != "timeout"
         except ConnectFailed:
-            pass  # nothing was sent, and nothing can be
+            reason = "closed"
+            keep = False
         except Exception:
             self._crashed = True  # the other workers are cancelled by this, and tell their callers why
             raise
         finally:
             # Also when this task is cancelled or the transport has a bug: every grant is answered, once.
             if report is None:
-                reason = "crashed" if self._crashed else worker.stopped or "shutdown"
+                reason = "crashed" if self._crashed else worker.stopped or reason
                 report = self._given_up(attempt, reason, ready=keep)
             del self._busy[grant.call_id]
             # It stood when the grant came and broke before a byte left: its first use counts, as in `_give`.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from actors.limits import Cost, cost_of
 from actors.messages import Outcome
 from actors.meters import Claim, Meter
-from actors.queues import Flight
+from actors.queues import Reservation
 
 
 class Ledger:
@@ -25,7 +25,7 @@ class Ledger:
 
     @property
     def live(self) -> int:
-        """Reservations whose call is still in flight."""
+        """Reservations whose call is still in reservation."""
         return self.made - self.settled - self.given_back
 
     def reserve(self, cost: Cost, meters: tuple[Meter, ...], now_us: int) -> tuple[Claim, ...]:
@@ -34,32 +34,32 @@ class Ledger:
         self.open += 1
         return tuple([meter.claim(cost[meter.index], now_us) for meter in meters])
 
-    def stamp(self, flight: Flight, stamp_us: int, now_us: int) -> None:
+    def stamp(self, reservation: Reservation, stamp_us: int, now_us: int) -> None:
         """The request has left; a stamp from before the grant or after now is brought into that span."""
-        stamp_us = min(max(stamp_us, flight.granted_us), now_us)
-        flight.sent_us = stamp_us
+        stamp_us = min(max(stamp_us, reservation.granted_us), now_us)
+        reservation.sent_us = stamp_us
         self.open -= 1
-        for claim in flight.claims:
+        for claim in reservation.claims:
             claim.meter.stamp(claim, stamp_us, now_us)
 
-    def give_back(self, flight: Flight) -> None:
+    def give_back(self, reservation: Reservation) -> None:
         """Nothing was written: an open reservation is undone."""
-        for claim in flight.claims:
+        for claim in reservation.claims:
             claim.meter.give_back(claim)
-        flight.claims = ()
+        reservation.claims = ()
         self.open -= 1
         self.given_back += 1
 
-    def settle(self, flight: Flight, message: Outcome, now_us: int) -> None:
+    def settle(self, reservation: Reservation, message: Outcome, now_us: int) -> None:
         """Replace what a stamped reservation holds by what the attempt really cost."""
         if message.charge == "nothing":
             self.given_back += 1
         else:
             self.settled += 1
         used = cost_of(message.input_tokens, message.output_tokens)
-        for claim in flight.claims:
+        for claim in reservation.claims:
             _settle_claim(claim, message, used, now_us)
-        flight.claims = ()
+        reservation.claims = ()
 
 
 def _settle_claim(claim: Claim, message: Outcome, used: Cost, now_us: int) -> None:

@@ -49,8 +49,8 @@ class Claim:
 
 
 class Meter:
-    """The state of one quota. `turns` are those of the lanes it stands over, `not_before_us` the earliest start that
-    pace allows.
+    """The state of one quota. `lanes` are those it stands over, and `turns` theirs; whoever opens them keeps both.
+    `not_before_us` is the earliest start that pace allows.
 
     `room`, `earliest` and `spare` count what pace forbids as no room at all: -1, which not even a call that costs
     nothing fits into.
@@ -65,6 +65,7 @@ class Meter:
         self.window_us = spec.period_us + spec.guard_us
         self.open_amount = 0
         self.live_amount = 0
+        self.lanes: list[int] = []
         self.turns: Turns[int] = Turns()
         self._open: dict[Claim, None] = {}
         self.not_before_us = 0

@@ -19,7 +19,7 @@ from actors.ledger import Ledger
 from actors.limits import NOT_AFTER_US, Cost, admissible, capacity_fault, cost_of
 from actors.messages import ConnectAttemptFailed, Ended, Fault, GaveUp, Outcome, Status
 from actors.meters import Meter
-from actors.queues import Flight, State, Ticket
+from actors.queues import Reservation, State, Ticket
 from actors.retrying import backoff_us, refusal
 from actors.turns import service_of
 
@@ -105,6 +105,7 @@ class Moves:
             return effects
         for number in dirty:
             self._lanes[number].compete(now_us)
+        self._admission.look_again()
         line: list[int] = []
         while dirty:
             if not line:
@@ -116,10 +117,11 @@ class Moves:
             ticket = self._admission.pick(lane, now_us)
             if ticket is not None:
                 self._grant(ticket, lane, effects, now_us)
-                lane.compete(now_us)
                 if len(lane.tied) == 1:
                     line.append(number)  # nobody else's turn depends on this lane's
                 else:
+                    lane.compete(now_us)
+                    self._admission.look_again()
                     line.clear()
                 continue
             del dirty[number]
@@ -144,8 +146,8 @@ class Moves:
 
     def _grant(self, ticket: Ticket, lane: LaneState, effects: list[Effect], now_us: int) -> None:
         lane.leaves(ticket)
-        lane_paid = self._admission.pay(lane, ticket, now_us)
-        fare = lane.order.grant(ticket, service_of(ticket.cost, lane.meters))
+        lane_fares = self._admission.pay(lane, ticket, now_us)
+        flow_fare = lane.order.grant(ticket, service_of(ticket.cost, lane.meters))
         self._has_left(ticket, lane)
         endpoint = self._endpoints[ticket.endpoint]
         endpoint.ready -= 1
@@ -153,7 +155,7 @@ class Moves:
         lane.permits_held += 1
         self._in_flight += 1
         claims = self._ledger.reserve(ticket.cost, lane.meters, now_us)
-        ticket.flight = Flight(now_us, claims, fare, lane_paid)
+        ticket.reservation = Reservation(now_us, claims, flow_fare, lane_fares)
         ticket.state = State.GRANTED
         ticket.ending = ""
         ticket.attempts += 1
@@ -184,13 +186,13 @@ class Moves:
 
     # --- the moves of a ticket ---
 
-    def _attempt(self, call_id: int, attempt: int) -> tuple[Ticket, Flight] | None:
+    def _attempt(self, call_id: int, attempt: int) -> tuple[Ticket, Reservation] | None:
         """The ticket, if this very attempt of it is in flight."""
         ticket = self._live.get(call_id)
         if ticket is None or ticket.grants != attempt or ticket.state not in _IN_FLIGHT:
             return None
-        assert ticket.flight is not None, "a granted call has its flight"
-        return ticket, ticket.flight
+        assert ticket.reservation is not None, "a granted call has its reservation"
+        return ticket, ticket.reservation
 
     def _touch(self, lane: LaneState) -> None:
         """Something about the lane has changed: look again at it and at all that are tied to it by shared quotas.
@@ -259,29 +261,29 @@ class Moves:
         self._touch(lane)
         return lane
 
-    def _stamp(self, flight: Flight, lane: LaneState, stamp_us: int, now_us: int) -> None:
-        self._ledger.stamp(flight, stamp_us, now_us)
+    def _stamp(self, reservation: Reservation, lane: LaneState, stamp_us: int, now_us: int) -> None:
+        self._ledger.stamp(reservation, stamp_us, now_us)
         if lane.only_short_of_workers:
             lane.hasten(now_us)
-        elif flight.claims:
+        elif reservation.claims:
             self._hasten(lane, now_us)
 
-    def _give_back(self, ticket: Ticket, flight: Flight, lane: LaneState, now_us: int) -> None:
+    def _give_back(self, ticket: Ticket, reservation: Reservation, lane: LaneState, now_us: int) -> None:
         """Nothing of the attempt was written: its reservation comes back, and what was paid for its turn."""
-        self._ledger.give_back(flight)
-        lane.order.refund(ticket, flight.fare)
-        for meter in lane.shared:
-            meter.turns.refund(lane.number, flight.lane_paid)
+        self._ledger.give_back(reservation)
+        lane.order.refund(ticket, reservation.flow_fare)
+        for fare in reservation.lane_fares:
+            fare.turns.refund(fare)
         self._hasten(lane, now_us)
 
-    def _settle(self, ticket: Ticket, flight: Flight, lane: LaneState, message: Outcome, now_us: int) -> None:
+    def _settle(self, ticket: Ticket, reservation: Reservation, lane: LaneState, message: Outcome, now_us: int) -> None:
         """The attempt's reservation becomes what the attempt cost."""
         if ticket.state is State.GRANTED:
             if not message.wrote:
-                self._give_back(ticket, flight, lane, now_us)
+                self._give_back(ticket, reservation, lane, now_us)
                 return
-            self._stamp(flight, lane, message.at_us, now_us)
-        self._ledger.settle(flight, message, now_us)
+            self._stamp(reservation, lane, message.at_us, now_us)
+        self._ledger.settle(reservation, message, now_us)
         if message.charge == "nothing":
             self._hasten(lane, now_us)
 
@@ -290,7 +292,7 @@ class Moves:
         self._touch(lane)
         lane.hasten(now_us)
         for meter in lane.shared:
-            for number in meter.turns:
+            for number in meter.lanes:
                 self._lanes[number].hasten(now_us)
 
     def _retry(

@@ -1,4 +1,4 @@
-"""What waits: the ticket of a live call, and queues of tickets that can be searched by cost.
+"""What waits: the ticket of a live call, queues of tickets that can be searched by cost, and rankings.
 
 A queue is a list of blocks, each ordered by sequence number, each with the least cost it holds in every dimension. So a
 hundred thousand waiting calls are searched for the first that fits into a small room without looking at most of them.
@@ -12,13 +12,18 @@ from __future__ import annotations
 import enum
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
 from operator import attrgetter
+from typing import Generic, TypeVar
 
 import msgspec
 
 from actors.limits import UNBOUNDED, Cost
 from actors.meters import Claim
 from actors.turns import Fare
+
+R = TypeVar("R")
+K = TypeVar("K")
 
 _BLOCK = 256
 seq_of = attrgetter("seq")
@@ -33,16 +38,16 @@ class State(enum.Enum):
     SENT = "sent"
 
 
-class Flight(msgspec.Struct, gc=False, eq=False):
-    """What a grant gave a call: its reservation until that is settled, and what its flow and its lane paid for it.
+class Reservation(msgspec.Struct, gc=False, eq=False):
+    """What a grant took: a claim on each quota until that is settled, and what flow and lane paid for their turns.
 
     `sent_us` is -1 until the request has left.
     """
 
     granted_us: int
     claims: tuple[Claim, ...]
-    fare: Fare
-    lane_paid: int
+    flow_fare: Fare[str]
+    lane_fares: tuple[Fare[int], ...]
     sent_us: int = -1
 
 
@@ -50,7 +55,7 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     """The record of one live call: a few hundred bytes, not a task.
 
     `calling` is the encoded `APICalling`, kept and never read here. `deadline_us` 0 means none. `attempts` counts those
-    that count, `grants` also those that were never begun; `flight` is what the last grant gave; `wrote` says that a
+    that count, `grants` also those that were never begun; `reservation` is that of the last grant; `wrote` says that a
     byte has left in any of them; `reply` is the encoded `Reply` of the last one that ended. `ending` says why a call in
     flight was told to stop.
     """
@@ -72,7 +77,7 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     attempts: int = 0
     grants: int = 0
     wrote: bool = False
-    flight: Flight | None = None
+    reservation: Reservation | None = None
     reply: bytes = b""
     ending: str = ""
 
@@ -89,12 +94,12 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     @property
     def granted_us(self) -> int:
         """When it was granted last, -1 if never."""
-        return self.flight.granted_us if self.flight is not None else -1
+        return self.reservation.granted_us if self.reservation is not None else -1
 
     @property
     def sent_us(self) -> int:
         """When its request left in the last attempt, -1 if none has."""
-        return self.flight.sent_us if self.flight is not None else -1
+        return self.reservation.sent_us if self.reservation is not None else -1
 
 
 Ceilings = tuple[int, int, int, int]
@@ -190,7 +195,7 @@ class CallQueue:
             del blocks[at]
         self._size -= 1
 
-    def search(self, ceilings: Ceilings, but: Ticket) -> Ticket | None:
+    def search(self, ceilings: Ceilings, but: Ticket | None) -> Ticket | None:
         """The first ticket within `ceilings`, `but` left aside."""
         if not within(self._least, ceilings):
             return None
@@ -204,7 +209,7 @@ class CallQueue:
         self._measure()
         return None
 
-    def soonest(self, when: Callable[[Cost], int | None], but: Ticket, before: int | None) -> int | None:
+    def soonest(self, when: Callable[[Cost], int | None], but: Ticket | None, before: int | None) -> int | None:
         """The least of `when(cost)` over all tickets but one; `when` never falls as the cost grows.
 
         `before` is an answer that is known already: what cannot be sooner is not looked at. None means never.
@@ -243,3 +248,39 @@ class CallQueue:
         self._least = NO_CEILINGS
         for block in self._blocks:
             self._least = lesser(self._least, block.least)
+
+
+class Ranking(Generic[R, K]):
+    """Names by ranks that change, the least first. Old entries are dropped when they come to the top, or are many."""
+
+    __slots__ = ("_heap", "_ranks")
+
+    def __init__(self) -> None:
+        self._ranks: dict[K, R] = {}
+        self._heap: list[tuple[R, K]] = []
+
+    @property
+    def entries(self) -> int:
+        """How many entries are kept, old ones included."""
+        return len(self._heap)
+
+    def put(self, name: K, rank: R) -> None:
+        """Give a name its rank, in place of any it had."""
+        if self._ranks.get(name) == rank:
+            return
+        self._ranks[name] = rank
+        heappush(self._heap, (rank, name))
+        if len(self._heap) > 2 * len(self._ranks) + 64:
+            self._heap = [(rank, name) for name, rank in self._ranks.items()]
+            heapify(self._heap)
+
+    def drop(self, name: K) -> None:
+        """Forget a name, if it is there."""
+        self._ranks.pop(name, None)
+
+    def first(self) -> K:
+        """The name with the least rank. There must be one."""
+        heap = self._heap
+        while self._ranks.get(heap[0][1]) != heap[0][0]:
+            heappop(heap)
+        return heap[0][1]

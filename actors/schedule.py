@@ -54,8 +54,10 @@ class Schedule(Moves):
             meters.append(meter)
         lane = self._lanes[spec.lane] = LaneState(spec, tuple(meters))
         for meter in meters:
-            meter.turns.enter(spec.lane)
-            self._tie(lane, self._lanes[next(iter(meter.turns))])
+            meter.lanes.append(spec.lane)
+            self._tie(lane, self._lanes[meter.lanes[0]])
+            for number in meter.lanes:
+                self._lanes[number].share()
         return self._dispatch(self._advanced(now_us), now_us)
 
     def _tie(self, lane: LaneState, other: LaneState) -> None:
@@ -82,7 +84,7 @@ class Schedule(Moves):
         for meter in lane.meters:
             if meter.spec.name == message.quota:
                 meter.set_limit(message.limit, now_us)
-                for number in meter.turns:
+                for number in meter.lanes:
                     self._refit(self._lanes[number], effects, now_us)
         self._touch(lane)
         return self._dispatch(effects, now_us)
@@ -203,9 +205,9 @@ class Schedule(Moves):
         if found is None or found[0].state is not State.GRANTED:
             self._late += 1
             return self._dispatch(effects, now_us)
-        ticket, flight = found
+        ticket, reservation = found
         lane = self._release(ticket)
-        self._give_back(ticket, flight, lane, now_us)
+        self._give_back(ticket, reservation, lane, now_us)
         ticket.attempts -= 1
         if ticket.ending == "cancelled":
             self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.wrote))
@@ -227,8 +229,8 @@ class Schedule(Moves):
         if found is None or found[0].state is not State.GRANTED:
             self._late += 1
             return self._dispatch(effects, now_us)
-        ticket, flight = found
-        self._stamp(flight, self._lanes[ticket.lane], message.sent_us, now_us)
+        ticket, reservation = found
+        self._stamp(reservation, self._lanes[ticket.lane], message.sent_us, now_us)
         ticket.state = State.SENT
         effects.append(Left(ticket))
         return self._dispatch(effects, now_us)
@@ -242,15 +244,16 @@ class Schedule(Moves):
         if found is None:
             self._late += 1
             return self._dispatch(effects, now_us)
-        ticket, flight = found
+        ticket, reservation = found
         lane = self._release(ticket)
-        self._settle(ticket, flight, lane, message, now_us)
+        self._settle(ticket, reservation, lane, message, now_us)
         ticket.wrote = ticket.wrote or message.wrote
         if reply:
             ticket.reply = reply
         if message.barrier:
-            lane.barrier.refused(flight.sent_us, message.at_us, message.hint_us)
-            lane.was_away()
+            lane.barrier.refused(reservation.sent_us, message.at_us, message.hint_us)
+            if lane.barrier.until_us > now_us:
+                lane.was_away()
             effects.append(Barred(lane.number, lane.barrier.until_us))
         self._conclude(ticket, lane, message, effects, now_us)
         return self._dispatch(effects, now_us)

@@ -28,7 +28,7 @@ class Progress(enum.IntEnum):
 
 
 class ReplySlot:
-    """One call's slot. `progress` is told while the call is under way; `mail` is set once, at its end."""
+    """One call's slot. `progress` is set while the call is under way; `mail` is put once, at its end."""
 
     __slots__ = ("__weakref__", "_on_end", "_woken", "mail", "progress")
 
@@ -63,10 +63,6 @@ class ReplySlot:
             on_end(self)
         else:
             self._on_end = on_end
-
-    def advance(self, progress: Progress) -> None:
-        """Tell the slot how far its call has come."""
-        self.progress = progress
 
     def wake(self) -> None:
         """Wake whoever waits for the slot to move."""

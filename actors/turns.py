@@ -10,7 +10,7 @@ Pure: no trio, no clock, no I/O. Service is an integer: parts in 2**32 of what a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from actors.limits import Cost
@@ -35,13 +35,22 @@ def service_of(cost: Cost, meters: Sequence[Share]) -> int:
 
 
 class Turns(Generic[K]):
-    """The tags of some competitors, and their clock."""
+    """The tags of some competitors, and their clock.
 
-    __slots__ = ("_clock", "_tags")
+    A *stay* is the time from one lift of a competitor's tag to the clock to the next: what it paid before was waived by
+    the lift, and is not given back.
+    """
+
+    __slots__ = ("_clock", "_stay", "_stays", "_tags")
 
     def __init__(self) -> None:
         self._clock = 0
         self._tags: dict[K, int] = {}
+        self._stays: dict[K, int] = {}
+        self._stay = 0
+
+    def __len__(self) -> int:
+        return len(self._tags)
 
     def tag(self, who: K) -> int:
         """When the next call of a competitor that has joined starts."""
@@ -53,38 +62,35 @@ class Turns(Generic[K]):
 
     def join(self, who: K) -> None:
         """Begin to compete, or come back."""
-        self._tags[who] = max(self._tags.get(who, 0), self._clock)
+        if self._tags.get(who, -1) < self._clock:
+            self._tags[who] = self._clock
+            self._stay += 1
+            self._stays[who] = self._stay
 
-    def pay(self, who: K, service: int, *, in_turn: bool) -> None:
+    def pay(self, who: K, service: int, *, in_turn: bool) -> Fare[K]:
         """One of its calls was granted."""
         tag = self._tags[who]
         if in_turn and tag > self._clock:
             self._clock = tag
         self._tags[who] = tag + service
+        return Fare(self, who, service, self._stays[who])
 
-    def refund(self, who: K, service: int) -> None:
+    def refund(self, fare: Fare[K]) -> None:
         """That call was not sent after all."""
-        if who in self._tags:
-            self._tags[who] -= service
+        if self._stays.get(fare.who) == fare.stay:
+            self._tags[fare.who] -= fare.paid
 
-    def forget_but(self, competing: Iterable[K]) -> None:
-        """Drop whoever is away and owes nothing: it would start at the clock as well."""
-        stay = set(competing)
-        self._tags = {who: tag for who, tag in self._tags.items() if who in stay or tag > self._clock}
-
-    def enter(self, who: K) -> None:
-        """Somebody who will compete some day: it starts at the clock then."""
-        self._tags.setdefault(who, 0)
-
-    def __iter__(self) -> Iterator[K]:
-        return iter(self._tags)
-
-    def __len__(self) -> int:
-        return len(self._tags)
+    def forget(self, competing: Container[K], *, debts: bool) -> None:
+        """Drop whoever is away and owes nothing, for it would start at the clock as well; with `debts`, all away."""
+        away = [who for who, tag in self._tags.items() if who not in competing and (debts or tag < self._clock)]
+        for who in away:
+            del self._tags[who], self._stays[who]
 
 
-class Fare(NamedTuple):
-    """What a flow paid for a call, and where."""
+class Fare(NamedTuple, Generic[K]):
+    """What was paid for one call: to whom, by whom, how much, and in which of the payer's stays."""
 
-    turns: Turns[str]
+    turns: Turns[K]
+    who: K
     paid: int
+    stay: int

@@ -16,20 +16,18 @@ import msgspec
 from actors.limits import Quota
 from actors.mailbox import Places
 from actors.messages import OpenLane, QuotaSpec
-from engine.config import EngineConfig
+from engine.config import AGEING_S, QUEUE_CAPACITY, EngineConfig
 from engine.errors import UsageError
 from engine.providers.catalogue import EndpointSpec
 from engine.secret import Secret
 
-QUEUE_CAPACITY = 10_000
-AGEING_S = 60.0
 MAX_CONNECTIONS = 1_000
 
 
 class LaneDescription(msgspec.Struct, frozen=True):
     """A lane as a user states it; None is "not said", so that a second model can join a lane by its name alone.
 
-    `weights` are (flow, weight), sorted by the flow.
+    `weights` are (flow, weight), sorted by the flow; none at all say nothing, and become None.
     """
 
     name: str
@@ -38,6 +36,13 @@ class LaneDescription(msgspec.Struct, frozen=True):
     concurrency_limit: int | None = None
     ageing_s: float | None = None
     weights: tuple[tuple[str, int], ...] | None = None
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "weights", self.weights or None)
+
+
+_UNLESS_SAID = LaneDescription("", quotas=(), queue_capacity=QUEUE_CAPACITY, ageing_s=AGEING_S)
+"""What holds in a lane of which nothing was said."""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -96,7 +101,7 @@ class Lanes:
         self._configured: dict[str, LaneDescription] = {
             name: LaneDescription(
                 name,
-                lane.quotas,
+                tuple(lane.quotas),
                 lane.queue_capacity,
                 lane.concurrency_limit,
                 lane.ageing_s,
@@ -150,6 +155,7 @@ class Lanes:
     def _compare(wanted: LaneDescription, known: LaneDescription) -> None:
         for field in ("quotas", "queue_capacity", "concurrency_limit", "ageing_s", "weights"):
             said, before = getattr(wanted, field), getattr(known, field)
+            before = getattr(_UNLESS_SAID, field) if before is None else before
             if said is not None and said != before:
                 raise UsageError(
                     f"lane {wanted.name!r} was opened with other numbers ({field}: {_shown(field, before)} there, "

@@ -16,10 +16,11 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import msgspec
 import trio
 
-from actors.limits import is_number, is_text
+from actors.limits import is_number
 from actors.messages import Ended, Fault, Reply, decode_calling, decode_ended, decode_reply, encode
 from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
+from engine.config import FLOW_RULE, is_flow
 from engine.errors import InvalidCall, PenstockError, error_of, fault_of
 from engine.providers.wire import Encoded, Usage, View, WireFormat
 
@@ -63,8 +64,8 @@ class CallOptions(msgspec.Struct, frozen=True):
         if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
             raise _invalid("priority", self.priority, "a whole number; smaller is served earlier")
         msgspec.structs.force_setattr(self, "priority", int(self.priority))
-        if not is_text(self.flow) or len(self.flow) > 200:
-            raise _invalid("flow", self.flow, "a text of at most 200 characters")
+        if not is_flow(self.flow):
+            raise _invalid("flow", self.flow, FLOW_RULE)
         if self.deadline_s is not None and not _is_span(self.deadline_s):
             raise _invalid("deadline_s", self.deadline_s, "seconds from submit, at least 0.001, or None")
         if not _is_span(self.timeout_s):

@@ -2,13 +2,15 @@
 
 A key nobody knows is refused, never ignored: a limit misspelt is a limit not kept. Secrets have no place in the file,
 which names the environment variable that holds a key and nothing more; no message repeats a value that could be one.
-What a quota's numbers may be is decided by `actors.limits.Quota` alone.
+What a quota's numbers may be is decided by `actors.limits.Quota` alone; what a flow, its weight and a lane's other
+numbers may be is decided here, for `iModel` and for calls as well, and a section made by hand is checked like a file.
 
 Pure: the caller reads the file. No trio, no I/O, no environment.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -19,23 +21,88 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 from msgspec import Meta
 
-from actors.limits import Quota
+from actors.limits import Quota, is_text
 from engine.errors import UsageError
 
 Count = Annotated[int, Meta(ge=1, le=1 << 53)]
 Seconds = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Name = Annotated[str, Meta(min_length=1)]
 
+QUEUE_CAPACITY = 10_000
+AGEING_S = 60.0
 MAX_WEIGHT = 1_000_000
 MAX_FLOW_CHARS = 200
-"""No call can be in a flow with a longer name (`engine.call.CallOptions`), so a weight for one would be a mistake."""
+FLOW_RULE = f"a text of at most {MAX_FLOW_CHARS} characters"
+"""What a call's flow is, and so what a weight can stand for: one for any other name would be a mistake."""
 
 Weight = Annotated[int, Meta(ge=1, le=MAX_WEIGHT)]
 
 _Section = TypeVar("_Section", bound=msgspec.Struct)
 
 
-class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+def is_flow(value: object) -> bool:
+    """Whether a call can be in such a flow: `FLOW_RULE`."""
+    return isinstance(value, str) and len(value) <= MAX_FLOW_CHARS and is_text(value)
+
+
+def weight_fault(flow: object, weight: object) -> str:
+    """What is wrong with a flow's weight, as the rest of a sentence that begins with its place; "" if nothing is."""
+    return fault_in(weight, Weight) if is_flow(flow) else f"must stand for a flow, {FLOW_RULE}"
+
+
+def fault_in(value: object, kind: object) -> str:
+    """The same for a value that is to be of the type `kind`. The value, which may be a secret, is not repeated."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return _in_words(str(error), kind)
+    except UnicodeEncodeError:
+        return "must be text that can be written as UTF-8"
+    return ""
+
+
+_WORDS = {
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`str`": "text",
+    "`str | null`": "text",
+    "`int | null`": "a whole number",
+    "`float | null`": "a number",
+    "`bool`": "true or false",
+    "`array`": "a list",
+    "`object`": "a table",
+}
+
+
+def _in_words(what: str, kind: object) -> str:
+    """msgspec's sentence about a value, in the words of somebody who writes TOML. `kind` is the type of the field."""
+    if what.startswith("Invalid enum value"):
+        return f"must be one of {', '.join(repr(choice) for choice in get_args(kind))}"
+    if what.startswith("Object missing required field"):
+        return f"the key {what.split()[-1].strip('`')} is missing; add it"
+    if what.startswith("Number out of range"):
+        return "must be a number that a float can hold"
+    for type_name, words in _WORDS.items():
+        what = what.replace(type_name, words)
+    return what.replace("Expected", "must be", 1).replace(", got ", ", not ", 1)
+
+
+class _Checked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A section that is in order however it was made; by itself msgspec looks only at what it decodes."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for a value that the file could not hold either."""
+        for name, kind in _kinds(type(self)).items():
+            if fault := fault_in(getattr(self, name), kind):
+                raise UsageError(f"{type(self).__name__}: {name} {fault}")
+
+
+@functools.cache
+def _kinds(section: type[msgspec.Struct]) -> dict[str, object]:
+    return get_type_hints(section, include_extras=True)
+
+
+class EngineSection(_Checked, frozen=True, forbid_unknown_fields=True):
     """``[engine]``: `max_queued` bounds the calls queued in all lanes together; `drain_deadline_s` is how long a drain
     waits for what is in flight."""
 
@@ -43,16 +110,23 @@ class EngineSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_deadline_s: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 30.0
 
 
-class LaneSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class LaneSection(_Checked, frozen=True, forbid_unknown_fields=True):
     """``[lanes.NAME]`` with its ``[[lanes.NAME.quotas]]`` and ``[lanes.NAME.weights]``. `queue_capacity` counts the
     calls waiting, `concurrency_limit` those in flight (None: as many as the endpoint has connections). `ageing_s` is
     what one step of priority is worth in waiting. A flow that is not among the weights has the weight 1."""
 
-    queue_capacity: Count = 10_000
+    queue_capacity: Count = QUEUE_CAPACITY
     concurrency_limit: Count | None = None
-    ageing_s: Seconds = 60.0
+    ageing_s: Seconds = AGEING_S
     weights: dict[str, Weight] = {}
     quotas: tuple[Quota, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, Mapping):
+            for flow, weight in self.weights.items():
+                if fault := weight_fault(flow, weight):
+                    raise UsageError(f"LaneSection: weights[{flow!a:.80}] {fault}")
+        super().__post_init__()
 
 
 class _Lanes(msgspec.Struct, frozen=True):
@@ -66,7 +140,7 @@ class SharedQuota(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lanes: tuple[str, ...]
 
 
-class ModelSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelSection(_Checked, frozen=True, forbid_unknown_fields=True):
     """``[models.NAME]``: arguments of an `iModel`. `key_env` is the name of the variable that holds the key."""
 
     model: Name
@@ -182,30 +256,6 @@ def _looks_like_a_key(value: str) -> bool:
     return bool(_KEY_PREFIX.match(value) or _LONG_AND_MIXED.match(value) or not _VARIABLE.fullmatch(value))
 
 
-_WORDS = {
-    "`int`": "a whole number",
-    "`float`": "a number",
-    "`str`": "text",
-    "`str | null`": "text",
-    "`int | null`": "a whole number",
-    "`float | null`": "a number",
-    "`bool`": "true or false",
-    "`array`": "a list",
-    "`object`": "a table",
-}
-
-
-def _in_words(what: str, kind: object) -> str:
-    """msgspec's sentence about a value, in the words of somebody who writes TOML. `kind` is the type of the field."""
-    if what.startswith("Invalid enum value"):
-        return f"must be one of {', '.join(repr(choice) for choice in get_args(kind))}"
-    if what.startswith("Object missing required field"):
-        return f"the key {what.split()[-1].strip('`')} is missing; add it"
-    for type_name, words in _WORDS.items():
-        what = what.replace(type_name, words)
-    return what.replace("Expected", "must be", 1).replace(", got ", ", not ", 1)
-
-
 def _section(table: Mapping[str, object], kind: type[_Section], place: _Place) -> _Section:
     """A table as its struct, which holds no structs, so that what msgspec names is the whole rest of the place."""
     place.refuse_unknown(table, kind.__struct_fields__)
@@ -231,15 +281,10 @@ def _lane(table: dict[str, Any], place: _Place) -> LaneSection:
 
 def _weights(table: Mapping[str, object], place: _Place) -> dict[str, int]:
     """Flow by flow, since the names are the user's own, and msgspec would not say at which of them a mistake stands."""
-    weights = {}
     for flow, weight in table.items():
-        if len(flow) > MAX_FLOW_CHARS:
-            place.key(flow).refuse(f"a flow's name has at most {MAX_FLOW_CHARS} characters")
-        try:
-            weights[flow] = msgspec.convert(weight, Weight)
-        except msgspec.ValidationError as error:
-            place.key(flow).refuse(_in_words(str(error), Weight))
-    return weights
+        if fault := weight_fault(flow, weight):
+            place.key(flow).refuse(fault)
+    return msgspec.convert(table, dict[str, Weight])
 
 
 def _shared_quota(table: dict[str, Any], lanes: Mapping[str, LaneSection], place: _Place) -> SharedQuota:

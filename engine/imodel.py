@@ -19,12 +19,13 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
+import msgspec
 import trio
 
 from actors.limits import Quota, is_count, is_number, is_text
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
-from engine.config import MAX_FLOW_CHARS, MAX_WEIGHT
+from engine.config import Seconds, fault_in, weight_fault
 from engine.errors import InvalidCall, UsageError
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_model
@@ -334,9 +335,9 @@ def _quotas(
 def _ageing(ageing_s: object) -> float | None:
     if ageing_s is None:
         return None
-    if not isinstance(ageing_s, int | float) or not is_number(ageing_s) or not 0 < ageing_s <= 366 * 86_400:
-        raise UsageError(f"ageing_s must be seconds above 0 and up to a year, not {ageing_s!a:.80}")
-    return float(ageing_s)
+    if fault := fault_in(ageing_s, Seconds):
+        raise UsageError(f"ageing_s, in seconds, {fault}")
+    return msgspec.convert(ageing_s, Seconds)
 
 
 def _weights(weights: object) -> tuple[tuple[str, int], ...] | None:
@@ -345,10 +346,8 @@ def _weights(weights: object) -> tuple[tuple[str, int], ...] | None:
     if not isinstance(weights, Mapping):
         raise UsageError(f'weights= maps flows to their weights, like {{"tenant-a": 3}}; not {type(weights).__name__}')
     for flow, weight in weights.items():
-        if not is_text(flow) or len(flow) > MAX_FLOW_CHARS:
-            raise UsageError(f"weights= holds {flow!a:.80}; a flow is a text of at most {MAX_FLOW_CHARS} characters")
-        if not is_count(weight) or weight > MAX_WEIGHT:
-            raise UsageError(f"weights[{flow!a:.80}] must be a whole number from 1 to {MAX_WEIGHT}, not {weight!a:.80}")
+        if fault := weight_fault(flow, weight):
+            raise UsageError(f"weights[{flow!a:.80}] {fault}")
     return tuple(sorted(weights.items()))
 
 

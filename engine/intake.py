@@ -7,6 +7,7 @@ refused stays pending and can be submitted elsewhere. Nothing here knows what be
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import trio
 
@@ -27,8 +28,14 @@ from engine.errors import (
 )
 from engine.switchboard import Binding, Switchboard
 
-_Estimate = tuple[int, int, bool]
-"""What to reserve for a call: its input, its output, whether the output is a guess."""
+
+class _Estimate(NamedTuple):
+    """What to reserve for a call."""
+
+    input_tokens: int
+    output_tokens: int
+    guessed: bool
+    """Whether the output is a guess."""
 
 
 class Intake:
@@ -100,7 +107,7 @@ class Intake:
         binding, _ = self._prepare(call)
         submitted_us = now_us()
         deadline_s = call.options.deadline_s
-        call.advance(Progress.IN_LINE)
+        call.progress = Progress.IN_LINE
         with trio.move_on_after(math.inf if deadline_s is None else deadline_s) as scope:
             call.call_at_end(lambda _: scope.cancel())
             try:
@@ -110,7 +117,7 @@ class Intake:
             finally:
                 if call.mail is None:
                     call.call_at_end(None)
-                    call.advance(Progress.PENDING)
+                    call.progress = Progress.PENDING
                     call.wake()
         if not scope.cancelled_caught:
             # More may be known by now of what the model answers.
@@ -140,10 +147,11 @@ class Intake:
                 "stream=True: streamed answers are not supported by this version; leave it out", argument="stream"
             )
         binding = self._switchboard.bind(call.owner)
-        estimate = input_tokens, output_tokens, guessed = self._estimate(call, binding)
-        if guessed:
-            output_tokens = output_that_fits(input_tokens, output_tokens, binding.lane.quotas)
-        cost = cost_of(input_tokens, output_tokens)
+        estimate = self._estimate(call, binding)
+        output_tokens = estimate.output_tokens
+        if estimate.guessed:
+            output_tokens = output_that_fits(estimate.input_tokens, output_tokens, binding.lane.quotas)
+        cost = cost_of(estimate.input_tokens, output_tokens)
         too_small = admissible(cost, binding.lane.quotas)
         if too_small is not None:
             where = {"lane": call.owner.lane_name, "endpoint": call.owner.endpoint_name}
@@ -158,8 +166,8 @@ class Intake:
     def _estimate(self, call: Call, binding: Binding) -> _Estimate:
         request = call.request
         if request.output_cap is not None:
-            return request.input_tokens, request.output_cap, False
-        return request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), True
+            return _Estimate(request.input_tokens, request.output_cap, guessed=False)
+        return _Estimate(request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), guessed=True)
 
     def _send_or_free(self, call: Call, binding: Binding, estimate: _Estimate, submitted_us: int) -> None:
         """Encode the call, once, and put it into the scheduler's mailbox; its places are taken, or free again."""
@@ -180,7 +188,6 @@ class Intake:
 
     def _encode(self, call: Call, binding: Binding, estimate: _Estimate, submitted_us: int) -> bytes:
         options = call.options
-        input_tokens, output_tokens, guessed = estimate
         return ms.encode_to_keep(
             ms.APICalling(
                 call_id=call.id,
@@ -189,9 +196,9 @@ class Intake:
                 submitted_us=submitted_us,
                 deadline_us=submitted_us + _microseconds(options.deadline_s) if options.deadline_s else 0,
                 timeout_us=_microseconds(options.timeout_s),
-                input_tokens=input_tokens,
-                output_tokens=output_tokens,
-                output_is_guess=guessed,
+                input_tokens=estimate.input_tokens,
+                output_tokens=estimate.output_tokens,
+                output_is_guess=estimate.guessed,
                 retry_unknown=options.on_unknown == "retry",
                 acknowledge=options.deadline_s is not None,
                 priority=options.priority,

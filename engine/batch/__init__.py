@@ -9,10 +9,11 @@ from engine.batch.lines import MAX_LINE_BYTES
 from engine.batch.models import BatchSettings, Misuse
 from engine.batch.results import ResultFile, Sink
 from engine.batch.runner import Batch, Gauges, Tally
-from engine.batch.source import ByteSource, InputFile, LineReader
+from engine.batch.source import STANDARD, ByteSource, InputFile, LineReader
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "STANDARD",
     "Batch",
     "BatchSettings",
     "ByteSource",

@@ -7,7 +7,7 @@ panel is made. It is driven by one trio task and starts no thread. Nothing here 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import trio
 from rich.console import Console
@@ -42,13 +42,22 @@ async def show(on: Console, *, panel: Callable[[], Table], line: Callable[[], st
     more rarely, since they stay: after a second, after two more, and so on up to a minute.
     """
     if on.is_terminal:
-        with Live(console=on, auto_refresh=False) as live:
-            try:
-                while True:
-                    live.update(panel(), refresh=True)
-                    await trio.sleep(REFRESH_S)
-            finally:
+        await _show_panel(on, panel)
+    else:
+        await _show_lines(on, line)
+
+
+async def _show_panel(on: Console, panel: Callable[[], Table]) -> NoReturn:
+    with Live(console=on, auto_refresh=False) as live:
+        try:
+            while True:
                 live.update(panel(), refresh=True)
+                await trio.sleep(REFRESH_S)
+        finally:
+            live.update(panel(), refresh=True)
+
+
+async def _show_lines(on: Console, line: Callable[[], str]) -> NoReturn:
     pause_s = LINE_EVERY_S
     try:
         while True:

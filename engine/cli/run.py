@@ -16,8 +16,7 @@ import trio
 from cyclopts import Parameter
 
 from actors.limits import Quota
-from engine.batch import Batch, BatchSettings, InputFile, LineReader, Misuse, ResultFile, Tally
-from engine.batch.source import STANDARD
+from engine.batch import STANDARD, Batch, BatchSettings, InputFile, LineReader, Misuse, ResultFile, Tally
 from engine.cli.display import progress_console
 from engine.cli.options import Count, Seconds
 from engine.cli.run_display import show_run

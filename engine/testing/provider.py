@@ -27,7 +27,7 @@ from engine.simulator.faults import draw
 from engine.simulator.latency import ConstantLatency, Latency
 from engine.simulator.limits import Cost, LimitSet, Refusal
 from engine.switchboard import OnUsage
-from engine.testing.replies import ProviderReply, error_reply, reply_of
+from engine.testing.replies import ProviderReply, error_reply, is_span, reply_of
 from engine.testing.script import Request, Script, decider
 from engine.transports.answers import answer_of, counted, lost_answer
 
@@ -51,10 +51,11 @@ class ScriptedProvider:
     To be read at any time: `requests` that arrived whole, in order; `refused`, how many of them were over a limit;
     `accounts`, in the order of their first use; `connects`, attempts to connect; `opened`, connections made, and
     `open_now`; `in_flight`, requests that have left and were not answered yet, and `most_in_flight`; `failure`, the
-    first exception of the script itself, which ends its call and is raised when `scripted_engine` is left.
+    first exception of the script itself, which ends its call and is raised when `scripted_engine` is left; a
+    `scripted_engine` begins with none.
 
     Raises:
-      UsageError: the seed, a delay or the script is none.
+      UsageError: the seed, a delay or the script is none; also when `connect_s` is set.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class ScriptedProvider:
         self.in_flight = 0
         self.most_in_flight = 0
         self.failure: Exception | None = None
-        self._latency = ConstantLatency(delay_s) if isinstance(delay_s, (int, float)) else delay_s
+        self._latency = delay_s if isinstance(delay_s, Latency) else ConstantLatency(delay_s)
         self._limits = LimitSet(limits, 0)
         self._places: dict[int, int] = {}
         self._attempts: dict[int, int] = {}
@@ -105,6 +106,17 @@ class ScriptedProvider:
           UsageError: it is not a script.
         """
         self._decide = decider(script)
+
+    @property
+    def connect_s(self) -> float:
+        """How long an attempt to connect takes that begins now, in seconds; it may be infinite."""
+        return self._connect_s
+
+    @connect_s.setter
+    def connect_s(self, value: float) -> None:
+        if not is_span(value):
+            raise UsageError(f"connect_s is a number of seconds of at least 0, not {value!r}")
+        self._connect_s = value
 
     @property
     def times(self) -> list[float]:

@@ -54,7 +54,7 @@ class ProviderReply(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"status is a whole number from 100 to 599, not {self.status!r}")
         for name in ("delay_s", "begin_s", "write_s"):
             value = getattr(self, name)
-            if not (_is_number(value) and value >= 0) and (value is not None or name != "delay_s"):
+            if not is_span(value) and (value is not None or name != "delay_s"):
                 raise UsageError(f"{name} is a number of seconds of at least 0, not {value!r}")
         if self.fault is not None and self.fault not in FAULTS:
             raise UsageError(f"there is no fault {self.fault!r}; there are {', '.join(FAULTS)}")
@@ -143,7 +143,7 @@ def error_reply(
     """
     hint: dict[str, str] = {}
     if retry_after_s is not None:
-        if not _is_number(retry_after_s) or not 0 <= retry_after_s < math.inf:
+        if not is_span(retry_after_s) or math.isinf(retry_after_s):
             raise UsageError(f"retry_after_s is a finite number of seconds of at least 0, not {retry_after_s!r}")
         hint["retry-after"] = str(math.ceil(retry_after_s))
         # A float's last digit must not add a millisecond to a wait of so many exact ones.
@@ -164,5 +164,6 @@ def fault(name: FaultName, *, status: int = 200, delay_s: float | None = None, w
     return ProviderReply(status=status, delay_s=delay_s, write_s=write_s, fault=name)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+def is_span(value: object) -> bool:
+    """Whether this is a number of seconds of at least 0; it may be infinite."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0

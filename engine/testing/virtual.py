@@ -93,25 +93,37 @@ async def scripted_engine(
 
     It is `open_engine`, and left like one; then it is checked that the engine is quiet and every connection closed,
     also when the block raised. The engine's backoff is drawn from the provider's seed. A provider may serve one engine
-    after another, not several at once.
+    after another, not several at once; `provider.failure` is of the last one.
 
     Raises:
       AssertionError: something is left: a live gauge above zero, an open connection, a request in flight.
       Exception: what the script raised, if it did; then what `open_engine` and the block raise, as it is.
+      BaseException: a cancellation and whatever else is no `Exception`, as it is; what the script raised is a note.
     """
     engine: Engine | None = None
+    provider.failure = None
     try:
         async with open_engine(config, transport=provider) as engine:
             # The jitter of the engine's backoff has no other door.
             engine._switchboard._random.seed(provider.seed)
             yield engine
-    finally:
-        if provider.failure is not None:
+    except BaseException as error:
+        _check_left(engine, provider, error)
+        raise
+    _check_left(engine, provider, None)
+
+
+def _check_left(engine: Engine | None, provider: ScriptedProvider, error: BaseException | None) -> None:
+    """Raise what the script raised, else `AssertionError` if something is left. `error` is what leaves the block."""
+    if provider.failure is not None:
+        if error is None or isinstance(error, Exception):
             raise provider.failure
-        if engine is not None:
-            assert_quiet(engine)
-            if provider.open_now or provider.in_flight:
-                raise AssertionError(f"the engine is over, and its provider is not at rest: {provider!r}")
+        # A cancelled scope waits for this very exception: another in its place would fly past it.
+        error.add_note(f"the script of the ScriptedProvider raised {provider.failure!r}")
+    elif engine is not None:
+        assert_quiet(engine)
+        if provider.open_now or provider.in_flight:
+            raise AssertionError(f"the engine is over, and its provider is not at rest: {provider!r}")
 
 
 def assert_quiet(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from trio.testing import MockClock
 from actors import messages as ms
 from actors.errors import ConnectFailed
 from actors.messages import APICalling, Reply
-from actors.transport import Answer, Attempt
+from actors.transport import Answer, Attempt, TooLate
 
 
 async def stages(connection: SteeredConnection, calling: APICalling, attempt: Attempt) -> Answer:
@@ -100,6 +100,33 @@ async def test_a_new_connection_replaces_one_that_was_used_up(autojump_clock: Mo
         await bench.ready(1)
         bench.give(1)
         assert kinds(await bench.told()) == ["Sent", "Outcome", "Ready"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "reason"), [(TooLate(), "late"), (ConnectFailed("gone"), "closed"), (None, "shutdown")]
+)
+async def test_a_report_says_what_ended_an_attempt_even_if_it_had_begun(
+    autojump_clock: MockClock, ends: Exception | None, reason: str
+) -> None:
+    """No transport should end one so after it has begun; if one does, nobody is told of a shutdown that was none."""
+
+    async def begin_and_end(connection: SteeredConnection, calling: APICalling, attempt: Attempt) -> Answer:
+        attempt.begin()
+        await trio.lowlevel.checkpoint()
+        if ends is not None:
+            raise ends
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with on_bench(SteeredTransport(begin_and_end)) as bench:
+        await bench.ready(1, replace=False)
+        bench.give(1)
+        await bench.told()
+        bench.stop()
+        await bench.told()
+    fault = bench.replies[1].fault
+    assert fault is not None
+    assert (fault.kind, fault.detail, fault.sent) == ("OutcomeUnknown", reason, True)
 
 
 async def test_a_grant_whose_time_to_begin_has_passed_is_handed_back_with_its_connection(

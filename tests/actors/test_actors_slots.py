@@ -79,7 +79,7 @@ async def test_a_waiter_for_the_end_sleeps_on_when_the_call_only_moves(autojump_
         nursery.start_soon(watch)
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
-        slot.advance(Progress.GRANTED)
+        slot.progress = Progress.GRANTED
         slot.wake()
         await wait_all_tasks_blocked()
         assert (moved, ended) == ([Progress.GRANTED], [])

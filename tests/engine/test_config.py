@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,9 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.limits import Quota
+from actors.messages import OpenLane
+from engine.accounts import LaneDescription, Lanes
 from engine.call import CallOptions
 from engine.config import (
+    AGEING_S,
     MAX_FLOW_CHARS,
+    QUEUE_CAPACITY,
     EngineConfig,
     EngineSection,
     LaneSection,
@@ -272,6 +277,52 @@ def test_a_variable_is_told_from_a_key(value: str, refused: bool) -> None:
             parse_config(text, "penstock.toml")
     else:
         assert parse_config(text, "penstock.toml").models["mini"].key_env == value
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"weights": {"a": 0}}, r"weights['a'] must be a whole number >= 1"),
+        ({"weights": {"a": 1_000_001}}, r"weights['a'] must be a whole number <= 1000000"),
+        ({"weights": {"a": True}}, r"weights['a'] must be a whole number, not true or false"),
+        ({"weights": {"a" * 201: 1}}, "must stand for a flow, a text of at most 200 characters"),
+        ({"weights": {"\ud800": 1}}, "must stand for a flow"),
+        ({"weights": {3: 1}}, "weights[3] must stand for a flow"),
+        ({"weights": 3}, "weights must be a table, not a whole number"),
+        ({"ageing_s": 0}, "ageing_s must be a number > 0"),
+        ({"ageing_s": float("nan")}, "ageing_s must be a number > 0"),
+        ({"ageing_s": float("inf")}, "ageing_s must be a number <= 31622400"),
+        ({"ageing_s": 10**400}, "ageing_s must be a number"),
+        ({"queue_capacity": 0}, "queue_capacity must be a whole number >= 1"),
+        ({"queue_capacity": None}, "queue_capacity must be a whole number"),
+        ({"concurrency_limit": 0}, "concurrency_limit must be a whole number >= 1"),
+        ({"concurrency_limit": 1.5}, "concurrency_limit must be a whole number"),
+        ({"quotas": (3,)}, "quotas must be"),
+    ],
+)
+def test_a_section_made_by_hand_is_checked_like_a_file(numbers: dict[str, Any], says: str) -> None:
+    """When it is made, and when it is made of another."""
+    for make in (lambda: LaneSection(**numbers), lambda: msgspec.structs.replace(LaneSection(), **numbers)):
+        with pytest.raises(UsageError) as caught:
+            make()
+        assert caught.value.message.startswith("LaneSection: ")
+        assert says in caught.value.message
+
+
+def test_the_other_sections_are_checked_as_well() -> None:
+    with pytest.raises(UsageError, match="EngineSection: max_queued must be a whole number >= 1"):
+        EngineSection(max_queued=0)
+    with pytest.raises(UsageError, match="ModelSection: model must be text of length >= 1"):
+        ModelSection("")
+
+
+def test_a_number_that_is_not_said_is_the_same_everywhere() -> None:
+    """In a file, for a model that says nothing, and in the message that opens a lane."""
+    lane, opened = LaneSection(), OpenLane(1, "x")
+    assert (lane.queue_capacity, lane.ageing_s) == (QUEUE_CAPACITY, AGEING_S)
+    assert opened.ageing_us == AGEING_S * 1_000_000
+    _, message = Lanes(EngineConfig()).open(LaneDescription("x"))
+    assert message == opened
 
 
 toml_values = st.recursive(

@@ -13,7 +13,7 @@ import trio
 from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
 from engine import Engine, UsageError, iModel
-from engine.config import parse_config
+from engine.config import EngineConfig, LaneSection, parse_config
 from engine.testing import ScriptedProvider
 
 
@@ -101,3 +101,27 @@ async def test_the_same_weights_in_any_order_are_the_same_lane() -> None:
         with pytest.raises(UsageError, match=r"ageing_s: 30.0 there, 31.0 here"):
             await a_model(lane="shared", ageing_s=31).invoke(messages=MESSAGES)
     assert len(provider.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"weights": {}},
+        {"ageing_s": 60},
+        {"queue_capacity": 10_000},
+        {"quotas": []},
+        {"weights": {}, "ageing_s": 60.0, "queue_capacity": 10_000},
+    ],
+)
+@pytest.mark.parametrize("configured", [False, True])
+@in_virtual_time
+async def test_who_says_what_holds_anyway_says_nothing_else(configured: bool, other: dict[str, object]) -> None:
+    """In a lane of a configuration as in one that another model opened; and what does not hold there is refused."""
+    config = EngineConfig(lanes={"shared": LaneSection()}) if configured else EngineConfig()
+    async with virtual_engine(ScriptedProvider(), config):
+        await a_model(lane="shared").invoke(messages=MESSAGES)
+        assert (await a_model(lane="shared", **other).invoke(messages=MESSAGES)).status == "completed"
+        with pytest.raises(UsageError, match=r"ageing_s: 60.0 there, 61.0 here"):
+            await a_model(lane="shared", ageing_s=61).invoke(messages=MESSAGES)
+        with pytest.raises(UsageError, match=r"weights: not set there, \{'a': 2\} here"):
+            await a_model(lane="shared", weights={"a": 2}).invoke(messages=MESSAGES)

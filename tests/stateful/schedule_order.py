@@ -147,8 +147,17 @@ class Order:
         if not any(other.level == call.level for other in self.in_state("queued")):
             self.begin_anew(call.level)
         if not any(other.flow == call.flow for other in self.in_state("queued")):
-            self.tags[call.flow] = max(self.tags[call.flow], self.clocks[call.level])
+            self.lift(call.flow)
         call.state = "queued"
+
+    def lift(self, flow: tuple[int, int, str]) -> None:
+        """To the clock, if it stands below. What it was charged before is waived by that, and not given back later."""
+        clock = self.clocks[flow[:2]]
+        if self.tags[flow] < clock:
+            self.tags[flow] = clock
+            for call in self.calls.values():
+                if call.flow == flow:
+                    call.tag_added = 0
 
     def begin_anew(self, level: tuple[int, int]) -> None:
         """Nobody waited in the level: its flows are even again, and what was charged before is never given back."""
@@ -194,8 +203,12 @@ class Order:
         """Note who competes. To be called whenever somebody may be granted, and after that."""
         now_competing = {lane for lane in self.lanes if self.competes(lane, now_us)}
         for lane in now_competing - self.competing:
-            for quota in self.shared_quotas(lane):
-                self.turns[lane, quota.spec.quota_id] = self.turn(lane, quota)
+            for number in [quota.spec.quota_id for quota in self.shared_quotas(lane)]:
+                if self.turns[lane, number] < self.turn_clocks[number]:
+                    self.turns[lane, number] = self.turn_clocks[number]
+                    for call in self.calls.values():
+                        if call.route.lane == lane:
+                            call.turn_added.pop(number, None)
         self.competing = now_competing
 
     # --- what was served ---

@@ -89,6 +89,21 @@ class Mistaken(Exception):
     """A mistake in a test's own script."""
 
 
+@pytest.mark.parametrize("delay_s", [-1, float("nan"), True, "1", None])
+@pytest.mark.parametrize("name", ["connect_s", "delay_s"])
+def test_a_delay_that_is_none_is_refused(name: str, delay_s: Any) -> None:
+    """When the provider is made; `connect_s` also when it is set later, and then the one before it stays."""
+    with pytest.raises(UsageError, match="connect_s" if name == "connect_s" else "latency"):
+        ScriptedProvider(**{name: delay_s})
+    provider = ScriptedProvider(connect_s=2)
+    if name == "connect_s":
+        with pytest.raises(UsageError, match="connect_s"):
+            provider.connect_s = delay_s
+    assert provider.connect_s == 2
+    provider.connect_s = float("inf")
+    assert provider.connect_s == float("inf")
+
+
 def raises(request: Request) -> Says:
     raise Mistaken(request.prompt)
 

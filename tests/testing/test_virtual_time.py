@@ -19,6 +19,8 @@ from engine import EngineNotRunning, UsageError
 from engine.config import parse_config
 from engine.testing import (
     PATIENCE_S,
+    Request,
+    Says,
     ScriptedProvider,
     assert_quiet,
     chat_reply,
@@ -291,6 +293,65 @@ def test_a_cancellation_leaves_nothing() -> None:
 
     assert run_virtual(main) == 3
     assert (provider.in_flight, provider.open_now) == (0, 0)
+
+
+def mistaken(request: Request) -> Says:
+    raise ZeroDivisionError(request.prompt)
+
+
+def test_an_engine_is_not_told_of_the_mistakes_under_another() -> None:
+    """What the script raised is raised once; the next engine over the provider begins with none."""
+    provider = ScriptedProvider(mistaken)
+
+    async def main() -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with scripted_engine(provider):
+                await a_model().invoke(messages=ask("?"))
+        provider.follow("yes")
+        async with scripted_engine(provider):
+            assert provider.failure is None
+            assert (await a_model().invoke(messages=ask("?"))).text == "yes"
+
+    run_virtual(main)
+
+
+def test_what_the_script_raised_comes_before_what_the_block_raises_of_it() -> None:
+    async def main() -> None:
+        async with scripted_engine(ScriptedProvider(mistaken)):
+            assert (await a_model().invoke(messages=ask("?"))).text == "yes"
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        run_virtual(main)
+    assert isinstance(caught.value.__context__, AssertionError)
+
+
+def test_a_scope_that_is_cancelled_is_left_whatever_the_script_raised() -> None:
+    provider = ScriptedProvider(mistaken)
+
+    async def main() -> tuple[float, bool]:
+        with trio.move_on_after(3) as scope:
+            async with scripted_engine(provider):
+                await a_model().invoke(messages=ask("?"))
+                await trio.sleep_forever()
+        return trio.current_time(), scope.cancelled_caught
+
+    assert run_virtual(main) == (3, True)
+    assert isinstance(provider.failure, ZeroDivisionError)
+    assert provider.open_now == 0
+
+
+def test_what_is_no_mere_exception_leaves_as_it_is_with_a_note_of_what_the_script_raised() -> None:
+    error = Odd("x")
+
+    async def main() -> None:
+        async with scripted_engine(ScriptedProvider(mistaken)):
+            await a_model().invoke(messages=ask("?"))
+            raise error
+
+    with pytest.raises(Odd) as caught:
+        run_virtual(main)
+    assert caught.value is error
+    assert error.__notes__ == ["the script of the ScriptedProvider raised ZeroDivisionError('?')"]
 
 
 LEFT: list[tuple[Callable[[ScriptedProvider], None], str]] = [
