@@ -50,10 +50,9 @@ class Claim:
 
 class Meter:
     """The state of one quota. `lanes` are those it stands over, and `turns` theirs; whoever opens them keeps both.
-    `not_before_us` is the earliest start that pace allows.
 
-    `room`, `earliest` and `spare` count what pace forbids as no room at all: -1, which not even a call that costs
-    nothing fits into.
+    `not_before_us` is the earliest start that pace allows. `room`, `earliest` and `spare` count what pace forbids as no
+    room at all: -1, which not even a call that costs nothing fits into.
     """
 
     def __init__(self, spec: QuotaSpec) -> None:
