@@ -1,8 +1,8 @@
-"""HTTP through httpx: each connection is a client of its own, because one client with many busy connections collapses.
+"""HTTP for endpoint workers: a call's bytes straight to a socket, and its answer straight from one.
 
 `HttpTransport` opens connections that are ready to be written to, TLS included; `HttpConnection` carries one call at a
 time and turns everything that can happen to it into an `Answer`. No timeouts here: the caller's cancel scope is the
-limit. No redirects, no cookies, no proxies from the environment.
+limit. No redirects, no cookies, no proxies: `engine.transports.client` is for those.
 
 The key is in the headers of every request and nowhere else: no repr, no message and no answer holds it.
 Must not import anything of lanes, quotas or retries beyond the `Transport` protocol.
@@ -17,39 +17,30 @@ import importlib.metadata
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-import httpcore
 import httpx
+import trio
 
 from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
-from actors.transport import Answer, Attempt, TooLate, Transport
+from actors.transport import Answer, Attempt, Transport
 from engine.log import debugging, log
-from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
-from engine.transports.mount import Mount, TooLarge
+from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer
+from engine.transports.exchange import BROKEN, converse
+from engine.transports.http1 import Cut, NotHttp, ResponseReader, TooLarge, request_head
 from engine.transports.streams import ByteStream, default_tls, open_stream
 
 if TYPE_CHECKING:
     from engine.providers.wire import Usage, WireFormat
 
 CAP_BYTES = 64 * 1024 * 1024
-HEAD_BYTES = 256 * 1024
-"""Room for status line, headers and chunk sizes beside the body; h11 itself stops at 100 KiB of headers."""
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 _SECRET = re.compile(r"auth|key|secret|credential|cookie|passw", re.IGNORECASE)
 _SHORTEST_SECRET = 6
-
-_BROKEN = (
-    httpcore.NetworkError,
-    httpcore.ProtocolError,
-    httpcore.ConnectionNotAvailable,
-    httpx.HTTPError,
-    httpx.StreamError,
-)
 
 
 @functools.cache
@@ -95,7 +86,7 @@ class HttpTransport(Transport):
             **signed,
             **lowered,
         }
-        self.headers = [_checked(name, value) for name, value in merged.items()]
+        checked = [_checked(name, value) for name, value in merged.items()]
         self.secrets = tuple(_secrets(merged))
         self.format = format
         self.on_usage = on_usage
@@ -104,6 +95,7 @@ class HttpTransport(Transport):
         self.host = self.url.raw_host.decode("ascii")
         self.port = self.url.port or (443 if self.url.scheme == "https" else 80)
         self.place = f"{self.url.host}:{self.port}"
+        self._head = request_head(b"POST", self.url.raw_path, [(b"host", self.url.netloc), *checked])
         self._tls = (ssl_context or default_tls()) if self.url.scheme == "https" else None
 
     async def connect(self) -> HttpConnection:
@@ -114,24 +106,22 @@ class HttpTransport(Transport):
         """
         return HttpConnection(self, await open_stream(self.host, self.port, self._tls))
 
+    def request(self, calling: APICalling) -> bytes:
+        """The bytes that ask for one call."""
+        mark = b"x-penstock-call: %d\r\n" % calling.call_id if self.call_header else b""
+        return b"".join((self._head, mark, b"content-length: %d\r\n\r\n" % len(calling.body), calling.body))
+
     def __repr__(self) -> str:
         path = self.url.raw_path.partition(b"?")[0].decode("ascii")
         return f"<HttpTransport POST {self.url.scheme}://{self.place}{path}>"
 
 
 class HttpConnection:
-    """One open connection with the httpx client that owns it. Made by `HttpTransport.connect`."""
+    """One open connection. Made by `HttpTransport.connect`."""
 
     def __init__(self, transport: HttpTransport, stream: ByteStream) -> None:
         self._transport = transport
         self._stream = stream
-        self._mount = Mount(stream, host=transport.host, port=transport.port)
-        self._client = httpx.AsyncClient(
-            transport=self._mount,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # noqa: S113  # the caller's cancel scope is the limit
-        )
         self._exchanges = 0
 
     def usable(self) -> bool:
@@ -150,127 +140,103 @@ class HttpConnection:
 
         Cancellation passes through, and the connection is closed.
         """
-        if self._stream.closed:
-            raise ConnectFailed(f"the connection to {self._transport.place} is closed. Nothing was sent.")
-        wire = self._mount.wire
-        wire.arm(attempt, room_bytes=self._transport.cap_bytes + HEAD_BYTES)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # From here to the first byte there is no checkpoint, so neither a cancellation nor a late grant comes between.
+        if not self._stream.quiet():
+            self._stream.close()
+            raise ConnectFailed(f"the connection to {self._transport.place} was no longer good. Nothing was sent.")
+        attempt.begin()
         self._exchanges += 1
-        heard = _Heard()
+        reader = ResponseReader(cap_bytes=self._transport.cap_bytes)
         lost = ""
         try:
-            await self._converse(calling, heard)
-        except TooLate:
-            self._mount.renew()
-            raise
-        except (ConnectFailed, *_BROKEN) as error:
-            lost = _reason(error, self._transport.secrets)
+            whole = await converse(self._stream, self._transport.request(calling), reader, attempt.sent)
         except TooLarge:
-            return self._too_large(heard)
+            return self._too_large(reader)
+        except BROKEN as error:
+            lost = _reason(error)
         except BaseException:
             self._stream.close()
             raise
         if debugging():
             size = len(calling.body)
-            log.debug("request", call=calling.call_id, to=self._transport.place, status=heard.status, body_bytes=size)
-        if not wire.begun:
-            # Only a connection that was already gone, or that held an answer nobody had asked for, ends here.
-            self._stream.close()
-            raise ConnectFailed(f"the connection to {self._transport.place} was no longer good. Nothing was sent.")
+            log.debug("request", call=calling.call_id, to=self._transport.place, status=reader.status, body_bytes=size)
         if lost:
             self._stream.close()
-            return self._lost(heard, lost)
-        return self._read(calling, heard)
+            return self._lost(reader, lost)
+        return self._read(calling, reader, keep=whole and reader.clean)
 
     async def aclose(self) -> None:
         """Close at once, without a goodbye. May be called twice, and in a cancelled scope."""
         self._stream.close()
-        await self._client.aclose()
 
     def __repr__(self) -> str:
         state = "closed" if self._stream.closed else "open"
         return f"<HttpConnection {self._transport.place} {state}, {self._exchanges} exchanges>"
 
-    async def _converse(self, calling: APICalling, heard: _Heard) -> None:
+    def _read(self, calling: APICalling, reader: ResponseReader, *, keep: bool) -> Answer:
         transport = self._transport
-        headers = transport.headers
-        if transport.call_header:
-            headers = [*headers, (b"x-penstock-call", str(calling.call_id).encode())]
-        request = httpx.Request("POST", transport.url, headers=headers, content=bytes(calling.body))
-        response = await self._client.send(request, stream=True)
-        heard.status = response.status_code
-        heard.headers = _headers(self._mount.headers)
-        # Raw bytes, and never a `break`: the generators below would be left for the garbage collector to close. A
-        # body over the cap ends in the wire instead, whose exception finishes them all.
-        async for part in response.aiter_raw():
-            heard.parts.append(part)
-
-    def _read(self, calling: APICalling, heard: _Heard) -> Answer:
-        transport = self._transport
-        keep = self._mount.reusable()
-        body, flaw = b"".join(heard.parts), ""
-        coding = heard.headers.get("content-encoding", "")
+        headers = _by_name(reader.headers)
+        body, flaw = b"".join(reader.parts), ""
         shown = body
+        coding = headers.get("content-encoding", "")
         if coding and body:
             try:
                 body = shown = decompressed(body, coding, cap_bytes=transport.cap_bytes)
             except Undecodable as error:
                 body, flaw, keep = b"", str(error), False
-        reading = transport.format.read(heard.status, heard.headers, body, now_s=time.time())
+        reading = transport.format.read(reader.status, headers, body, now_s=time.time())
         if reading.usage is not None and transport.on_usage is not None:
             transport.on_usage(calling, reading.usage)
         if not keep:
             self._stream.close()
-        return answer_of(reading, status=heard.status, body=shown, keep=keep, flaw=flaw, secrets=transport.secrets)
+        return answer_of(reading, status=reader.status, body=shown, keep=keep, flaw=flaw, secrets=transport.secrets)
 
-    def _lost(self, heard: _Heard, reason: str) -> Answer:
+    def _lost(self, reader: ResponseReader, reason: str) -> Answer:
         transport = self._transport
-        if heard.status >= 400:
+        if reader.status >= 400:
             # The provider refused, and said so before the line broke: the status tells what to do next.
-            reading = transport.format.read(heard.status, heard.headers, b"", now_s=time.time())
-            return answer_of(reading, status=heard.status, body=b"", keep=False, secrets=transport.secrets)
+            reading = transport.format.read(reader.status, _by_name(reader.headers), b"", now_s=time.time())
+            return answer_of(reading, status=reader.status, body=b"", keep=False, secrets=transport.secrets)
         message = (
             f"{transport.place} gave no complete answer ({reason}). The request had left, so it may have been billed."
         )
-        return lost_answer(message, status=heard.status, secrets=transport.secrets)
+        return lost_answer(message, status=reader.status, secrets=transport.secrets)
 
-    def _too_large(self, heard: _Heard) -> Answer:
+    def _too_large(self, reader: ResponseReader) -> Answer:
         self._stream.close()
-        if heard.status >= 400:
-            return self._lost(heard, "too large")
+        if reader.status >= 400:
+            return self._lost(reader, "too large")
         transport = self._transport
         message = (
             f"{transport.place} sent an answer of more than {transport.cap_bytes} bytes, which was not read to its "
             "end. The request was served, so it may have been billed. Ask for less at a time."
         )
         # Not "unknown": another attempt would be as large, and billed again.
-        return lost_answer(message, status=heard.status, verdict="failed", secrets=transport.secrets)
+        return lost_answer(message, status=reader.status, verdict="failed", secrets=transport.secrets)
 
 
-class _Heard:
-    """What has come back so far in one exchange; the status is 0 until there is one."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.parts: list[bytes] = []
+@functools.lru_cache(maxsize=1024)
+def _name(raw: bytes) -> str:
+    return raw.decode("latin-1").lower()
 
 
-def _headers(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _by_name(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
     """Response headers by lower-case name; repeated ones joined as RFC 9110, section 5.3, joins them."""
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        key, text = _name(name), value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
 
-def _reason(error: Exception, secrets: Iterable[str]) -> str:
-    """Why an exchange broke, in few words. h11's complaints quote what the other side sent: keys are taken out of that
-    first, and what is left is cut."""
-    text = without(str(error), secrets)[:120]
-    if isinstance(error, httpcore.RemoteProtocolError) and "disconnected" not in text and "closed" not in text:
-        return f"what it sent is not HTTP: {text}"
-    return text or "the connection broke"
+def _reason(error: Exception) -> str:
+    """Why an exchange broke, in few words."""
+    if isinstance(error, NotHttp):
+        return f"what it sent is not HTTP: {error}"
+    if isinstance(error, Cut):
+        return "the server disconnected before it was complete"
+    return (error.strerror if isinstance(error, OSError) else None) or "the connection broke"
 
 
 def _address(url: str) -> tuple[httpx.URL, dict[str, str]]:

@@ -1,11 +1,11 @@
 """An open connection as bytes in and bytes out: a socket, and TLS over it.
 
-The moment at which the kernel takes the last byte of a request is what a call is charged at, so `send_all` returns
+The moment at which the kernel takes the last byte of a request is what a call is charged at, so sending returns
 from the very system call that took it, without a turn of the event loop in between. A connection can be asked whether
 it is still good without waiting, and is closed without waiting for anybody.
 
 Connecting is trio's (happy eyeballs, TCP_NODELAY); after that the socket is ours. Knows no HTTP and no provider.
-Must not import httpx or httpcore.
+Must not import httpx.
 """
 
 from __future__ import annotations
@@ -35,16 +35,19 @@ class ByteStream(Protocol):
     def closed(self) -> bool:
         """Whether it was closed on this side."""
 
-    async def send_all(self, data: bytes) -> None:
-        """Hand all of `data` to the kernel and return at once; waits only while the kernel has no room.
+    def send_nowait(self, data: bytes) -> memoryview:
+        """Hand as much of `data` to the kernel as it takes now; the rest, as `send_rest` wants it, is returned.
 
         Raises:
           OSError: the connection broke; some of the bytes may have left.
           trio.ClosedResourceError: it was closed on this side.
         """
 
+    async def send_rest(self, rest: memoryview) -> None:
+        """Hand the kernel what it had no room for, and return as soon as it has taken all. Raises the same."""
+
     async def receive(self, max_bytes: int) -> bytes:
-        """Wait for bytes; ``b""`` means that the other side has ended. Raises what `send_all` raises."""
+        """Wait for bytes; ``b""`` means that the other side has ended. Raises what `send_nowait` raises."""
 
     def quiet(self) -> bool:
         """Whether the connection is open with nothing to read, which is all an idle one may be. Never waits."""
@@ -71,16 +74,23 @@ class SocketByteStream:
         self._socket.setblocking(False)
         self.closed = False
 
-    async def send_all(self, data: bytes) -> None:
+    def send_nowait(self, data: bytes | memoryview) -> memoryview:
         """See `ByteStream`."""
-        with memoryview(data) as view:
-            sent = 0
-            while sent < len(view):
-                self._check_open()
-                try:
-                    sent += self._socket.send(view[sent:])
-                except BlockingIOError:
-                    await trio.lowlevel.wait_writable(self._socket)
+        rest = memoryview(data)
+        while rest:
+            self._check_open()
+            try:
+                rest = rest[self._socket.send(rest) :]
+            except BlockingIOError:
+                break
+        return rest
+
+    async def send_rest(self, rest: memoryview) -> None:
+        """See `ByteStream`."""
+        while rest:
+            self._check_open()
+            await trio.lowlevel.wait_writable(self._socket)
+            rest = self.send_nowait(rest)
 
     async def receive(self, max_bytes: int) -> bytes:
         """See `ByteStream`."""
@@ -148,14 +158,18 @@ class TlsByteStream:
         await self._drive(self._engine.do_handshake)
         return self._engine.selected_alpn_protocol()
 
-    async def send_all(self, data: bytes) -> None:
+    def send_nowait(self, data: bytes) -> memoryview:
+        """See `ByteStream`. TLS 1.3 never has to read before it can write; where TLS 1.2 does, renegotiating, the
+        connection is given up."""
+        view = memoryview(data)
+        while view:
+            # The engine takes a record of 16 KiB at a time; all of them leave together below.
+            view = view[self._engine.write(view) :]
+        return self._below.send_nowait(self._outgoing.read())
+
+    async def send_rest(self, rest: memoryview) -> None:
         """See `ByteStream`."""
-        with memoryview(data) as view:
-            written = 0
-            while written < len(view):
-                # The engine takes a record of 16 KiB at a time; all of them leave together below.
-                written += await self._drive(functools.partial(self._engine.write, view[written:]), flush=False)
-        await self._flush()
+        await self._below.send_rest(rest)
 
     async def receive(self, max_bytes: int) -> bytes:
         """See `ByteStream`."""
@@ -187,7 +201,7 @@ class TlsByteStream:
         """See `ByteStream`. No close_notify: nobody waits for it, and a cut is told by HTTP's own framing."""
         self._below.close()
 
-    async def _drive(self, step: Callable[[], T], *, flush: bool = True) -> T:
+    async def _drive(self, step: Callable[[], T]) -> T:
         """Do one step of the engine, bringing it the bytes it asks for and carrying away what it wrote."""
         while True:
             try:
@@ -206,20 +220,19 @@ class TlsByteStream:
                     await self._send_last(alert)
                 raise
             else:
-                if flush:
-                    await self._flush()
+                await self._flush()
                 return result
 
     async def _send_last(self, alert: bytes) -> None:
         try:
-            await self._below.send_all(alert)
+            await self._below.send_rest(self._below.send_nowait(alert))
         except OSError:
             self._below.close()
 
     async def _flush(self) -> None:
         waiting = self._outgoing.read()
         if waiting:
-            await self._below.send_all(waiting)
+            await self._below.send_rest(self._below.send_nowait(waiting))
 
 
 async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> ByteStream:

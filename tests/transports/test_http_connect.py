@@ -109,7 +109,7 @@ def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(name: str, v
 
 def test_the_line_break_at_the_end_of_a_key_from_a_file_is_forgiven() -> None:
     built = HttpTransport(url="http://h/", headers={"x-api-key": f"{KEY}\n"}, format=PairFormat())
-    assert (b"x-api-key", KEY.encode()) in built.headers
+    assert f"\r\nx-api-key: {KEY}\r\n".encode() in built.request(calling())
 
 
 # --- cancellation ----------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ async def test_connect_and_exchange_can_be_cancelled_at_every_checkpoint(tls: bo
         connection = await built.connect()
         try:
             for _ in range(2):
-                await connection.exchange(calling(b"x" * 100_000), NotAfter(scope))
+                await connection.exchange(calling(b"x" * 4_000_000), NotAfter(scope))
         except trio.Cancelled:
             assert not connection.usable()
             raise
@@ -248,7 +248,7 @@ async def test_the_key_is_in_no_repr_fault_header_or_error_though_the_provider_r
         for _ in ECHOES:
             reply = (await connection.exchange(calling(), Ear())).reply
             shown += [reply.fault, reply.headers]
-        shown += [built, connection, connection._client, connection._mount, connection._mount._core]
+        shown += [built, connection]
         with pytest.raises(ConnectFailed) as caught:
             await connection.exchange(calling(), Ear())
         shown.append("".join(traceback.format_exception(caught.value)))
@@ -269,7 +269,7 @@ async def test_the_key_is_in_no_log_line_though_every_logger_is_at_its_loudest(
         with pytest.raises(TooLate):
             await connection.exchange(calling(), Ear(late=True))
         await connection.aclose()
-    assert {record.name.partition(".")[0] for record in caplog.records} >= {"httpx", "httpcore"}
+    assert caplog.records
     assert KEY not in caplog.text
 
 

@@ -1,0 +1,80 @@
+"""One request out and one response in, over an open connection: what everybody does who speaks HTTP on a `ByteStream`.
+
+The report that the request has left comes from the system call that took its last byte. A server that refuses a large
+request may answer before it has read all of it; then nothing more is sent, and its answer counts.
+
+Knows no provider. Must not import httpx.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from engine.transports.http1 import Cut, NotHttp, ResponseReader, TooLarge
+from engine.transports.streams import READ_BYTES, ByteStream
+
+BROKEN = (OSError, trio.ClosedResourceError, NotHttp, Cut)
+"""Everything that can come between a request and its answer, but for an answer that is too large."""
+
+
+async def converse(stream: ByteStream, request: bytes, reader: ResponseReader, sent: Callable[[], None]) -> bool:
+    """Send a request and read its whole response. Whether all of the request was sent: else the connection is spent.
+
+    `sent` is called as soon as the kernel has taken the last byte, and not if it never does.
+
+    Raises:
+      Whatever is in `BROKEN`: the connection broke, or what came is no response.
+      TooLarge: there is more than the reader's cap.
+    """
+    whole = await send(stream, request, reader)
+    if whole:
+        sent()
+    while not reader.complete:
+        await hear(stream, reader)
+    return whole
+
+
+async def send(stream: ByteStream, request: bytes, reader: ResponseReader) -> bool:
+    """Hand a request to the kernel; False if it was not taken whole, and what the other side says about it counts."""
+    try:
+        rest = stream.send_nowait(request)
+    except BROKEN:
+        return False  # a server may refuse early, answer and close; its answer is worth reading
+    return not rest or await _send_listening(stream, rest, reader)
+
+
+async def hear(stream: ByteStream, reader: ResponseReader) -> None:
+    """Wait for the next bytes of a response, or its end."""
+    data = await stream.receive(READ_BYTES)
+    if data:
+        reader.feed(data)
+    else:
+        reader.end()
+
+
+async def _send_listening(stream: ByteStream, rest: memoryview, reader: ResponseReader) -> bool:
+    """Send what the kernel had no room for, until it is gone or the response has begun."""
+    whole = False
+    trouble: list[Exception] = []
+
+    async def listen() -> None:
+        try:
+            while not reader.status:
+                await hear(stream, reader)
+        except (*BROKEN, TooLarge) as error:
+            trouble.append(error)
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        try:
+            await stream.send_rest(rest)
+            whole = True
+        except BROKEN:
+            await trio.sleep_forever()  # until the listener has heard the answer, or that there is none
+        nursery.cancel_scope.cancel()
+    if trouble:
+        raise trouble[0]
+    return whole

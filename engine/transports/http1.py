@@ -1,0 +1,162 @@
+"""HTTP/1.1 as bytes: how a request begins, and how a response is read. The parser is llhttp, through httptools.
+
+A response is fed to its reader as it arrives, in any pieces. Its connection can be used again only if it was *clean*:
+complete, with keep-alive, and with nothing behind it. Interim responses (1xx) are passed over. Caps bound what one
+answer may hold, and what is wrong with it is said without quoting it.
+
+No sockets and no waiting: bytes in, bytes out. Must not import httpx or trio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import httptools
+
+HEAD_BYTES = 256 * 1024
+"""The most that may arrive before a response's headers are complete."""
+
+_FRAMING = (b"content-length", b"transfer-encoding")
+
+
+class NotHttp(Exception):  # a signal from the reader to the connection above it, never seen by a caller
+    """What arrived is no response; the text says why, in the parser's words, and quotes none of it."""
+
+
+class TooLarge(Exception):  # likewise
+    """The response is larger than its cap; what was read of it is of no use."""
+
+
+class Cut(Exception):  # likewise
+    """The other side closed the connection before the response was complete."""
+
+
+def request_head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Request line and headers, without the empty line that ends them. The caller has checked every byte of it."""
+    return b"".join([method, b" ", target, b" HTTP/1.1\r\n", *(b"%b: %b\r\n" % pair for pair in headers)])
+
+
+class ResponseReader:
+    """One response. `status` is 0 until all its headers are there.
+
+    `headers` are as they came, without trailers. `parts` is the body, in pieces, as far as it has arrived; a reader of
+    streams takes them away. With `bodiless` the response ends with its headers, as the answer to a HEAD request does.
+    """
+
+    __slots__ = (
+        "_bodiless",
+        "_framed",
+        "_head_room",
+        "_keep",
+        "_parser",
+        "_room",
+        "_spoilt",
+        "complete",
+        "headers",
+        "parts",
+        "reason",
+        "status",
+        "version",
+    )
+
+    def __init__(self, *, cap_bytes: int, bodiless: bool = False) -> None:
+        self.status = 0
+        self.reason = b""
+        self.version = b"HTTP/1.1"
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.parts: list[bytes] = []
+        self.complete = False
+        self._bodiless = bodiless
+        self._room = cap_bytes
+        self._head_room = HEAD_BYTES
+        self._framed = False
+        self._keep = False
+        self._spoilt = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    @property
+    def clean(self) -> bool:
+        """Whether another response can follow on the same connection."""
+        return self.complete and self._keep and not self._spoilt
+
+    def feed(self, data: bytes) -> None:
+        """Take what arrived.
+
+        Raises:
+          NotHttp: it is no response, or its headers do not end. Bytes behind the end only spoil the connection.
+          TooLarge: there is more of the body than allowed.
+        """
+        if self.complete:
+            self._spoilt = True
+            return
+        if not self.status:
+            self._head_room -= len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise NotHttp("it switches protocols, which was not asked for") from None
+        except httptools.HttpParserError as error:
+            self._not_understood(error)
+        if self._room < 0:
+            raise TooLarge
+        if self._head_room < 0 and not self.status:
+            raise NotHttp(f"its headers do not end within {HEAD_BYTES} bytes")
+
+    def _not_understood(self, error: Exception) -> None:
+        """Behind the end of a response it only spoils the connection."""
+        if not self.complete:
+            raise NotHttp(str(error)) from None
+        self._spoilt = True
+
+    def end(self) -> None:
+        """The other side has closed, which ends a body whose headers do not say where it ends.
+
+        Raises:
+          Cut: the response was not complete.
+        """
+        self._keep = False
+        if not self.complete:
+            if not self.status or self._framed:
+                raise Cut
+            self.complete = True
+
+    # --- what the parser calls, in this order ---
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self._spoilt = True
+
+    def on_status(self, reason: bytes) -> None:
+        if not self.complete:
+            self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.status:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.complete:
+            return
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200 and status != 101:
+            self.headers.clear()
+            self.reason = b""
+            return
+        self.status = status
+        self.version = b"HTTP/" + parser.get_http_version().encode("ascii")
+        self._keep = parser.should_keep_alive()
+        self._framed = any(name.lower() in _FRAMING for name, _ in self.headers)
+        self.complete = self._bodiless
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            self._spoilt = True
+            return
+        self._room -= len(data)
+        if self._room >= 0:
+            self.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.complete = True
