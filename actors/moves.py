@@ -155,15 +155,14 @@ class Moves:
         lane.permits_held += 1
         self._in_flight += 1
         claims = self._ledger.reserve(ticket.cost, lane.meters, now_us)
-        ticket.reservation = Reservation(now_us, claims, flow_fare, lane_fares)
+        number = ticket.grants + 1
+        ticket.reservation = Reservation(number, now_us, claims, flow_fare, lane_fares)
         ticket.state = State.GRANTED
-        ticket.ending = ""
         ticket.attempts += 1
-        ticket.grants += 1
         stop_us = now_us + ticket.timeout_us
         if ticket.deadline_us:
             stop_us = min(stop_us, ticket.deadline_us)
-        effects.append(Granted(ticket, ticket.grants, now_us, min(now_us + NOT_AFTER_US, stop_us), stop_us))
+        effects.append(Granted(ticket, number, now_us, min(now_us + NOT_AFTER_US, stop_us), stop_us))
 
     def _want(self, endpoint: EndpointState, now_us: int) -> Want | None:
         """What to tell an endpoint, if that differs enough from what it was told last."""

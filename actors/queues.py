@@ -41,14 +41,17 @@ class State(enum.Enum):
 class Reservation(msgspec.Struct, gc=False, eq=False):
     """What a grant took: a claim on each quota until that is settled, and what flow and lane paid for their turns.
 
-    `sent_us` is -1 until the request has left.
+    `number` counts the grants of its call. `sent_us` is -1 until the request has left. `ending` says why the call, in
+    flight, was told to stop.
     """
 
+    number: int
     granted_us: int
     claims: tuple[Claim, ...]
     flow_fare: Fare[str]
     lane_fares: tuple[Fare[int], ...]
     sent_us: int = -1
+    ending: str = ""
 
 
 class Ticket(msgspec.Struct, gc=False, eq=False):
@@ -56,8 +59,7 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
 
     `calling` is the encoded `APICalling`, kept and never read here. `deadline_us` 0 means none. `attempts` counts those
     that count, `grants` also those that were never begun; `reservation` is that of the last grant; `wrote` says that a
-    byte has left in any of them; `reply` is the encoded `Reply` of the last one that ended. `ending` says why a call in
-    flight was told to stop.
+    byte has left in any of them; `reply` is the encoded `Reply` of the last one that ended.
     """
 
     call_id: int
@@ -75,11 +77,9 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     calling: bytes
     state: State = State.QUEUED
     attempts: int = 0
-    grants: int = 0
     wrote: bool = False
     reservation: Reservation | None = None
     reply: bytes = b""
-    ending: str = ""
 
     @property
     def input_tokens(self) -> int:
@@ -90,6 +90,16 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     def output_tokens(self) -> int:
         """The output it reserves."""
         return self.cost[2]
+
+    @property
+    def grants(self) -> int:
+        """How often it was granted."""
+        return self.reservation.number if self.reservation is not None else 0
+
+    @property
+    def ending(self) -> str:
+        """Why it was told to stop when it was last in flight, or nothing."""
+        return self.reservation.ending if self.reservation is not None else ""
 
     @property
     def granted_us(self) -> int:

@@ -281,8 +281,8 @@ class Schedule(Moves):
         ticket = self._live.get(call_id)
         if ticket is None or ticket.ending == "cancelled":
             return self._dispatch(effects, now_us)
-        if ticket.state in (State.GRANTED, State.SENT):
-            ticket.ending = "cancelled"
+        if ticket.state in (State.GRANTED, State.SENT) and ticket.reservation is not None:
+            ticket.reservation.ending = "cancelled"
             effects.append(Dropped(ticket, "cancelled"))
             return self._dispatch(effects, now_us)
         was_queued = self._withdraw(ticket)
@@ -301,8 +301,8 @@ class Schedule(Moves):
         for ticket in list(self._live.values()):
             if ticket.state in (State.QUEUED, State.BACKING_OFF):
                 self._abandon(ticket, effects, now_us, was_queued=self._withdraw(ticket))
-            elif queue == "stop" and not ticket.ending:
-                ticket.ending = "shutdown"
+            elif queue == "stop" and ticket.reservation is not None and not ticket.ending:
+                ticket.reservation.ending = "shutdown"
                 effects.append(Dropped(ticket, "shutdown"))
         return self._dispatch(effects, now_us)
 
