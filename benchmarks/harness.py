@@ -211,7 +211,7 @@ def _in_a_child(name: str, settings: Settings) -> Measured:
 
 
 def _versions() -> dict[str, str]:
-    packages = ("penstock", "trio", "msgspec", "httpx", "h11", "structlog")
+    packages = ("penstock", "trio", "msgspec", "httpx", "httptools", "h11", "structlog", "aiohttp")
     found = {"python": platform.python_version()}
     for package in packages:
         try:

@@ -20,6 +20,7 @@ from engine.config import AGEING_S, QUEUE_CAPACITY, EngineConfig
 from engine.errors import UsageError
 from engine.providers.catalogue import EndpointSpec
 from engine.secret import Secret
+from engine.transports.client import HttpClient
 
 MAX_CONNECTIONS = 1_000
 
@@ -46,19 +47,24 @@ _UNLESS_SAID = LaneDescription("", quotas=(), queue_capacity=QUEUE_CAPACITY, age
 
 
 class Account(msgspec.Struct, frozen=True):
-    """One provider account: where its calls go, and with which key. The key is in no repr."""
+    """One provider account: where its calls go, and with which key. The key is in no repr.
+
+    `http_client` is a client of the user's own that its calls go through.
+    """
 
     spec: EndpointSpec
     key: Secret | None
     max_connections: int = MAX_CONNECTIONS
+    http_client: HttpClient | None = None
 
     @property
-    def identity(self) -> tuple[str, str, bytes]:
-        """Equal for the same provider, address and key, without holding the key."""
+    def identity(self) -> tuple[str, str, bytes, int]:
+        """Equal for the same provider, address, key and client, without holding the key."""
         return (
             self.spec.provider,
             self.spec.url,
             hashlib.sha256((self.key.reveal() if self.key else "").encode()).digest(),
+            id(self.http_client),
         )
 
     @property

@@ -15,7 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_type_hints
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -104,10 +104,19 @@ def _kinds(section: type[msgspec.Struct]) -> dict[str, object]:
 
 class EngineSection(_Checked, frozen=True, forbid_unknown_fields=True):
     """``[engine]``: `max_queued` bounds the calls queued in all lanes together; `drain_deadline_s` is how long a drain
-    waits for what is in flight."""
+    waits for what is in flight. `http` is the way providers are spoken to: ``own`` is the engine's own wire, without
+    proxies; ``httpx`` goes through httpx; ``auto`` is the former, unless a proxy stands before an address or `http2`
+    asks for HTTP/2, which only httpx speaks."""
 
     max_queued: Count = 1_000_000
     drain_deadline_s: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 30.0
+    http: Literal["auto", "own", "httpx"] = "auto"
+    http2: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.http2 and self.http == "own":
+            raise UsageError('http2 = true needs http = "httpx" or "auto": the engine\'s own wire speaks HTTP/1.1')
 
 
 class LaneSection(_Checked, frozen=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_mod
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
 from engine.secret import Secret
+from engine.transports.client import HttpClient, checked_client
 
 Self = TypeVar("Self", bound="iModel")
 
@@ -57,6 +58,7 @@ class iModel:  # noqa: N801  # the name its users know
         wait at the same time share what the limits admit by their weights.
       ageing_s: how many seconds of waiting one step of `priority` is worth (60).
       engine: the engine to use, in place of the innermost open one.
+      http_client: an `httpx.AsyncClient` of your own that the calls go through; the engine never closes it.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
       **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
         `CallOptions` (`timeout_s`, `on_unknown`, ...) are defaults of its calls and are not sent.
@@ -89,7 +91,7 @@ class iModel:  # noqa: N801  # the name its users know
         quotas: Iterable[Quota] = (),
         weights: Mapping[str, int] | None = None,
         ageing_s: float | None = None,
-        http_client: object = None,
+        http_client: HttpClient | None = None,
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
     ) -> None:
@@ -97,7 +99,6 @@ class iModel:  # noqa: N801  # the name its users know
             streaming_process_func=streaming_process_func,
             provider_metadata=provider_metadata,
             hook_registry=hook_registry,
-            http_client=http_client,
         )
         _check_text(provider=provider, base_url=base_url, endpoint=endpoint, api_key=api_key, lane=lane)
         if engine is not None and not isinstance(engine, Engine):
@@ -116,6 +117,7 @@ class iModel:  # noqa: N801  # the name its users know
         self._spec: EndpointSpec = resolve(provider, endpoint, base_url)
         self._api_key = Secret(api_key) if api_key is not None else None
         self._max_connections = max_connections
+        self._http_client = checked_client(http_client)
         self._engine = engine
         self._own_engine: AbstractAsyncContextManager[Engine] | None = None
         self._entered = 0
@@ -164,7 +166,8 @@ class iModel:  # noqa: N801  # the name its users know
         """
         given = self._api_key.reveal() if self._api_key is not None else None
         key = api_key(self._spec, given, os.environ)
-        return Account(self._spec, Secret(key) if key is not None else None, self._max_connections)
+        secret = Secret(key) if key is not None else None
+        return Account(self._spec, secret, self._max_connections, self._http_client)
 
     def __repr__(self) -> str:
         return f"<iModel {self._spec.provider}/{self._model} at {self._spec.url}>"

@@ -17,7 +17,7 @@ import trio
 from engine.config import EngineConfig, parse_config
 from engine.errors import EngineNotRunning, UsageError
 from engine.runtime import Engine
-from engine.switchboard import TransportFactory, http_transport
+from engine.switchboard import TransportFactory, http_transports
 from engine.transports.files import read_text
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ async def open_engine(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            engine = Engine(config, nursery, transport or http_transport)
+            engine = Engine(config, nursery, transport or http_transports(config.engine))
             before = _current.set(engine)
             try:
                 yield engine

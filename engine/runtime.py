@@ -16,7 +16,6 @@ import trio
 
 from actors import messages as ms
 from actors.actor import supervise
-from actors.endpoint import EndpointStatistics
 from actors.hook_bus import HookBusActor, HookBusStatistics, Observer
 from actors.limits import is_count, is_number
 from actors.mailbox import Mailbox, Places
@@ -35,15 +34,16 @@ from engine.errors import (
 from engine.intake import Intake
 from engine.log import log
 from engine.mapping import Mapping
-from engine.switchboard import Switchboard, TransportFactory
+from engine.switchboard import AccountStatistics, Switchboard, TransportFactory
 
 
 class EngineStatistics(msgspec.Struct, frozen=True):
-    """An engine at one instant. `live` holds the gauges that are zero when it is quiet."""
+    """An engine at one instant. `live` holds the gauges that are zero when it is quiet; `endpoints` say which transport
+    each provider account is reached by."""
 
     live: dict[str, int]
     scheduler: SchedulerStatistics
-    endpoints: tuple[EndpointStatistics, ...]
+    endpoints: tuple[AccountStatistics, ...]
     hook_bus: HookBusStatistics
 
 

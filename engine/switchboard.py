@@ -19,12 +19,15 @@ from actors.mailbox import Mailbox
 from actors.messages import Fault
 from actors.transport import Transport
 from engine.accounts import Account, Lanes, Model, OpenedLane
+from engine.config import EngineSection
 from engine.errors import fault_of
 from engine.estimate import OutputGuess
 from engine.log import log
 from engine.providers.catalogue import auth_headers
 from engine.providers.wire import Usage
+from engine.transports.client import ClientTransport
 from engine.transports.http import HttpTransport
+from engine.transports.proxies import environment_proxy
 
 RESTARTS = 3
 RESTARTS_WITHIN_US = 60_000_000
@@ -34,15 +37,40 @@ TransportFactory = Callable[[Account, OnUsage], Transport]
 """Makes the transport of one provider account; it is to call the second argument with every usage it reads."""
 
 
-def http_transport(account: Account, on_usage: OnUsage) -> Transport:
-    """The usual transport."""
-    return HttpTransport(
-        url=account.spec.url,
-        headers=auth_headers(account.spec, account.key.reveal() if account.key is not None else None),
-        format=account.spec.format,
-        on_usage=on_usage,
-        call_header=account.spec.local,
-    )
+class AccountStatistics(EndpointStatistics, frozen=True):
+    """One endpoint actor, and how it reaches its provider: `transport` is ``"http"`` for the engine's own wire,
+    ``"httpx"`` for httpx, and the type's name for any other."""
+
+    transport: str
+
+
+def http_transports(section: EngineSection) -> TransportFactory:
+    """The usual transports. Whether a proxy stands before an address is looked up once, when its account is opened."""
+
+    def make(account: Account, on_usage: OnUsage) -> Transport:
+        url, client = account.spec.url, account.http_client
+        headers = auth_headers(account.spec, account.key.reveal() if account.key is not None else None)
+        proxy = environment_proxy(url) if client is None and section.http != "own" else None
+        if client is None and proxy is None and not section.http2 and section.http != "httpx":
+            return HttpTransport(
+                url=url,
+                headers=headers,
+                format=account.spec.format,
+                on_usage=on_usage,
+                call_header=account.spec.local,
+            )
+        return ClientTransport(
+            url=url,
+            headers=headers,
+            format=account.spec.format,
+            proxy=proxy,
+            http2=section.http2,
+            client=client,
+            on_usage=on_usage,
+            call_header=account.spec.local,
+        )
+
+    return make
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -56,8 +84,9 @@ class Binding(msgspec.Struct, frozen=True):
 class _Endpoint:
     """An account's endpoint: the actor that runs now, and the mailbox it shares with those before and after it."""
 
-    def __init__(self, account: Account, make: Callable[[Mailbox | None], EndpointActor]) -> None:
+    def __init__(self, account: Account, transport: Transport, make: Callable[[Mailbox | None], EndpointActor]) -> None:
         self.account = account
+        self.transport: str = getattr(transport, "kind", type(transport).__name__)
         self.make = make
         self.actor = make(None)
         self.done = trio.Event()
@@ -84,7 +113,7 @@ class Switchboard:
         self._make_transport = make_transport
         self._random = random.Random()
         self._bindings: dict[Model, Binding] = {}
-        self._numbers: dict[tuple[str, str, bytes], int] = {}
+        self._numbers: dict[tuple[str, str, bytes, int], int] = {}
         self._endpoints: dict[int, _Endpoint] = {}
         self._guesses: dict[tuple[int, str], OutputGuess] = {}
 
@@ -109,9 +138,12 @@ class Switchboard:
         """What a call of this model will probably produce, if its caller sets no cap."""
         return self._guesses.get((endpoint, model), _NOTHING_LEARNED).guess()
 
-    def statistics(self) -> tuple[EndpointStatistics, ...]:
+    def statistics(self) -> tuple[AccountStatistics, ...]:
         """Of every endpoint actor that runs now."""
-        return tuple(endpoint.actor.statistics() for endpoint in self._endpoints.values())
+        return tuple(
+            AccountStatistics(**msgspec.structs.asdict(endpoint.actor.statistics()), transport=endpoint.transport)
+            for endpoint in self._endpoints.values()
+        )
 
     async def stop(self) -> None:
         """Stop all endpoints and wait until they have stopped."""
@@ -137,7 +169,7 @@ class Switchboard:
                     mailbox=mailbox,
                 )
 
-            endpoint = self._endpoints[number] = _Endpoint(account, make)
+            endpoint = self._endpoints[number] = _Endpoint(account, transport, make)
             self._mailboxes[number] = endpoint.actor.mailbox
             self._scheduler.post(ms.encode(ms.OpenEndpoint(number, account.name, account.max_connections)))
             self._nursery.start_soon(self._run, number, endpoint)

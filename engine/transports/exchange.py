@@ -1,7 +1,8 @@
 """One request out and one response in, over an open connection: what everybody does who speaks HTTP on a `ByteStream`.
 
-The report that the request has left comes from the system call that took its last byte. A server that refuses a large
-request may answer before it has read all of it; then nothing more is sent, and its answer counts.
+The report that the request has left comes from the system call that took its last byte. A server may answer a large
+request before it has read all of it. If it refuses, nothing more is sent, and its answer counts; if it has only begun
+to answer, it is listened to while the rest is sent.
 
 Knows no provider. Must not import httpx.
 """
@@ -17,6 +18,9 @@ from engine.transports.streams import READ_BYTES, ByteStream
 
 BROKEN = (OSError, trio.ClosedResourceError, NotHttp, Cut)
 """Everything that can come between a request and its answer, but for an answer that is too large."""
+
+_AHEAD_BYTES = 1024 * 1024
+"""How much of an answer is held while its request is still being sent."""
 
 
 async def converse(stream: ByteStream, request: bytes, reader: ResponseReader, sent: Callable[[], None]) -> bool:
@@ -55,13 +59,15 @@ async def hear(stream: ByteStream, reader: ResponseReader) -> None:
 
 
 async def _send_listening(stream: ByteStream, rest: memoryview, reader: ResponseReader) -> bool:
-    """Send what the kernel had no room for, until it is gone or the response has begun."""
+    """Send what the kernel had no room for, until it is gone or the response says that nobody wants it."""
     whole = False
     trouble: list[Exception] = []
 
     async def listen() -> None:
         try:
-            while not reader.status:
+            while reader.status < 300 and not reader.complete:
+                if sum(map(len, reader.parts)) > _AHEAD_BYTES:
+                    return  # an answer that runs ahead of its request is read on when that is sent
                 await hear(stream, reader)
         except (*BROKEN, TooLarge) as error:
             trouble.append(error)

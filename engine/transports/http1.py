@@ -1,8 +1,8 @@
 """HTTP/1.1 as bytes: how a request begins, and how a response is read. The parser is llhttp, through httptools.
 
 A response is fed to its reader as it arrives, in any pieces. Its connection can be used again only if it was *clean*:
-complete, with keep-alive, and with nothing behind it. Interim responses (1xx) are passed over. Caps bound what one
-answer may hold, and what is wrong with it is said without quoting it.
+complete, with keep-alive, and with nothing behind it but line ends, which every parser passes over. Interim responses
+(1xx) are passed over too. Caps bound what one answer may hold, and what is wrong with it is said without quoting it.
 
 No sockets and no waiting: bytes in, bytes out. Must not import httpx or trio.
 """
@@ -14,9 +14,10 @@ from collections.abc import Iterable
 import httptools
 
 HEAD_BYTES = 256 * 1024
-"""The most that may arrive before a response's headers are complete."""
+"""The most that may arrive without a byte of body in it: interim responses, headers, chunk extensions, trailers."""
 
-_FRAMING = (b"content-length", b"transfer-encoding")
+_CHUNKS = b"transfer-encoding"
+_FRAMING = (b"content-length", _CHUNKS)
 
 
 class NotHttp(Exception):  # a signal from the reader to the connection above it, never seen by a caller
@@ -83,27 +84,29 @@ class ResponseReader:
         """Take what arrived.
 
         Raises:
-          NotHttp: it is no response, or its headers do not end. Bytes behind the end only spoil the connection.
+          NotHttp: it is no response, or its headers or trailers do not end. Bytes behind the end only spoil the
+            connection.
           TooLarge: there is more of the body than allowed.
         """
         if self.complete:
-            self._spoilt = True
+            self._spoilt = self._spoilt or bool(data.strip(b"\r\n"))
             return
-        if not self.status:
-            self._head_room -= len(data)
+        self._head_room -= len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            raise NotHttp("it switches protocols, which was not asked for") from None
+            self._not_understood(NotHttp("it switches protocols, which was not asked for"))
         except httptools.HttpParserError as error:
             self._not_understood(error)
         if self._room < 0:
             raise TooLarge
-        if self._head_room < 0 and not self.status:
-            raise NotHttp(f"its headers do not end within {HEAD_BYTES} bytes")
+        if self._head_room < 0 and not self.complete:
+            raise NotHttp(f"its headers or trailers do not end within {HEAD_BYTES} bytes")
 
     def _not_understood(self, error: Exception) -> None:
         """Behind the end of a response it only spoils the connection."""
+        if isinstance(error, httptools.HttpParserCallbackError) and error.__context__ is not None:
+            raise error.__context__ from None  # from one of the methods below, or an interrupt that struck there
         if not self.complete:
             raise NotHttp(str(error)) from None
         self._spoilt = True
@@ -132,27 +135,32 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.status:
-            self.headers.append((name, value))
+            self.headers.append((name, value.rstrip(b" \t")))  # the parser takes away only what stands before a value
 
     def on_headers_complete(self) -> None:
         if self.complete:
             return
         parser = self._parser
         status = parser.get_status_code()
-        if status < 200 and status != 101:
+        if status < 100 or status == 101:
+            raise NotHttp("it switches protocols, which was not asked for" if status == 101 else "no status is so low")
+        if status < 200:
             self.headers.clear()
             self.reason = b""
             return
         self.status = status
         self.version = b"HTTP/" + parser.get_http_version().encode("ascii")
-        self._keep = parser.should_keep_alive()
-        self._framed = any(name.lower() in _FRAMING for name, _ in self.headers)
+        framing = [name.lower() for name, _ in self.headers if name.lower() in _FRAMING]
+        self._framed = bool(framing)
+        # Chunks behind a response that may have none would be taken for its framing, and not for bytes behind the end.
+        self._keep = parser.should_keep_alive() and not (self._bodiless and _CHUNKS in framing)
         self.complete = self._bodiless
 
     def on_body(self, data: bytes) -> None:
         if self.complete:
             self._spoilt = True
             return
+        self._head_room = HEAD_BYTES
         self._room -= len(data)
         if self._room >= 0:
             self.parts.append(data)

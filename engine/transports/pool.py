@@ -3,17 +3,18 @@
     async with httpx.AsyncClient(transport=PooledTransport()) as client: ...
 
 httpx keeps all it does above a transport: cookies, redirects, authentication, decompression, its timeouts and its
-exceptions. A connection is used again only after a response that was complete and clean, while the other side still
-holds it open and it has not been idle for long; any error and any cancellation closes it. There is no limit on their
-number: whoever has a thousand requests under way has a thousand connections. No proxies and no HTTP/2.
+exceptions. A connection is used again only after a request that left whole and a response that was complete and clean,
+while the other side still holds it open and it has not been idle for long; any error and any cancellation closes it.
+There is no limit on their number: whoever has a thousand requests under way has a thousand connections. No proxies, no
+HTTP/2, no upgrades.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator
-from types import TracebackType
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 import msgspec
@@ -26,6 +27,11 @@ from engine.transports.streams import ByteStream, default_tls, open_stream
 
 IDLE_S = 60.0
 _BOUNDLESS = 1 << 62
+_NEVER = float("inf")
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 Origin = tuple[str, str, int]
 
@@ -42,25 +48,30 @@ class PoolStatistics(msgspec.Struct, frozen=True):
 class PooledTransport(httpx.AsyncBaseTransport):
     """HTTP/1.1 over trio for `httpx.AsyncClient(transport=...)`.
 
-    `ssl_context` replaces the shared one with certifi's roots. A connection that was idle for `idle_s` seconds is not
-    used again. Needs a running trio loop; a client and its transport belong to one loop.
+    `ssl_context` replaces the shared one with certifi's roots. A connection that was idle for more than `idle_s`
+    seconds is not used again, and is closed by the requests that come after. Needs a running trio loop; a client and
+    its transport belong to one loop.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None, idle_s: float = IDLE_S) -> None:
         self._tls = ssl_context
         self._idle_s = idle_s
         self._idle: dict[Origin, deque[tuple[float, ByteStream]]] = {}
+        self._sweep_s = -_NEVER
         self._busy: set[ByteStream] = set()
         self._opened = 0
         self._reused = 0
+        self._closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send one request and read its response up to the end of the headers; its body is read by whoever wants it.
 
         Raises httpx's exceptions: `ConnectError`, `ConnectTimeout`, `WriteTimeout`, `ReadError`, `ReadTimeout`,
-        `RemoteProtocolError`, `UnsupportedProtocol`. Cancellation closes the connection.
+        `LocalProtocolError`, `RemoteProtocolError`, `UnsupportedProtocol`. What the request's own body raises passes
+        through. Cancellation and every exception close the connection.
         """
         origin = _origin(request.url)
+        outgoing = _Outgoing(request)
         limits: dict[str, float | None] = request.extensions.get("timeout", {})
         reader = ResponseReader(cap_bytes=_BOUNDLESS, bodiless=request.method == "HEAD")
         late: type[httpx.TimeoutException] = httpx.ConnectTimeout
@@ -69,47 +80,33 @@ class PooledTransport(httpx.AsyncBaseTransport):
             with trio.CancelScope(deadline=_deadline(limits.get("connect"))) as scope:
                 stream = await self._take(origin)
                 late = httpx.WriteTimeout
-                async for part in _parts(request):
-                    scope.deadline = _deadline(limits.get("write"))
-                    if not await send(stream, part, reader):
-                        break  # what the other side says about it counts
+                whole = await outgoing.send(stream, reader, scope, limits.get("write"))
                 late = httpx.ReadTimeout
                 while not reader.status:
                     scope.deadline = _deadline(limits.get("read"))
-                    await hear(stream, reader)
-                body = _Body(self, origin, stream, reader, limits.get("read"))
-                stream = None  # the body's from now on
-                return httpx.Response(
+                    await _hear(stream, reader)
+                response = httpx.Response(
                     reader.status,
                     headers=reader.headers,
-                    stream=body,
+                    stream=_Body(self, origin, stream, reader, limits.get("read"), whole=whole),
                     extensions={"http_version": reader.version, "reason_phrase": reader.reason},
                 )
+                stream = None  # the body's from now on
+                return response
             raise late(f"the time for it was over, at {origin[1]}:{origin[2]}")
-        except ConnectFailed as error:
-            raise httpx.ConnectError(str(error)) from error
-        except BROKEN as error:
-            raise _broken(error) from error
         finally:
             if stream is not None:
                 self._drop(stream)
 
     async def aclose(self) -> None:
-        """Close every connection, busy ones too."""
+        """Close every connection, busy ones too. What is opened afterwards is closed with its response."""
+        self._closed = True
         for waiting in self._idle.values():
             for _, stream in waiting:
                 stream.close()
         self._idle.clear()
         for stream in list(self._busy):
             self._drop(stream)
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None = None,
-        exc_value: BaseException | None = None,
-        traceback: TracebackType | None = None,
-    ) -> None:
-        await self.aclose()
 
     def statistics(self) -> PoolStatistics:
         """A frozen copy of what is counted here."""
@@ -120,22 +117,38 @@ class PooledTransport(httpx.AsyncBaseTransport):
         return f"<PooledTransport {self.statistics()}>"
 
     async def _take(self, origin: Origin) -> ByteStream:
-        """The connection to an origin that was used last and is still good, or a new one."""
+        """The connection to an origin that was used last and is still good, or a new one. It is busy from here on."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        # No other checkpoint until an idle one is among the busy: a cancellation between would lose it.
+        now_s = trio.current_time()
+        if now_s >= self._sweep_s:
+            self._sweep(now_s)
         waiting = self._idle.get(origin)
         while waiting:
             since_s, stream = waiting.pop()
-            if trio.current_time() - since_s <= self._idle_s and stream.quiet():
-                await trio.lowlevel.checkpoint_if_cancelled()
+            if now_s - since_s <= self._idle_s and stream.quiet():
                 self._reused += 1
                 self._busy.add(stream)
                 return stream
             stream.close()
         scheme, host, port = origin
         tls = (self._tls or default_tls()) if scheme == "https" else None
-        stream = await open_stream(host, port, tls)
+        try:
+            stream = await open_stream(host, port, tls)
+        except ConnectFailed as error:
+            raise httpx.ConnectError(str(error)) from error
         self._opened += 1
         self._busy.add(stream)
         return stream
+
+    def _sweep(self, now_s: float) -> None:
+        """Close what was idle for too long, whatever its origin: to most of a thousand origins nobody comes back."""
+        self._sweep_s = now_s + self._idle_s / 2
+        for origin, waiting in list(self._idle.items()):
+            while waiting and now_s - waiting[0][0] > self._idle_s:
+                waiting.popleft()[1].close()
+            if not waiting:
+                del self._idle[origin]
 
     def _drop(self, stream: ByteStream) -> None:
         self._busy.discard(stream)
@@ -143,28 +156,106 @@ class PooledTransport(httpx.AsyncBaseTransport):
 
     def _give_back(self, origin: Origin, stream: ByteStream, *, clean: bool) -> None:
         """A response is over, or nobody wants the rest of it."""
-        if not clean or stream not in self._busy:
+        if not clean or self._closed:
             self._drop(stream)
             return
         self._busy.discard(stream)
-        waiting = self._idle.setdefault(origin, deque())
-        now_s = trio.current_time()
-        waiting.append((now_s, stream))
-        while now_s - waiting[0][0] > self._idle_s:
-            waiting.popleft()[1].close()
+        self._idle.setdefault(origin, deque()).append((trio.current_time(), stream))
+
+
+class _Outgoing:
+    """A request as it goes over the wire. Its head leaves together with the first part of its body.
+
+    Everything in the head is checked before a connection is touched: a line break in a header would be another header,
+    or another request. So is the length of the body as it goes, because a server takes what is beyond the announced
+    length for the next request. No message here quotes a value: it may be a key.
+
+    Raises:
+      httpx.LocalProtocolError: the request cannot be written as HTTP.
+    """
+
+    __slots__ = ("_body", "_chunked", "_head", "_left_bytes")
+
+    def __init__(self, request: httpx.Request) -> None:
+        if not isinstance(request.stream, httpx.AsyncByteStream):
+            raise TypeError("an asynchronous client was given a request with a synchronous body")
+        self._body = request.stream
+        self._head = _head(request)
+        self._chunked = "chunked" in request.headers.get("transfer-encoding", "").lower()
+        length = request.headers.get("content-length", "0")
+        if not (length.isascii() and length.isdecimal()):
+            raise httpx.LocalProtocolError("the request's content-length is not one number")
+        self._left_bytes = int(length)
+
+    async def send(
+        self, stream: ByteStream, reader: ResponseReader, scope: trio.CancelScope, limit_s: float | None
+    ) -> bool:
+        """Hand all of it to the kernel; False if the other side did not take all, and what it says about it counts.
+
+        `limit_s` bounds each write, through the deadline of `scope`; the making of the body has no limit.
+        """
+        body = self._body
+        if type(body) is httpx.ByteStream:
+            scope.deadline = _deadline(limit_s)
+            return await _send(stream, self._framed(b"".join(body)) + self._last(), reader)
+        parts = aiter(body)
+        try:
+            scope.deadline = _NEVER
+            async for part in parts:
+                if part:
+                    data = self._framed(part)
+                    scope.deadline = _deadline(limit_s)
+                    if not await _send(stream, data, reader):
+                        return False
+                    scope.deadline = _NEVER
+        finally:
+            # Now and in this task: a generator that is left suspended is closed whenever the garbage is collected.
+            if isinstance(parts, AsyncGenerator):
+                await parts.aclose()
+        scope.deadline = _deadline(limit_s)
+        return await _send(stream, self._last(), reader)
+
+    def _framed(self, part: bytes) -> bytes:
+        if not part:
+            return b""
+        head, self._head = self._head, b""
+        if self._chunked:
+            return b"%b%x\r\n%b\r\n" % (head, len(part), part)
+        self._left_bytes -= len(part)
+        if self._left_bytes < 0:
+            raise httpx.LocalProtocolError("the request's body is longer than its content-length says")
+        return head + part
+
+    def _last(self) -> bytes:
+        if self._chunked:
+            return self._head + b"0\r\n\r\n"
+        if self._left_bytes:
+            raise httpx.LocalProtocolError("the request's body is shorter than its content-length says")
+        return self._head
 
 
 class _Body(httpx.AsyncByteStream):
-    """The rest of a response. An iterator and no generator: one that is left suspended is closed by nobody in time."""
+    """The rest of a response. An iterator and no generator: one that is left suspended is closed by nobody in time.
+
+    Takes from the connection only what is asked for, a receive at a time.
+    """
 
     def __init__(
-        self, pool: PooledTransport, origin: Origin, stream: ByteStream, reader: ResponseReader, limit_s: float | None
+        self,
+        pool: PooledTransport,
+        origin: Origin,
+        stream: ByteStream,
+        reader: ResponseReader,
+        limit_s: float | None,
+        *,
+        whole: bool,
     ) -> None:
         self._pool = pool
         self._origin = origin
         self._stream: ByteStream | None = stream
         self._reader = reader
         self._limit_s = limit_s
+        self._whole = whole
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -172,22 +263,22 @@ class _Body(httpx.AsyncByteStream):
     async def __anext__(self) -> bytes:
         reader = self._reader
         while not reader.parts:
-            if reader.complete or self._stream is None:
+            if reader.complete:
                 await self.aclose()
                 raise StopAsyncIteration
-            await self._hear(self._stream)
+            if self._stream is None:
+                raise httpx.StreamClosed  # a body that was given up must not look like one that has ended
+            await self._more(self._stream)
         parts = b"".join(reader.parts)
         reader.parts.clear()
         return parts
 
-    async def _hear(self, stream: ByteStream) -> None:
+    async def _more(self, stream: ByteStream) -> None:
         heard = False
         try:
             with trio.CancelScope(deadline=_deadline(self._limit_s)):
-                await hear(stream, self._reader)
+                await _hear(stream, self._reader)
                 heard = True
-        except BROKEN as error:
-            raise _broken(error) from error
         finally:
             if not heard:
                 await self.aclose()
@@ -198,33 +289,47 @@ class _Body(httpx.AsyncByteStream):
         """Give the connection back, or close it if there is more to come."""
         stream, self._stream = self._stream, None
         if stream is not None:
-            self._pool._give_back(self._origin, stream, clean=self._reader.clean)
+            self._pool._give_back(self._origin, stream, clean=self._whole and self._reader.clean)
 
 
 def _origin(url: httpx.URL) -> Origin:
     if url.scheme not in ("http", "https"):
         raise httpx.UnsupportedProtocol(f"only http and https are spoken here, not {url.scheme!r}")
-    return url.scheme, url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
+    port = url.port
+    return url.scheme, url.raw_host.decode("ascii"), (443 if url.scheme == "https" else 80) if port is None else port
 
 
-async def _parts(request: httpx.Request) -> AsyncIterator[bytes]:
-    """A request as it goes over the wire: its head with the first part of its body, then the others."""
-    headers = request.headers.raw
+def _head(request: httpx.Request) -> bytes:
+    """Request line and headers, checked, with the empty line behind them."""
+    method = request.method.encode("latin-1", "replace")
     target = request.extensions.get("target", request.url.raw_path)
-    head = request_head(request.method.encode("ascii"), target, headers) + b"\r\n"
-    chunked = "chunked" in request.headers.get("transfer-encoding", "").lower()
-    if not isinstance(request.stream, AsyncIterable):
-        raise TypeError("an asynchronous client was given a request with a synchronous body")
-    async for part in request.stream:
-        if part:
-            yield head + (b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
-            head = b""
-    if chunked or head:
-        yield head + (b"0\r\n\r\n" if chunked else b"")
+    headers = request.headers.raw
+    if not _TOKEN.fullmatch(method) or not _TARGET.fullmatch(target):
+        raise httpx.LocalProtocolError("the request's method or target holds what HTTP does not allow there")
+    for name, value in headers:
+        if not _TOKEN.fullmatch(name):
+            raise httpx.LocalProtocolError(f"{name!r} is not a name a header can have")
+        if not _VALUE.fullmatch(value):
+            raise httpx.LocalProtocolError(f"the value of the header {name!r} holds what HTTP does not allow there")
+    return request_head(method, target, headers) + b"\r\n"
 
 
 def _deadline(limit_s: float | None) -> float:
-    return trio.current_time() + limit_s if limit_s is not None else float("inf")
+    return trio.current_time() + limit_s if limit_s is not None else _NEVER
+
+
+async def _send(stream: ByteStream, data: bytes, reader: ResponseReader) -> bool:
+    try:
+        return not data or await send(stream, data, reader)
+    except BROKEN as error:
+        raise _broken(error) from error
+
+
+async def _hear(stream: ByteStream, reader: ResponseReader) -> None:
+    try:
+        await hear(stream, reader)
+    except BROKEN as error:
+        raise _broken(error) from error
 
 
 def _broken(error: Exception) -> httpx.TransportError:

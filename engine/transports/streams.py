@@ -147,6 +147,8 @@ class TlsByteStream:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._engine = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_hostname)
+        # A record of which the kernel has only the beginning: nothing may come between, and only one may wait.
+        self._half_sent = False
 
     @property
     def closed(self) -> bool:
@@ -165,11 +167,15 @@ class TlsByteStream:
         while view:
             # The engine takes a record of 16 KiB at a time; all of them leave together below.
             view = view[self._engine.write(view) :]
-        return self._below.send_nowait(self._outgoing.read())
+        rest = self._below.send_nowait(self._outgoing.read())
+        self._half_sent = bool(rest)
+        return rest
 
     async def send_rest(self, rest: memoryview) -> None:
-        """See `ByteStream`."""
+        """See `ByteStream`. Another task may be in `receive` meanwhile; what TLS has to say there waits."""
+        self._half_sent = True
         await self._below.send_rest(rest)
+        self._half_sent = False  # and not if it was cut short: then no byte may follow
 
     async def receive(self, max_bytes: int) -> bytes:
         """See `ByteStream`."""
@@ -180,7 +186,7 @@ class TlsByteStream:
 
     def quiet(self) -> bool:
         """See `ByteStream`."""
-        if self.closed:
+        if self.closed or self._half_sent:
             return False
         try:
             for _ in range(DRAIN_READS):
@@ -216,7 +222,7 @@ class TlsByteStream:
             except ssl.SSLError:
                 # The other side is owed the alert that says why; whether it arrives makes no difference here.
                 alert = self._outgoing.read()
-                if alert and not self.closed:
+                if alert and not self.closed and not self._half_sent:
                     await self._send_last(alert)
                 raise
             else:
@@ -230,9 +236,8 @@ class TlsByteStream:
             self._below.close()
 
     async def _flush(self) -> None:
-        waiting = self._outgoing.read()
-        if waiting:
-            await self._below.send_rest(self._below.send_nowait(waiting))
+        if self._outgoing.pending and not self._half_sent:
+            await self.send_rest(self._below.send_nowait(self._outgoing.read()))
 
 
 async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> ByteStream:
@@ -247,7 +252,7 @@ async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> ByteS
     try:
         plain = SocketByteStream(await trio.open_tcp_stream(host, port))
     except (OSError, UnicodeError) as error:
-        raise ConnectFailed(f"no connection to {place}: {_cause(error)}. Nothing was sent.") from error
+        raise ConnectFailed(f"no connection to {place}: {connect_cause(error)}. Nothing was sent.") from error
     if tls is None:
         return plain
     try:
@@ -255,7 +260,7 @@ async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> ByteS
         chosen = await stream.handshake()
     except (OSError, trio.ClosedResourceError, ValueError) as error:
         plain.close()
-        raise ConnectFailed(f"no secure connection to {place}: {_tls_cause(error)}. Nothing was sent.") from error
+        raise ConnectFailed(f"no secure connection to {place}: {tls_cause(error)}. Nothing was sent.") from error
     except BaseException:
         plain.close()
         raise
@@ -265,7 +270,7 @@ async def open_stream(host: str, port: int, tls: ssl.SSLContext | None) -> ByteS
     return stream
 
 
-def _cause(error: BaseException) -> str:
+def connect_cause(error: BaseException) -> str:
     """The reasons behind a failed connection in a few words: trio groups one error for each address it tried."""
     if isinstance(error, socket.gaierror):
         return f"the name cannot be resolved ({error.strerror})"
@@ -280,7 +285,8 @@ def _words(error: BaseException) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
-def _tls_cause(error: BaseException) -> str:
+def tls_cause(error: BaseException) -> str:
+    """The reason behind a failed TLS handshake in a few words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate was not accepted ({error.verify_message})"
     if isinstance(error, ssl.SSLEOFError):

@@ -22,6 +22,7 @@ TINY = {
     # All within the first window: whether the second is kept to the millisecond is for a machine at rest to show.
     "throughput_under_limits": ["--calls", "30", "--limit", "40", "--per", "60", "--latency", "0.01"],
     "engine_overhead": ["--calls", "50", "--in-flight", "8", "--repeats", "2"],
+    "wire": ["--calls", "20", "--stretches", "2", "--in-flight", "4", "--many", "6", "--most", "8", "--hold", "0.01"],
     "queue_scale": ["--calls", "200", "--few", "50"],
     "faults": ["--calls", "40", "--latency", "0.001", "--refused", "0.1", "--failed", "0.1"],
 }
@@ -73,6 +74,23 @@ def test_overhead_has_both_sides_of_the_difference(reports: dict[str, Path]) -> 
     added = [(e - d) / p for e, d, p in zip(*(measured[k] for k in ("engine_s", "direct_s", "pair_s")), strict=True)]
     assert min(added) > 0
     assert figures(reports["engine_overhead"])["added by the engine"] == pytest.approx(sum(added) / 2)
+
+
+def test_wire_clients_make_every_call_on_connections_of_their_own(reports: dict[str, Path]) -> None:
+    """By the server's count: as many connections as there are calls in flight, and every call there is."""
+    report = json.loads(reports["wire"].read_bytes())["reports"][0]
+    assert len(report["runs"]) == 11
+    for run in report["runs"]:
+        measured, width = run["measured"], run["settings"]["in_flight"]
+        if "missing" in measured:
+            continue
+        cold = measured["situation"] == "cold"
+        # One for each worker, the stretch that warms up, two more, and one in flight for each worker at the end.
+        assert measured["server"]["requests"] == (width if cold else 2 * width + 3 * 20)
+        assert measured["server"]["connections"] == width
+        assert len(measured["call_s"]) == (0 if cold else 2)
+        assert all(call_s > 0 for call_s in measured["call_s"])
+        assert (measured["server"]["most_waiting"] > 0) == (run["settings"]["high"] > 0)
 
 
 def test_queue_counts_memory_and_time(reports: dict[str, Path]) -> None:

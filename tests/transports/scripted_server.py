@@ -118,6 +118,10 @@ class Peer:
         request, self._buffer = self._buffer[:size], self._buffer[size:]
         return request
 
+    async def some(self) -> None:
+        """Read the beginning of a request and leave the rest where it is; `request` still returns it whole."""
+        await self._more()
+
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
 

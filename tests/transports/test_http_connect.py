@@ -31,7 +31,7 @@ from scripted_server import (
 
 from actors.errors import ConnectFailed, UsageError
 from actors.transport import TooLate
-from engine.transports import http, streams
+from engine.transports import streams, target
 from engine.transports.http import HttpTransport
 
 
@@ -275,12 +275,12 @@ async def test_the_key_is_in_no_log_line_though_every_logger_is_at_its_loudest(
 
 async def test_the_version_is_known_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
-        raise http.importlib.metadata.PackageNotFoundError(name)
+        raise target.importlib.metadata.PackageNotFoundError(name)
 
-    http.user_agent.cache_clear()
-    monkeypatch.setattr(http.importlib.metadata, "version", missing)
-    assert http.user_agent() == "penstock"
-    http.user_agent.cache_clear()
-    monkeypatch.setattr(http.importlib.metadata, "version", lambda name: "1.2.3")
-    assert http.user_agent() == "penstock/1.2.3"
-    http.user_agent.cache_clear()
+    target.user_agent.cache_clear()
+    monkeypatch.setattr(target.importlib.metadata, "version", missing)
+    assert target.user_agent() == "penstock"
+    target.user_agent.cache_clear()
+    monkeypatch.setattr(target.importlib.metadata, "version", lambda name: "1.2.3")
+    assert target.user_agent() == "penstock/1.2.3"
+    target.user_agent.cache_clear()

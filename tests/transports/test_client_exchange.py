@@ -1,0 +1,548 @@
+"""What comes out of one exchange through httpx: the same as over our own wire, for everything a server can do.
+
+Real loopback sockets and a scripted server; also a user's own client, with httpx's transport, another, or a mock.
+"""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+import trio
+import trio.testing
+from certificates import client_tls, secure, server_tls
+from forward_proxy import client_transport
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from raw_answers import BIG, NOT_WHOLE, WHOLE
+from scripted_server import (
+    KEY,
+    OK_BODY,
+    Ear,
+    Peer,
+    answer_everything,
+    calling,
+    eventually,
+    open_sockets,
+    response,
+    serve,
+)
+
+from actors.errors import ConnectFailed
+from actors.transport import Answer, TooLate
+from engine.transports import client as client_module
+from engine.transports.pool import PooledTransport
+
+WAYS: dict[str, Callable[[], httpx.AsyncClient | None]] = {
+    "a connection of its own": lambda: None,
+    "a user's client": httpx.AsyncClient,
+    "a client over our own wire": lambda: httpx.AsyncClient(transport=PooledTransport()),
+}
+
+
+async def answers_to(raw: bytes, *, close: bool = True, **options: object) -> tuple[Answer, Ear]:
+    """One exchange with a server that answers these bytes."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(raw)
+        if not close:
+            await peer.gone()
+
+    async with serve(script) as server:
+        connection = await client_transport(server.url, **options).connect()
+        ear = Ear()
+        answer = await connection.exchange(calling(), ear)
+        await connection.aclose()
+        await server.all_closed()
+        return answer, ear
+
+
+# --- what is sent ----------------------------------------------------------------------------------------------------
+
+
+async def test_the_request_is_what_a_provider_expects() -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while (request := await peer.request()) is not None:
+            seen.append(request)
+            await peer.send(response(OK_BODY, "Set-Cookie: a=b; Path=/"))
+
+    async with serve(script) as server:
+        connection = await client_transport(server.url + "?v=1", call_header=True).connect()
+        for call_id in (41, 42):
+            answer = await connection.exchange(calling(b'{"n": 1}', call_id), Ear())
+            assert (answer.verdict, answer.keep, answer.input_tokens, answer.output_tokens) == ("done", True, 7, 11)
+        assert server.accepted == 1
+        assert "open, 2 exchanges" in repr(connection)
+        await connection.aclose()
+        await server.all_closed()
+    head, _, body = seen[1].partition(b"\r\n\r\n")
+    first, *lines = head.split(b"\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}
+    assert headers.pop(b"user-agent").startswith(b"penstock")
+    assert first == b"POST /v1/call?v=1 HTTP/1.1"
+    assert body == b'{"n": 1}'
+    assert headers == {
+        b"host": f"127.0.0.1:{server.port}".encode(),
+        b"accept": b"application/json",
+        b"accept-encoding": b"gzip, deflate",
+        b"content-type": b"application/json",
+        b"content-length": b"8",
+        b"authorization": f"Bearer {KEY}".encode(),
+        b"x-penstock-call": b"42",
+    }
+
+
+async def test_over_tls_the_certificate_is_checked() -> None:
+    async with serve(answer_everything, tls=server_tls()) as server:
+        connection = await client_transport(secure(server.url), ssl_context=client_tls()).connect()
+        ear = Ear()
+        assert (await connection.exchange(calling(), ear)).verdict == "done"
+        assert ear.heard == ["begin", "sent"]
+        await connection.aclose()
+        stranger = await client_transport(secure(server.url)).connect()
+        ear = Ear()
+        with pytest.raises(ConnectFailed, match=r"certificate was not accepted.*Nothing was sent"):
+            await stranger.exchange(calling(), ear)
+        assert ear.heard == []
+        await stranger.aclose()
+
+
+@pytest.mark.parametrize("way", ["a connection of its own", "a user's client"])
+async def test_sent_is_reported_only_when_the_kernel_has_the_last_byte(way: str) -> None:
+    read_on = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await read_on.wait()
+        assert await peer.request() is not None
+        await peer.send(response())
+
+    async with serve(script) as server, trio.open_nursery() as nursery:
+        client = WAYS[way]()
+        connection = await client_transport(server.url, client=client).connect()
+        ear = Ear()
+        nursery.start_soon(connection.exchange, calling(BIG), ear)
+        await eventually(lambda: ear.heard)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert ear.heard == ["begin"]
+        read_on.set()
+        await eventually(lambda: not nursery.child_tasks)
+        assert ear.heard == ["begin", "sent"]
+        await connection.aclose()
+        if client is not None:
+            await client.aclose()
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_late_grant_writes_nothing(way: str) -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while (data := await peer.raw.receive_some(1000)) != b"":
+            seen.append(data)
+
+    async with serve(script) as server:
+        client = WAYS[way]()
+        connection = await client_transport(server.url, client=client).connect()
+        with pytest.raises(TooLate):
+            await connection.exchange(calling(), Ear(late=True))
+        assert connection.usable()
+        await connection.aclose()
+        if client is not None:
+            await client.aclose()
+        await server.all_closed()
+    assert seen == []
+
+
+async def test_after_a_late_grant_the_connection_serves_the_next() -> None:
+    async with serve(answer_everything) as server:
+        connection = await client_transport(server.url).connect()
+        assert (await connection.exchange(calling(), Ear())).verdict == "done"
+        with pytest.raises(TooLate):
+            await connection.exchange(calling(), Ear(late=True))
+        assert (await connection.exchange(calling(), Ear())).verdict == "done"
+        await connection.aclose()
+        await server.all_closed()
+
+
+# --- what is received ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WHOLE)
+async def test_a_whole_answer_is_read_in_every_framing(name: str) -> None:
+    raw, _ = WHOLE[name]
+    answer, ear = await answers_to(raw)
+    assert (answer.verdict, answer.charge, answer.input_tokens, answer.output_tokens) == ("done", "usage", 7, 11)
+    assert bytes(answer.reply.body) == OK_BODY
+    assert ear.heard == ["begin", "sent"]
+
+
+@pytest.mark.parametrize("behind", [response(b'{"usage": [9, 9]}'), b"HTTP/1.1 2", b"\r\n"])
+async def test_bytes_behind_an_answer_are_not_the_next_call_s(behind: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        while await peer.request() is not None:
+            await peer.send(response() + behind)
+
+    async with serve(script) as server:
+        built = client_transport(server.url)
+        connection = await built.connect()
+        answer = await connection.exchange(calling(), Ear())
+        assert (answer.verdict, answer.input_tokens, answer.keep) == ("done", 7, False)
+        assert not connection.usable()
+        await server.all_closed()
+        with pytest.raises(ConnectFailed):
+            await connection.exchange(calling(), Ear())
+        await connection.aclose()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", NOT_WHOLE)
+async def test_what_is_no_whole_answer_leaves_the_outcome_unknown(name: str, way: str) -> None:
+    client = WAYS[way]()
+    answer, ear = await answers_to(NOT_WHOLE[name], client=client)
+    if client is not None:
+        await client.aclose()
+    assert (answer.verdict, answer.charge, answer.keep) == ("unknown", "kept", False)
+    fault = answer.reply.fault
+    assert fault is not None
+    assert (fault.kind, fault.detail, fault.sent) == ("OutcomeUnknown", "closed", True)
+    assert "127.0.0.1" in fault.message
+    assert "billed" in fault.message
+    assert ear.heard[0] == "begin"
+
+
+@pytest.mark.parametrize(("status", "verdict"), [("429 Slow", "retry"), ("503 Busy", "retry"), ("400 No", "failed")])
+async def test_a_refusal_that_breaks_off_is_judged_by_its_status(status: str, verdict: str) -> None:
+    answer, _ = await answers_to(response(b'{"error": "long story"}', status=status)[:-4])
+    assert (answer.verdict, answer.keep, answer.reply.status) == (verdict, False, int(status[:3]))
+
+
+@pytest.mark.parametrize("status", ["302 Found", "307 Temporary Redirect"])
+async def test_redirects_are_answers(status: str) -> None:
+    for client in (None, httpx.AsyncClient(follow_redirects=True)):
+        answer, _ = await answers_to(response(b"", "Location: /elsewhere", status=status), client=client)
+        assert (answer.verdict, answer.reply.status) == ("failed", int(status[:3]))
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "endless"])
+async def test_an_answer_over_the_cap_is_dropped_and_not_tried_again(framing: str) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        head = {"length": b"Content-Length: 5000000", "chunked": b"Transfer-Encoding: chunked", "endless": b"x-a: b"}
+        await peer.send(b"HTTP/1.1 200 OK\r\n" + head[framing] + b"\r\n\r\n")
+        for _ in range(500):
+            await peer.send(b"2710\r\n" + b"x" * 10_000 + b"\r\n" if framing == "chunked" else b"x" * 10_000)
+
+    async with serve(script) as server:
+        connection = await client_transport(server.url, cap_bytes=100_000).connect()
+        answer = await connection.exchange(calling(), Ear())
+        assert (answer.verdict, answer.charge, answer.keep) == ("failed", "kept", False)
+        assert answer.reply.fault is not None
+        assert (answer.reply.fault.kind, answer.reply.fault.status) == ("OutcomeUnknown", 200)
+        await server.all_closed()
+        await connection.aclose()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.sampled_from([raw for raw, _ in WHOLE.values()]), st.binary(max_size=40)), max_size=5))
+def test_any_bytes_at_all_give_an_answer(parts: list[bytes]) -> None:
+    async def main() -> None:
+        answer, ear = await answers_to(b"".join(parts))
+        assert answer.verdict in ("done", "failed", "retry", "unknown")
+        assert ear.heard == ["begin", "sent"]
+        assert answer.verdict == "done" or answer.reply.fault is not None
+
+    trio.run(main)
+
+
+# --- when nobody is there --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["a connection of its own", "a user's client"])
+async def test_a_refused_connection_costs_nothing_and_says_why(way: str) -> None:
+    async with serve(answer_everything) as server:
+        pass
+    client = WAYS[way]()
+    connection = await client_transport(server.url, client=client).connect()
+    ear = Ear()
+    with pytest.raises(ConnectFailed, match=rf"127\.0\.0\.1:{server.port}: .*Connection refused\. Nothing was sent"):
+        await connection.exchange(calling(), ear)
+    assert ear.heard == []
+    await connection.aclose()
+
+
+async def test_a_transport_that_tells_nothing_leaves_even_a_refused_connection_unknown() -> None:
+    """It might have written: nobody knows."""
+    async with serve(answer_everything) as server:
+        pass
+    async with WAYS["a client over our own wire"]() as client:
+        connection = await client_transport(server.url, client=client).connect()
+        ear = Ear()
+        assert (await connection.exchange(calling(), ear)).verdict == "unknown"
+        assert ear.heard == ["begin"]
+
+
+async def test_a_connection_that_takes_too_long_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's pool without a place for it stands for whatever can take long before the first byte."""
+    monkeypatch.setattr(client_module, "OPEN_WITHIN_S", 0.05)
+    answered, go = trio.Event(), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        answered.set()
+        await go.wait()
+        await peer.send(response())
+
+    limits = httpx.Limits(max_connections=1)
+    async with (
+        httpx.AsyncClient(limits=limits, timeout=60) as client,
+        serve(script) as server,
+        trio.open_nursery() as nursery,
+    ):
+        built = client_transport(server.url, client=client)
+        first, second = await built.connect(), await built.connect()
+        got: list[Answer] = []
+
+        async def call() -> None:
+            got.append(await first.exchange(calling(), Ear()))
+
+        nursery.start_soon(call)
+        await answered.wait()
+        ear = Ear()
+        with pytest.raises(ConnectFailed, match=r"no connection to .* in .* Nothing was sent"):
+            await second.exchange(calling(), ear)
+        assert ear.heard == []
+        go.set()
+        await eventually(lambda: got)
+        assert got[0].verdict == "done", "its time for connecting does not bound the answer"
+
+
+# --- cancellation ----------------------------------------------------------------------------------------------------
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels `scope` right after the `step`-th time the task that made it gives way to the loop."""
+
+    def __init__(self, scope: trio.CancelScope, step: int) -> None:
+        self._scope = scope
+        self._left = step
+        self._task = trio.lowlevel.current_task()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
+
+
+class NotAfter(Ear):
+    """An attempt that must not begin once its cancellation was asked for."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def begin(self) -> None:
+        assert not self._scope.cancel_called
+        super().begin()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_an_exchange_can_be_cancelled_at_every_checkpoint(tls: bool) -> None:
+    context = client_tls()
+    before = open_sockets()
+    cancelled = finished = 0
+    async with serve(answer_everything, tls=server_tls() if tls else None) as server:
+        for step in range(1, 200):
+            with trio.CancelScope() as scope:
+                at = CancelAt(scope, step)
+                trio.lowlevel.add_instrument(at)
+                url = secure(server.url) if tls else server.url
+                connection = await client_transport(url, ssl_context=context).connect()
+                try:
+                    answer = await connection.exchange(calling(), NotAfter(scope))
+                    finished += answer.verdict == "done"
+                finally:
+                    trio.lowlevel.remove_instrument(at)
+                    await connection.aclose()
+                    assert not connection.usable()
+            cancelled += scope.cancelled_caught
+            await server.all_closed()
+            if finished and not scope.cancel_called:
+                break
+    assert finished
+    assert cancelled > 3
+    assert open_sockets() == before
+
+
+# --- a client of the user's own --------------------------------------------------------------------------------------
+
+
+async def exchange_with(
+    handler: Callable[[httpx.Request], httpx.Response], **options: object
+) -> tuple[Answer, Ear, httpx.AsyncClient]:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(handler), **options)
+    connection = await client_transport("http://h.example/v1", client=client).connect()
+    ear = Ear()
+    answer = await connection.exchange(calling(), ear)
+    await connection.aclose()
+    return answer, ear, client
+
+
+async def test_a_mock_transport_answers_and_stays_open() -> None:
+    seen: list[httpx.Request] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={"usage": [3, 4]})
+
+    answer, ear, client = await exchange_with(handler, headers={"x-team": "blue", "accept": "nothing"})
+    assert (answer.verdict, answer.input_tokens, answer.output_tokens, answer.keep) == ("done", 3, 4, True)
+    assert ear.heard == ["begin", "sent"]
+    assert not client.is_closed
+    assert seen[0].headers["x-team"] == "blue", "a user's headers are added"
+    assert seen[0].headers["accept"] == "application/json", "and replace none of the call's"
+    assert seen[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_what_a_client_has_decoded_is_not_decoded_again() -> None:
+    zipped = gzip.compress(OK_BODY)
+    answer, _, _ = await exchange_with(
+        lambda _: httpx.Response(200, headers={"content-encoding": "gzip"}, content=zipped)
+    )
+    assert (answer.verdict, bytes(answer.reply.body)) == ("done", OK_BODY)
+
+
+async def test_a_hook_that_reads_the_answer_leaves_it_readable() -> None:
+    async def read(answered: httpx.Response) -> None:
+        await answered.aread()
+
+    async with httpx.AsyncClient(event_hooks={"response": [read]}) as client:
+        answer, _ = await answers_to(response(gzip.compress(OK_BODY), "Content-Encoding: gzip"), client=client)
+    assert (answer.verdict, bytes(answer.reply.body)) == ("done", OK_BODY)
+
+
+async def test_an_endless_answer_of_a_mock_is_given_up() -> None:
+    class Endless(httpx.AsyncByteStream):
+        closed = False
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while not self.closed:
+                yield b"x" * 1_000_000
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    answer, _, _ = await exchange_with(lambda _: httpx.Response(200, stream=Endless()))
+    assert answer.verdict == "failed"
+
+
+async def test_whatever_a_client_raises_is_an_answer() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise ZeroDivisionError(f"my own bug, with {KEY}")
+
+    answer, ear, _ = await exchange_with(handler)
+    assert (answer.verdict, answer.charge) == ("unknown", "kept")
+    assert "my own bug" in str(answer.reply.fault)
+    assert KEY not in str(answer)
+    assert ear.heard == ["begin"]
+
+
+async def test_a_hook_that_takes_the_ear_away_delays_what_is_told() -> None:
+    async def deafen(request: httpx.Request) -> None:
+        request.extensions.clear()
+
+    async with httpx.AsyncClient(event_hooks={"request": [deafen]}) as client:
+        answer, ear = await answers_to(response(), client=client)
+    assert answer.verdict == "done"
+    assert ear.heard == ["begin", "sent"]
+
+
+class Swallowing(httpx.AsyncBaseTransport):
+    """Tries again whatever went wrong, as packages for retrying do."""
+
+    def __init__(self, below: httpx.AsyncBaseTransport) -> None:
+        self.below = below
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        try:
+            first = await self.below.handle_async_request(request)
+        except Exception:  # noqa: BLE001  # that is what they do
+            return await self.below.handle_async_request(request)
+        if first.status_code != 503:
+            return first
+        await first.aread()
+        return await self.below.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.below.aclose()
+
+
+async def test_a_request_leaves_once_for_each_attempt() -> None:
+    seen = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal seen
+        while await peer.request() is not None:
+            seen += 1
+            await peer.send(response(status="503 Busy"))
+
+    below = httpx.AsyncHTTPTransport()
+    async with httpx.AsyncClient(transport=Swallowing(below)) as client, serve(script) as server:
+        built = client_transport(server.url, client=client)
+        answer = await (await built.connect()).exchange(calling(), Ear())
+        assert answer.verdict == "unknown"
+        assert "twice" in str(answer.reply.fault)
+        assert seen == 1
+        connection = await built.connect()
+        with pytest.raises(TooLate):
+            await connection.exchange(calling(), Ear(late=True))
+        assert seen == 1
+
+
+async def test_a_client_that_is_closed_meanwhile_sends_nothing() -> None:
+    client = httpx.AsyncClient()
+    built = client_transport("http://h.example/v1", client=client)
+    connection = await built.connect()
+    assert connection.usable()
+    await client.aclose()
+    assert not connection.usable()
+    for action in (built.connect(), connection.exchange(calling(), Ear())):
+        with pytest.raises(ConnectFailed, match="closed"):
+            await action
+
+
+async def test_many_workers_share_a_client_that_stays_open() -> None:
+    async with httpx.AsyncClient() as client, serve(answer_everything) as server:
+        built = client_transport(server.url, client=client)
+        connections = [await built.connect() for _ in range(5)]
+        for connection in connections:
+            assert (await connection.exchange(calling(), Ear())).verdict == "done"
+            await connection.aclose()
+            await connection.aclose()
+        assert server.accepted == server.open == 1
+        assert not client.is_closed
+
+
+# --- the key ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_key_is_in_no_log_and_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    told = response(f'{{"error": "bad key {KEY}"}}'.encode(), f"x-echo: {KEY}", status="401 No")
+    answer, _ = await answers_to(told)
+    assert answer.reply.fault is not None
+    assert "bad key [key removed]" in answer.reply.fault.message
+    garbage, _ = await answers_to(f"{KEY} is no status line\r\n\r\n".encode())
+    connection = await client_transport("http://u:swordfish@h.example/v1").connect()
+    for shown in (answer, garbage, connection, client_transport("http://u:swordfish@h.example/v1")):
+        assert KEY not in repr(shown)
+        assert "swordfish" not in repr(shown)
+    lines = [record.getMessage() for record in caplog.records if not record.name.startswith("httpcore")]
+    assert lines
+    assert KEY not in "\n".join(lines)
