@@ -71,7 +71,7 @@ def _case(client: str, situation: str, options: Settings, number: int) -> Case:
     low_s, high_s = delays[situation]
     shared = {name: options[name] for name in ("calls", "size", "reply", "stretches", "gc", "spin")}
     if situation == "cold":
-        # A server that never sleeps accepts slowly: asyncio looks at its sockets once a turn.
+        # A server that never sleeps takes three times as long to accept them, and this is the wall's time.
         shared |= {"stretches": 0, "spin": 0}
     settings = {"client": client, "situation": situation, "in_flight": width, "low": low_s, "high": high_s, **shared}
     after = f" of {low_s * 1e3:g}-{high_s * 1e3:g} ms"

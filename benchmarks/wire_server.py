@@ -5,7 +5,7 @@
 Its first line of output is its port; it serves until its standard input ends, then writes what it counted, as JSON. It
 is to cost as little as it can, so that it disturbs its clients little: it knows content-length and keep-alive and reads
 nothing of a request but its length. On loopback whoever sends to a process that sleeps pays for waking it, which no
-network makes a client pay, and it is most for the fastest: with `spin` the server never sleeps.
+network makes a client pay: with `spin` the server never sleeps.
 """
 
 from __future__ import annotations

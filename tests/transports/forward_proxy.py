@@ -1,7 +1,7 @@
 """A forward proxy on loopback: requests in absolute form, and tunnels by CONNECT; it notes everything it is asked.
 
 Real sockets. It knows where a name is to be found, whatever the name, so that a test can use addresses that only a
-proxy could reach. Also here: the client transport under test, with the key where most providers want it.
+proxy could reach.
 """
 
 from __future__ import annotations
@@ -10,14 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
-from scripted_server import KEY, PairFormat, Peer, serve
-
-from engine.transports.client import ClientTransport
-
-
-def client_transport(url: str, **options: object) -> ClientTransport:
-    """What is under test."""
-    return ClientTransport(url=url, headers={"Authorization": f"Bearer {KEY}"}, format=PairFormat(), **options)
+from scripted_server import Peer, serve
 
 
 class ForwardProxy:

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 from certificates import client_tls, secure, server_tls
-from forward_proxy import client_transport
+from client_ways import client_transport
 from scripted_server import KEY, OK_BODY, Ear, Peer, answer_everything, calling, serve
 
 from actors.errors import ConnectFailed

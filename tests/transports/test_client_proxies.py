@@ -12,7 +12,8 @@ import traceback
 import pytest
 import trio
 from certificates import client_tls, server_tls
-from forward_proxy import client_transport, forward_proxy
+from client_ways import client_transport
+from forward_proxy import forward_proxy
 from scripted_server import KEY, Ear, Peer, answer_everything, calling, response, serve
 
 from actors.errors import ConnectFailed, UsageError
