@@ -1,7 +1,8 @@
 """A server on loopback that does exactly what a test writes down: bytes in, bytes out, and every way to go wrong.
 
 Real sockets, no HTTP library on this side. A script is an async function of a `Peer`; the server runs it for every
-connection and closes the connection after it. Also here: the smallest wire format, and an attempt that takes notes.
+connection and closes the connection after it. Also here: the smallest wire format, attempts that take notes, and a
+cancellation at a chosen step.
 """
 
 from __future__ import annotations
@@ -217,3 +218,30 @@ def open_sockets() -> int:
         except OSError:
             continue  # the descriptor of the listing itself
     return count
+
+
+class CancelAt(trio.abc.Instrument):
+    """Cancels `scope` right after the `step`-th time the task that made it gives way to the loop."""
+
+    def __init__(self, scope: trio.CancelScope, step: int) -> None:
+        self._scope = scope
+        self._left = step
+        self._task = trio.lowlevel.current_task()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
+
+
+class NotAfter(Ear):
+    """An attempt that must not begin once its cancellation was asked for."""
+
+    def __init__(self, scope: trio.CancelScope) -> None:
+        super().__init__()
+        self._scope = scope
+
+    def begin(self) -> None:
+        assert not self._scope.cancel_called
+        super().begin()

@@ -19,7 +19,9 @@ from raw_answers import BIG, NOT_WHOLE, WHOLE
 from scripted_server import (
     KEY,
     OK_BODY,
+    CancelAt,
     Ear,
+    NotAfter,
     Peer,
     answer_everything,
     calling,
@@ -295,33 +297,6 @@ async def test_a_connection_that_takes_too_long_costs_nothing(monkeypatch: pytes
 
 
 # --- cancellation ----------------------------------------------------------------------------------------------------
-
-
-class CancelAt(trio.abc.Instrument):
-    """Cancels `scope` right after the `step`-th time the task that made it gives way to the loop."""
-
-    def __init__(self, scope: trio.CancelScope, step: int) -> None:
-        self._scope = scope
-        self._left = step
-        self._task = trio.lowlevel.current_task()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
-
-
-class NotAfter(Ear):
-    """An attempt that must not begin once its cancellation was asked for."""
-
-    def __init__(self, scope: trio.CancelScope) -> None:
-        super().__init__()
-        self._scope = scope
-
-    def begin(self) -> None:
-        assert not self._scope.cancel_called
-        super().begin()
 
 
 @pytest.mark.parametrize("tls", [False, True])

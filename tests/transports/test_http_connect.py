@@ -17,7 +17,9 @@ from certificates import client_tls, secure, server_tls
 from scripted_server import (
     KEY,
     OK_BODY,
+    CancelAt,
     Ear,
+    NotAfter,
     PairFormat,
     Peer,
     answer_everything,
@@ -113,33 +115,6 @@ def test_the_line_break_at_the_end_of_a_key_from_a_file_is_forgiven() -> None:
 
 
 # --- cancellation ----------------------------------------------------------------------------------------------------
-
-
-class CancelAt(trio.abc.Instrument):
-    """Cancels `scope` right after the `step`-th time the task that made it gives way to the loop."""
-
-    def __init__(self, scope: trio.CancelScope, step: int) -> None:
-        self._scope = scope
-        self._left = step
-        self._task = trio.lowlevel.current_task()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
-
-
-class NotAfter(Ear):
-    """An attempt that must not begin once its cancellation was asked for."""
-
-    def __init__(self, scope: trio.CancelScope) -> None:
-        super().__init__()
-        self._scope = scope
-
-    def begin(self) -> None:
-        assert not self._scope.cancel_called
-        super().begin()
 
 
 @pytest.mark.parametrize("tls", [False, True])

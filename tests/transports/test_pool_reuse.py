@@ -15,7 +15,7 @@ import trio.testing
 from certificates import client_tls, secure, server_tls
 from h11_server import Asked, Reply, head, http
 from raw_answers import BIG, CHUNKED
-from scripted_server import Peer, eventually, open_sockets, response, serve
+from scripted_server import CancelAt, Peer, eventually, open_sockets, response, serve
 
 from engine.transports.pool import PooledTransport
 
@@ -288,21 +288,6 @@ async def test_each_limit_is_its_own(generated: bool, autojump_clock: trio.testi
 
 
 # --- cancellation ----------------------------------------------------------------------------------------------------
-
-
-class CancelAt(trio.abc.Instrument):
-    """Cancels `scope` right after the `step`-th time the task that made it gives way to the loop."""
-
-    def __init__(self, scope: trio.CancelScope, step: int) -> None:
-        self._scope = scope
-        self._left = step
-        self._task = trio.lowlevel.current_task()
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        if task is self._task:
-            self._left -= 1
-            if self._left == 0:
-                self._scope.cancel()
 
 
 def short(asked: Asked) -> Reply:
