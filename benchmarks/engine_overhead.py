@@ -39,6 +39,12 @@ class _Attempt:
     def sent(self) -> None:
         pass
 
+    def heard(self) -> None:
+        pass
+
+    async def hand_over(self, piece: bytes) -> None:
+        pass
+
 
 async def _direct(in_flight: int, calls: int, reply_bytes: int) -> None:
     """The calls without an engine: each task takes the next one until none is left."""

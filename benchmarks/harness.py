@@ -127,6 +127,7 @@ class Report(msgspec.Struct, frozen=True):
     rounds: int
     runs: list[Run]
     figures: list[Figure]
+    note: str = ""
 
     def measured(self, case: str) -> list[Measured]:
         """What the counted runs of a case measured, by round; a case that was always disturbed counts as it is."""
@@ -135,7 +136,8 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class Benchmark(NamedTuple):
-    """One question. `measure` runs in the case's own process; `figures` is given each case's measurements by name."""
+    """One question. `measure` runs in the case's own process; `figures` is given each case's measurements by name.
+    `note` stands above the figures: what tuning they use, for instance."""
 
     name: str
     question: str
@@ -144,6 +146,7 @@ class Benchmark(NamedTuple):
     cases: Callable[[Settings, int], list[Case]]
     measure: Callable[[Settings], Measured]
     figures: Callable[[Mapping[str, list[Measured]]], list[Figure]]
+    note: str = ""
 
 
 class ChildFailed(Exception):
@@ -174,6 +177,7 @@ def run(benchmark: Benchmark, options: Settings, rounds: int, progress: TextIO) 
         rounds=rounds,
         runs=runs,
         figures=[],
+        note=benchmark.note,
     )
     return msgspec.structs.replace(draft, figures=benchmark.figures({name: draft.measured(name) for name in names}))
 
@@ -243,7 +247,8 @@ def table(report: Report) -> str:
         rows.append((one.case, one.name, f"{_short(one.value)} {one.unit}".strip(), spread, one.goal, met))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([report.benchmark, report.question, _rounds(report), "", *lines])
+    notes = [report.note] if report.note else []
+    return "\n".join([report.benchmark, report.question, _rounds(report), *notes, "", *lines])
 
 
 def _rounds(report: Report) -> str:

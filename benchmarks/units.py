@@ -29,6 +29,11 @@ def processor_s() -> float:
 def resident_bytes() -> int:
     """The memory this process holds now, after a full collection of garbage."""
     gc.collect()
+    return held_bytes()
+
+
+def held_bytes() -> int:
+    """The memory this process holds now, garbage that is not collected yet included."""
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE")

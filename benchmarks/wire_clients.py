@@ -4,7 +4,8 @@ A client opens for each worker what it needs and hands it a `Request`. aiohttp r
 trio. The engine has no workers here, for it brings its own: it is given calls and read as its users do. Bare sockets
 are no client anybody could use: they send the same bytes and look at nothing, which is what trio and the system take.
 
-Nothing here reads a clock but `Calls`, and that one only when so many calls have ended.
+Where the server gathers a request of every worker before it answers any, `Memory` looks at what the client has grown
+by. No worker reads a clock: `Calls` does, when so many calls have ended, and `run`, before and after the first of each.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import contextlib
 import functools
 import importlib
 import itertools
+import os
 import resource
 import socket
 import ssl
@@ -27,6 +29,7 @@ import trio
 
 from actors.messages import APICalling
 from benchmarks.harness import Settings
+from benchmarks.units import held_bytes, resident_bytes
 from engine import Call, iModel, open_engine
 from engine.providers.catalogue import resolve
 from engine.transports.http import HttpTransport
@@ -43,21 +46,31 @@ class Calls:
     """The numbers of the calls to make, and the instants at which so many had ended, with the processor time used.
 
     The first stretch is not counted, and some calls are left over, so that all are in flight as the last one ends.
+    Without stretches there are as many calls as the settings' ``then``, all of them counted, from `begin`.
     """
 
     def __init__(self, settings: Settings) -> None:
-        stretch, width = settings["calls"], settings["in_flight"]
-        self.stretch = max(stretch, 2 * width)
-        self.numbers = iter(range((settings["stretches"] + 1) * self.stretch + width))
+        stretches, width = settings["stretches"], settings["in_flight"]
+        self._whole = not stretches
+        self.stretch = settings["then"] if self._whole else max(settings["calls"], 2 * width)
+        self.numbers = iter(range(self.stretch if self._whole else (stretches + 1) * self.stretch + width))
         self._marks: list[tuple[float, float]] = []
         self._ended = 0
+
+    def begin(self) -> None:
+        """The first is about to be made."""
+        if self._whole:
+            self._mark()
 
     def ended(self) -> None:
         """One has."""
         self._ended += 1
         if self._ended % self.stretch == 0:
-            used = resource.getrusage(resource.RUSAGE_SELF)
-            self._marks.append((used.ru_utime + used.ru_stime, used.ru_stime))
+            self._mark()
+
+    def _mark(self) -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self._marks.append((used.ru_utime + used.ru_stime, used.ru_stime))
 
     def each_s(self) -> tuple[list[float], list[float]]:
         """For each stretch, the processor seconds of one of its calls, and those of them spent in the system."""
@@ -66,26 +79,63 @@ class Calls:
         return used, system
 
 
+class Memory:
+    """By how much this process has grown when one request of every worker is in flight, and nothing has been answered.
+
+    From before the client was opened: in it are the client itself, its connections and tasks, and each call with its
+    request, garbage that was not collected by then included; not the answers, nor what the system holds for sockets.
+    """
+
+    def __init__(self, told: int) -> None:
+        self._told = told
+        self._before = resident_bytes()
+        self.grown_bytes = 0
+
+    async def look(self) -> None:
+        """Wait until the server says that all are there, then look. The server leaves time for that: its answers."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            await trio.lowlevel.wait_readable(self._told)
+        else:
+            there = asyncio.Event()
+            loop.add_reader(self._told, there.set)
+            await there.wait()
+            loop.remove_reader(self._told)
+        self.grown_bytes = held_bytes() - self._before
+        os.read(self._told, 64)
+
+
+class Took(NamedTuple):
+    """What a run took: seconds until every worker had an answer, seconds for all further calls, and memory, if the
+    server gathered the first requests."""
+
+    opened_s: float
+    rest_s: float
+    grown_bytes: int
+
+
 Request = Callable[[], Awaitable[None]]
 Open = Callable[[], Awaitable[Request]]
 """Gives one worker what it calls for each call; connects, if that is a step of its own."""
 
 
 class Provider(NamedTuple):
-    """Where the server is, and what it is sent."""
+    """Where the server is, what it is sent, and the file it writes to once it has gathered what it gathers."""
 
     port: int
+    told: int
     base_url: str
     url: str
     text: str
     body: bytes
 
 
-def provider(port: int, size_bytes: int) -> Provider:
+def provider(port: int, told: int, size_bytes: int) -> Provider:
     spec = resolve("openai", "chat", f"http://127.0.0.1:{port}/v1")
     text = "x" * size_bytes
     arguments = {"model": "scripted", "messages": [{"role": "user", "content": text}], "max_tokens": 64}
-    return Provider(port, f"http://127.0.0.1:{port}/v1", spec.url, text, spec.format.encode(arguments).body)
+    return Provider(port, told, f"http://127.0.0.1:{port}/v1", spec.url, text, spec.format.encode(arguments).body)
 
 
 class _Attempt:
@@ -95,6 +145,12 @@ class _Attempt:
         pass
 
     def sent(self) -> None:
+        pass
+
+    def heard(self) -> None:
+        pass
+
+    async def hand_over(self, piece: bytes) -> None:
         pass
 
 
@@ -213,8 +269,8 @@ def missing(client: str) -> str | None:
     return None
 
 
-def run(settings: Settings, at: Provider, calls: Calls) -> float:
-    """Run the client the settings name until all calls have ended; the seconds until each worker had an answer."""
+def run(settings: Settings, at: Provider, calls: Calls) -> Took:
+    """Run the client the settings name until all calls have ended."""
     if settings["client"] == ENGINE:
         return trio.run(_through_engine, settings, at, calls)
     if settings["client"] == AIOHTTP:
@@ -222,9 +278,11 @@ def run(settings: Settings, at: Provider, calls: Calls) -> float:
     return trio.run(_workers, settings, at, calls)
 
 
-async def _workers(settings: Settings, at: Provider, calls: Calls) -> float:
-    """Run a client's workers under trio or asyncio; how long each worker's first call took, connecting included."""
-    width, started_s = settings["in_flight"], time.perf_counter()
+async def _workers(settings: Settings, at: Provider, calls: Calls) -> Took:
+    """Run a client's workers under trio or asyncio: first a call of each, connecting included, then all others."""
+    width, memory = settings["in_flight"], Memory(at.told)
+    looking = [memory.look] if settings["gather"] else []
+    started_s = time.perf_counter()
     ready: list[Request] = []
 
     async def first() -> None:
@@ -238,11 +296,12 @@ async def _workers(settings: Settings, at: Provider, calls: Calls) -> float:
             calls.ended()
 
     async with CLIENTS[settings["client"]](at, width) as connected:
-        await _side_by_side([first] * width)
-        opened_s = time.perf_counter() - started_s
-        if settings["stretches"]:
-            await _side_by_side([functools.partial(others, request) for request in ready])
-    return opened_s
+        await _side_by_side([*looking, *[first] * width])
+        opened_s = time.perf_counter()
+        calls.begin()
+        await _side_by_side([functools.partial(others, request) for request in ready])
+        ended_s = time.perf_counter()
+    return Took(opened_s - started_s, ended_s - opened_s, memory.grown_bytes)
 
 
 async def _side_by_side(work: list[Callable[[], Awaitable[None]]]) -> None:
@@ -256,9 +315,10 @@ async def _side_by_side(work: list[Callable[[], Awaitable[None]]]) -> None:
         await asyncio.gather(*(one() for one in work))
 
 
-async def _through_engine(settings: Settings, at: Provider, calls: Calls) -> float:
-    """The same through the engine, as a user makes and reads calls; how long the first took, one for each place."""
-    width, started_s = settings["in_flight"], time.perf_counter()
+async def _through_engine(settings: Settings, at: Provider, calls: Calls) -> Took:
+    """The same through the engine, as a user makes and reads calls: first one for each place, then all others."""
+    width, memory = settings["in_flight"], Memory(at.told)
+    started_s = time.perf_counter()
     async with open_engine() as engine:
         model = iModel(model="openai/scripted", base_url=at.base_url, api_key=KEY, max_connections=width)
 
@@ -273,8 +333,12 @@ async def _through_engine(settings: Settings, at: Provider, calls: Calls) -> flo
                     assert call.status == "completed", call.error
                     ended()
 
-        await run(iter(range(width)), lambda: None)
-        opened_s = time.perf_counter() - started_s
-        if settings["stretches"]:
-            await run(calls.numbers, calls.ended)
-    return opened_s
+        async with trio.open_nursery() as nursery:
+            if settings["gather"]:
+                nursery.start_soon(memory.look)
+            await run(iter(range(width)), lambda: None)
+        opened_s = time.perf_counter()
+        calls.begin()
+        await run(calls.numbers, calls.ended)
+        ended_s = time.perf_counter()
+    return Took(opened_s - started_s, ended_s - opened_s, memory.grown_bytes)

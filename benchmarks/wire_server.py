@@ -1,11 +1,12 @@
 """The server the clients of `wire` are measured against: every request gets the same answer, at once or after a while.
 
-    python -m benchmarks.wire_server '{"reply": 600, "low": 0.25, "high": 0.75, "seed": 1, "spin": 1}'
+    python -m benchmarks.wire_server '{"reply": 600, "low": 0.25, "high": 0.75, "seed": 1, "spin": 1, "gather": 0}'
 
 Its first line of output is its port; it serves until its standard input ends, then writes what it counted, as JSON. It
 is to cost as little as it can, so that it disturbs its clients little: it knows content-length and keep-alive and reads
 nothing of a request but its length. On loopback whoever sends to a process that sleeps pays for waking it, which no
-network makes a client pay: with `spin` the server never sleeps.
+network makes a client pay: with `spin` the server never sleeps. The first `gather` requests are answered only when all
+of them are there, of which it writes a line: so each comes over a connection of its own, and all are in flight at once.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import random
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import cast
 
 from benchmarks.harness import Measured, Settings
@@ -34,6 +36,28 @@ class Counted:
         self.connections = self.open = self.most_open = self.requests = self.waiting = self.most_waiting = 0
 
 
+class Gate:
+    """Holds answers back until there are so many, says so once, and from then on none. With 0 it never holds one."""
+
+    def __init__(self, size: int, say: Callable[[str], None]) -> None:
+        self._missing = size
+        self._say = say
+        self._held: list[Callable[[], None]] = []
+
+    def come(self, answer: Callable[[], None]) -> None:
+        """Have this answer given now, or when the others are there."""
+        if not self._missing:
+            answer()
+            return
+        self._held.append(answer)
+        self._missing -= 1
+        if not self._missing:
+            self._say("all")
+            for one in self._held:
+                one()
+            self._held.clear()
+
+
 def response(size_bytes: int) -> bytes:
     """A chat completion of so many bytes, with the headers a provider sends."""
     body = bytes(chat_answer(size_bytes).reply.body)
@@ -45,13 +69,16 @@ def response(size_bytes: int) -> bytes:
 
 
 class Answering(asyncio.Protocol):
-    """One connection. `delay` draws an answer's seconds; None means at once."""
+    """One connection. `delay` draws an answer's seconds, which count from the gate; None means at once."""
 
-    def __init__(self, answer: bytes, delay: random.Random | None, span_s: tuple[float, float], seen: Counted) -> None:
+    def __init__(
+        self, answer: bytes, delay: random.Random | None, span_s: tuple[float, float], seen: Counted, gate: Gate
+    ) -> None:
         self._answer = answer
         self._delay = delay
         self._span_s = span_s
         self._seen = seen
+        self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._waiting = b""
 
@@ -88,6 +115,10 @@ class Answering(asyncio.Protocol):
             return
         seen.waiting += 1
         seen.most_waiting = max(seen.most_waiting, seen.waiting)
+        self._gate.come(self._plan)
+
+    def _plan(self) -> None:
+        assert self._delay is not None, "only what is answered late is planned"
         self._loop.call_later(self._delay.uniform(*self._span_s), self._respond_late)
 
     def _respond_late(self) -> None:
@@ -106,7 +137,10 @@ async def serve(settings: Settings) -> Measured:
     loop = asyncio.get_running_loop()
     answer, span_s = response(settings["reply"]), (settings["low"], settings["high"])
     delay = random.Random(settings["seed"]) if span_s[1] else None
-    server = await loop.create_server(lambda: Answering(answer, delay, span_s, seen), "127.0.0.1", 0, backlog=BACKLOG)
+    gate = Gate(settings["gather"], lambda line: print(line, flush=True))
+    server = await loop.create_server(
+        lambda: Answering(answer, delay, span_s, seen, gate), "127.0.0.1", 0, backlog=BACKLOG
+    )
     loop.add_reader(sys.stdin.fileno(), ended.set)
     # What it makes for a request is gone with the answer: there is nothing to collect.
     gc.collect()

@@ -18,14 +18,18 @@ from benchmarks.__main__ import main
 
 ROOT = Path(__file__).parents[2]
 
+# fmt: off
 TINY = {
     # All within the first window: whether the second is kept to the millisecond is for a machine at rest to show.
     "throughput_under_limits": ["--calls", "30", "--limit", "40", "--per", "60", "--latency", "0.01"],
     "engine_overhead": ["--calls", "50", "--in-flight", "8", "--repeats", "2"],
-    "wire": ["--calls", "20", "--stretches", "2", "--in-flight", "4", "--many", "6", "--most", "8", "--hold", "0.01"],
+    "wire": ["--calls", "20", "--stretches", "2", "--in-flight", "4", "--many", "6", "--most", "8", "--hold", "0.01",
+             "--crowd", "50"],
+    "payload": ["--calls", "4", "--repeats", "2", "--large", "20000"],
     "queue_scale": ["--calls", "200", "--few", "50"],
     "faults": ["--calls", "40", "--latency", "0.001", "--refused", "0.1", "--failed", "0.1"],
 }
+# fmt: on
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +83,48 @@ def test_overhead_has_both_sides_of_the_difference(reports: dict[str, Path]) -> 
 def test_wire_clients_make_every_call_on_connections_of_their_own(reports: dict[str, Path]) -> None:
     """By the server's count: as many connections as there are calls in flight, and every call there is."""
     report = json.loads(reports["wire"].read_bytes())["reports"][0]
-    assert len(report["runs"]) == 11
+    assert len(report["runs"]) == 14
     for run in report["runs"]:
         measured, width = run["measured"], run["settings"]["in_flight"]
         if "missing" in measured:
             continue
-        cold = measured["situation"] == "cold"
         # One for each worker, the stretch that warms up, two more, and one in flight for each worker at the end.
-        assert measured["server"]["requests"] == (width if cold else 2 * width + 3 * 20)
+        requests, stretches = {"cold": (width, 0), "warm": (3 * width, 1), "tuned": (3 * width, 1)}.get(
+            measured["situation"], (2 * width + 3 * 20, 2)
+        )
+        assert measured["server"]["requests"] == requests
         assert measured["server"]["connections"] == width
-        assert len(measured["call_s"]) == (0 if cold else 2)
+        assert len(measured["call_s"]) == stretches
         assert all(call_s > 0 for call_s in measured["call_s"])
         assert (measured["server"]["most_waiting"] > 0) == (run["settings"]["high"] > 0)
+
+
+def test_crowd_is_in_flight_at_once_before_it_is_counted(reports: dict[str, Path]) -> None:
+    """All connections were opened by then, memory was read, and no wall is shorter than the replies alone take."""
+    report = json.loads(reports["wire"].read_bytes())["reports"][0]
+    crowds = [run["measured"] for run in report["runs"] if run["measured"]["situation"] in ("warm", "tuned")]
+    assert len(crowds) == 3
+    for measured in crowds:
+        if "missing" in measured:
+            continue
+        assert measured["server"]["most_waiting"] == 50
+        assert measured["bytes_per_call"] > 0
+        assert measured["wall_s"] >= measured["ideal_s"] == pytest.approx(0.02)
+    goals = [(one["case"], one["name"]) for one in report["figures"] if one["goal"] and "warm" in one["case"]]
+    tuned = "engine: 50 of 0.01 s, warm, gc 100,000"
+    assert goals == [(tuned, "wall / ideal"), (tuned, "memory per call in flight")]
+
+
+def test_payload_is_timed_apart_from_its_encoding(reports: dict[str, Path]) -> None:
+    """For each size and repetition all three stretches, and a submit is longer than the encoding inside it."""
+    report = json.loads(reports["payload"].read_bytes())["reports"][0]
+    (measured,) = [run["measured"] for run in report["runs"]]
+    for size in ("small", "large"):
+        encodings, submits, ways = (measured[f"{size}_{stretch}_s"] for stretch in ("encode", "submit", "way"))
+        assert len(encodings) == len(submits) == len(ways) == 2
+        assert all(0 < encode < submit for encode, submit in zip(encodings, submits, strict=True))
+        assert min(ways) > 0
+    assert figures(reports["payload"])["a hop, large / small"] > 0
 
 
 def test_queue_counts_memory_and_time(reports: dict[str, Path]) -> None:

@@ -52,6 +52,16 @@ def test_disturbed_run_is_kept_marked_and_repeated(answers: list[Measured]) -> N
     assert "STILL" not in harness.table(report)
 
 
+def test_note_stands_above_the_figures_and_in_the_json(answers: list[Measured]) -> None:
+    """So that nobody reads a figure without the tuning it was made with."""
+    answers.append({"value": 5})
+    report = harness.run(benchmark()._replace(note="nothing is tuned"), {}, 1, io.StringIO())
+    head, _, rows = harness.table(report).partition("\n\n")
+    assert head.endswith("\nnothing is tuned")
+    assert rows.startswith("case")
+    assert harness.load(harness.save([report]))[0].note == "nothing is tuned"
+
+
 def test_always_disturbed_is_tried_a_few_times_and_said(answers: list[Measured]) -> None:
     """A machine that never rests gives a figure that says what it is worth."""
     answers.append({"value": 5, "disturbed": "a busy machine"})
