@@ -1,4 +1,4 @@
-"""`penstock simulate`: the simulated provider alone, in the foreground, for anybody's client.
+"""`penstock simulate`: the simulated provider alone, in the foreground, for anybody's client, with streams or without.
 
 Its address is the first line of stdout, so that a script can read it; what happened is summed up on stderr at the end.
 It runs until SIGINT or SIGTERM, in this process.
@@ -28,6 +28,7 @@ from engine.simulator import (
     Simulator,
     SimulatorConfig,
     SimulatorStatistics,
+    StreamShape,
     UniformLatency,
     serve,
     tune_process,
@@ -74,10 +75,62 @@ class Faults:
     """Accept, then answer with numbers as strings."""
     fault_null_usage: Probability = 0.0
     """Accept, then answer without a usage."""
+    fault_stream_cut: Probability = 0.0
+    """Close the connection in a stream, without its end."""
+    fault_stream_reset: Probability = 0.0
+    """Reset the connection in a stream."""
+    fault_stream_error: Probability = 0.0
+    """End a stream with an event that is an error."""
+    fault_stream_stall: Probability = 0.0
+    """Send nothing more in a stream."""
+    fault_stream_keep_alive: Probability = 0.0
+    """Send nothing more in a stream but comments, one each second."""
+    fault_stream_garbage: Probability = 0.0
+    """Send bytes in a stream that are neither text nor JSON, and go on."""
+    fault_stream_comments: Probability = 0.0
+    """Send a comment before each write of a stream."""
+    fault_stream_split: Probability = 0.0
+    """Send characters of several bytes in a stream, cut in their middles."""
+    fault_stream_crlf: Probability = 0.0
+    """End the lines of a stream with CR LF, and once write between the two."""
+    fault_stream_no_done: Probability = 0.0
+    """End a stream without [DONE]."""
 
     def rates(self) -> FaultRates:
         """The same, as the simulator is told."""
         return FaultRates(**{name.removeprefix("fault_"): rate for name, rate in dataclasses.asdict(self).items()})
+
+
+@Parameter(name="*")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Streams:
+    """How an answer is streamed to whoever asks for a stream."""
+
+    stream_first: str = "0"
+    """Seconds from the head of the answer to its first event, written like --latency."""
+    stream_interval: str = "0.02"
+    """Seconds between two writes, written like --latency."""
+    stream_burst: Count = 1
+    """How many events are sent in one write."""
+    stream_deltas: CountOrZero = 0
+    """How many pieces a text comes in; 0: a word each of what an answer in one piece has."""
+    stream_reasoning: CountOrZero = 0
+    """How many pieces of reasoning come before the text."""
+    stream_tool_calls: CountOrZero = 1
+    """How many calls of a function a request with tools gets in place of the text."""
+    stream_fault_at: CountOrZero | None = None
+    """Before which event, from 0, the faults of streams strike; without it, any."""
+
+    def shape(self) -> StreamShape:
+        """The same, as the simulator is told."""
+        return StreamShape(
+            first=latency_of(self.stream_first, "--stream-first"),
+            interval=latency_of(self.stream_interval, "--stream-interval"),
+            burst=self.stream_burst,
+            deltas=self.stream_deltas,
+            reasoning=self.stream_reasoning,
+            tool_calls=self.stream_tool_calls,
+        )
 
 
 async def simulate(
@@ -90,6 +143,7 @@ async def simulate(
     charge: Literal["arrival", "usage"] = "arrival",
     latency: str = "lognormal:0.3,0.5",
     faults: Annotated[Faults | None, Parameter(name="*")] = None,
+    streams: Annotated[Streams | None, Parameter(name="*")] = None,
     seed: CountOrZero = 0,
     log: str | None = None,
 ) -> int:
@@ -106,11 +160,13 @@ async def simulate(
       seed: What chance is drawn from; the same seed has the same faults for the same calls.
       log: A file for one line of JSON per arrival.
     """
+    streams = streams or Streams()
     config = SimulatorConfig(
         port=port,
         seed=seed,
         latency=latency_of(latency),
-        faults=(faults or Faults()).rates(),
+        faults=msgspec.structs.replace((faults or Faults()).rates(), stream_at=streams.stream_fault_at),
+        stream=streams.shape(),
         log_path=log,
         limits=limits_of(limit_requests, limit_tokens, ProviderLimit("requests", 1, per, KINDS[enforce], charge)),
     )
@@ -138,7 +194,7 @@ def limits_of(requests: int | None, tokens: int | None, like: ProviderLimit) -> 
     )
 
 
-def latency_of(text: str) -> Latency:
+def latency_of(text: str, option: str = "--latency") -> Latency:
     """Read ``0.3``, ``uniform:0.1,0.5`` and the like. Raises `UsageError` if it is none of them."""
     kind, colon, rest = text.partition(":")
     if not colon:
@@ -147,7 +203,7 @@ def latency_of(text: str) -> Latency:
         return LATENCIES[kind](*(float(number) for number in rest.split(",")))
     except (KeyError, ValueError, TypeError):
         raise UsageError(
-            f"--latency {text!r} is not understood; write seconds, or uniform:0.1,0.5, lognormal:0.3,0.5 (median, "
+            f"{option} {text!r} is not understood; write seconds, or uniform:0.1,0.5, lognormal:0.3,0.5 (median, "
             "sigma) or exponential:0.3 (mean)"
         ) from None
 
@@ -162,6 +218,9 @@ def summary(now: SimulatorStatistics) -> str:
         f"faults         {faults}",
         f"tokens         {now.input_tokens} in, {now.output_tokens} out",
     ]
+    if now.streams.begun:
+        ends = ", ".join(f"{count} {how}" for how, count in sorted(now.streams.ended.items())) or "none"
+        lines.append(f"streams        {now.streams.begun}, of which ended: {ends}; {now.streams.events} events")
     lines += [
         f"worst window   {window.worst} {window.dimension} in {window.period_us / 1e6:g} s, of {window.limit}"
         for window in now.worst_windows

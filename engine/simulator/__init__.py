@@ -7,14 +7,24 @@ window was as a provider sees it.
         ...  # point any OpenAI client at provider.base_url
         print(await provider.statistics())
 
-It speaks OpenAI's chat completions. It must not import the engine's own limits, transports or wire formats.
+It speaks OpenAI's chat completions, in one piece or as streams. It must not import the engine's own limits, transports
+or wire formats.
 """
 
 from __future__ import annotations
 
-from engine.simulator.analysis import Tally, WindowWatch, Worst, spent_share, tally, worst_window
-from engine.simulator.config import FaultRates, ProviderLimit, SimulatorConfig, load_config
-from engine.simulator.faults import FAULTS
+from engine.simulator.analysis import (
+    StreamTally,
+    Tally,
+    WindowWatch,
+    Worst,
+    spent_share,
+    tally,
+    tally_streams,
+    worst_window,
+)
+from engine.simulator.config import FaultRates, ProviderLimit, SimulatorConfig, StreamShape, load_config
+from engine.simulator.faults import FAULTS, STREAM_FAULTS
 from engine.simulator.latency import (
     ConstantLatency,
     ExponentialLatency,
@@ -22,21 +32,31 @@ from engine.simulator.latency import (
     LognormalLatency,
     UniformLatency,
 )
-from engine.simulator.log import read_log
+from engine.simulator.log import LogRecords, read_log
 from engine.simulator.process import SimulatedProvider, simulated_provider
-from engine.simulator.records import Arrival, Late, LoopLateness, SimulatorStatistics, WorstWindow
+from engine.simulator.records import (
+    Arrival,
+    Late,
+    LoopLateness,
+    SimulatorStatistics,
+    StreamEnd,
+    StreamTotals,
+    WorstWindow,
+)
 from engine.simulator.reply import count_input
 from engine.simulator.server import Simulator, serve
 from engine.simulator.tuning import tune_process
 
 __all__ = [
     "FAULTS",
+    "STREAM_FAULTS",
     "Arrival",
     "ConstantLatency",
     "ExponentialLatency",
     "FaultRates",
     "Late",
     "Latency",
+    "LogRecords",
     "LognormalLatency",
     "LoopLateness",
     "ProviderLimit",
@@ -44,6 +64,10 @@ __all__ = [
     "Simulator",
     "SimulatorConfig",
     "SimulatorStatistics",
+    "StreamEnd",
+    "StreamShape",
+    "StreamTally",
+    "StreamTotals",
     "Tally",
     "UniformLatency",
     "WindowWatch",
@@ -56,6 +80,7 @@ __all__ = [
     "simulated_provider",
     "spent_share",
     "tally",
+    "tally_streams",
     "tune_process",
     "worst_window",
 ]

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from engine.simulator.config import ChargeKind, Dimension
-from engine.simulator.records import Arrival
+from engine.simulator.records import Arrival, StreamEnd
 
 
 class Worst(NamedTuple):
@@ -67,6 +67,23 @@ def tally(arrivals: Iterable[Arrival]) -> Tally:
     kinds = Counter(arrival.refused_by for arrival in arrivals)
     accepted = kinds.pop("", 0)
     return Tally(accepted, dict(kinds))
+
+
+class StreamTally(NamedTuple):
+    """How many streams ended how, the events of all, and the streams that ended before their last event, in the order
+    of their ends."""
+
+    endings: dict[str, int]
+    events: int
+    short: list[StreamEnd]
+
+
+def tally_streams(ends: Iterable[StreamEnd]) -> StreamTally:
+    """Count streams by their ends, and pick those of which less was sent than was planned."""
+    kept = list(ends)
+    endings = Counter[str](end.ending for end in kept)
+    short = [end for end in kept if end.events < end.planned]
+    return StreamTally(dict(endings), sum(end.events for end in kept), short)
 
 
 def spent_share(arrivals: Iterable[Arrival], limit: int, period_us: int) -> float:

@@ -21,13 +21,23 @@ MAX_OUTPUT: Final = 2**31
 _decode = msgspec.json.Decoder().decode
 
 
+class StreamRequest(NamedTuple):
+    """What a request says of the stream it asks for. `tool` is the function to be called, or empty."""
+
+    usage: bool = False
+    obfuscation: bool = True
+    tool: str = ""
+
+
 class ChatRequest(NamedTuple):
-    """A request that is well formed. `output_cap` is per choice, None if it sets none."""
+    """A request that is well formed. `output_cap` is per choice, None if it sets none. `stream` is None if the answer
+    is to come in one piece."""
 
     arguments: Mapping[str, object]
     model: str
     choices: int
     output_cap: int | None
+    stream: StreamRequest | None = None
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> Answer:
@@ -44,6 +54,41 @@ def _count_of(arguments: Mapping[str, object], name: str, most: int) -> int | An
     return value
 
 
+def _wrong_type(name: str, what: str) -> Answer:
+    return invalid(f"Invalid type for '{name}': it must be {what}.", param=name, code="invalid_type")
+
+
+def _stream_of(arguments: Mapping[str, object]) -> StreamRequest | Answer | None:
+    stream, options = arguments.get("stream"), arguments.get("stream_options")
+    if stream is not None and not isinstance(stream, bool):
+        return _wrong_type("stream", "a boolean")
+    if options is not None and not isinstance(options, dict):
+        return _wrong_type("stream_options", "an object")
+    if not stream:
+        if options is None:
+            return None
+        text = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        return invalid(text, param="stream_options")
+    options = options or {}
+    flags = [options.get("include_usage", False), options.get("include_obfuscation", True)]
+    if not all(isinstance(flag, bool) for flag in flags):
+        return _wrong_type("stream_options", "an object of booleans")
+    return StreamRequest(flags[0], flags[1], _tool_of(arguments))
+
+
+def _tool_of(arguments: Mapping[str, object]) -> str:
+    """The function that a request's tools have called: the one its choice names, else the first; or none."""
+    choice, tools = arguments.get("tool_choice"), arguments.get("tools")
+    if choice == "none" or not isinstance(tools, list):
+        return ""
+    for tool in (choice, *tools):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        name = function.get("name") if isinstance(function, dict) else None
+        if isinstance(name, str):
+            return name
+    return ""
+
+
 def read_chat(body: bytes | bytearray) -> ChatRequest | Answer:
     """Read a request's body. Never raises."""
     try:
@@ -58,9 +103,9 @@ def read_chat(body: bytes | bytearray) -> ChatRequest | Answer:
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         text = "You must provide 'messages', a list of one or more objects."
         return invalid(text, param="messages", code="missing_required_parameter")
-    if arguments.get("stream"):
-        text = "Unsupported value: this simulator does not stream; leave 'stream' out."
-        return invalid(text, param="stream", code="unsupported_value")
+    stream = _stream_of(arguments)
+    if isinstance(stream, Answer):
+        return stream
     choices = _count_of(arguments, "n", MAX_CHOICES)
     cap = _count_of(arguments, "max_completion_tokens", MAX_OUTPUT)
     if cap is None:
@@ -69,4 +114,4 @@ def read_chat(body: bytes | bytearray) -> ChatRequest | Answer:
         return choices
     if isinstance(cap, Answer):
         return cap
-    return ChatRequest(arguments, model, choices or 1, cap)
+    return ChatRequest(arguments, model, choices or 1, cap, stream)

@@ -89,6 +89,16 @@ class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     `reset_after` (the request was served and its answer dropped), `stall` (no answer until the client leaves, at most
     `stall_s`), and with status 200 `malformed_json`, `html`, `empty`, `truncated` (cut within the body),
     `wrong_types` (numbers as strings) and `null_usage`.
+    Those that strike a stream alone begin with ``stream_``, and strike before one of its events: event `stream_at`
+    (from 0; beyond the last, the last), or, with None, any, all alike. What came before was sent whole.
+    It ends with `stream_cut` (closed without an end), `stream_reset`, `stream_error` (an error object as an event, then
+    an orderly end), `stream_stall` (nothing more until the client leaves, at most `stall_s`) and `stream_keep_alive`
+    (the same, with a comment each `comment_s`). It goes on after `stream_garbage` (bytes that are neither text nor
+    JSON) and `stream_split` (three more deltas: a character of three bytes, and the two halves of an escaped surrogate
+    pair, each cut in the middle into writes of their own). All of it has `stream_comments` (one before each write),
+    `stream_crlf` (line ends of two bytes, once cut between them) and `stream_no_done` (an orderly end without
+    ``[DONE]``). Of the others `malformed_json` spoils one event of a stream, `truncated` ends it within one, and
+    `null_usage` and `wrong_types` spoil its usage.
     `only_first_attempts` N lets faults strike only a call's first N attempts; 0: any.
     """
 
@@ -105,6 +115,18 @@ class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     truncated: float = 0.0
     wrong_types: float = 0.0
     null_usage: float = 0.0
+    stream_cut: float = 0.0
+    stream_reset: float = 0.0
+    stream_error: float = 0.0
+    stream_stall: float = 0.0
+    stream_keep_alive: float = 0.0
+    stream_garbage: float = 0.0
+    stream_comments: float = 0.0
+    stream_split: float = 0.0
+    stream_crlf: float = 0.0
+    stream_no_done: float = 0.0
+    stream_at: int | None = None
+    comment_s: float = 1.0
     retry_after_s: float | None = 1.0
     stall_s: float = 60.0
     only_first_attempts: int = 0
@@ -119,12 +141,44 @@ class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise UsageError(f"simulator: the rates in faults add up to {total:g}; together they must be at most 1")
         if self.retry_after_s is not None:
             _seconds("faults.retry_after_s", self.retry_after_s, zero=True)
+        if self.stream_at is not None:
+            _whole("faults.stream_at", self.stream_at, 0)
+        _seconds("faults.comment_s", self.comment_s, zero=False)
         _seconds("faults.stall_s", self.stall_s, zero=False)
         _whole("faults.only_first_attempts", self.only_first_attempts, 0)
 
     def rates(self) -> dict[str, float]:
         """The probability of every fault by its name, in the order in which one draw is laid over them."""
         return {name: float(getattr(self, name)) for name in FAULTS}
+
+
+class StreamShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How an answer is streamed to a request that asks for it.
+
+    `first` is the time from the answer's head, which takes the provider's latency, to the first event, and `interval`
+    that between two writes, each drawn anew. Instants are absolute: what comes late does not delay what follows.
+    The last delta's successors (the finish, the usage, ``[DONE]``) all come one interval after it.
+    `burst` events are sent in one write, as one chunk of HTTP.
+    `deltas` is how many pieces the text comes in, a word each, per choice; 0: as many words as an answer in one piece
+    has. `reasoning` deltas come before it, under the name `reasoning_field`. A request with ``tools`` gets
+    `tool_calls` calls of its first function (or of the one its ``tool_choice`` names) in place of the text, the
+    arguments in as many pieces; 0: its tools are ignored. The usage is what an answer in one piece would have, however
+    many pieces there are.
+    """
+
+    first: Latency = ConstantLatency(0.0)
+    interval: Latency = ConstantLatency(0.0)
+    burst: int = 1
+    deltas: int = 0
+    reasoning: int = 0
+    reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
+    tool_calls: int = 1
+
+    def __post_init__(self) -> None:
+        _whole("stream.burst", self.burst, 1)
+        for name in ("deltas", "reasoning", "tool_calls"):
+            _whole(f"stream.{name}", getattr(self, name), 0, 1_000_000)
+        _one_of("stream.reasoning_field", self.reasoning_field, ("reasoning_content", "reasoning"))
 
 
 class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -150,6 +204,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     limits: tuple[ProviderLimit, ...] = ()
     latency: Latency = ConstantLatency(0.0)
     faults: FaultRates = FaultRates()
+    stream: StreamShape = StreamShape()
     max_concurrency: int = 0
     concurrency_status: Literal[429, 503] = 429
     output_tokens: int = 16

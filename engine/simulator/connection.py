@@ -51,6 +51,12 @@ class Connection:
         self._bodyless = False
         self.read_us = 0
         """When the newest bytes were read; after `body` returned, when the request's last byte was."""
+        self.read_s = 0.0
+        """The same instant by trio's clock."""
+
+    def _note_read(self) -> None:
+        self.read_us = now_us()
+        self.read_s = trio.current_time()
 
     async def _event(self) -> object:
         http = self._http
@@ -61,7 +67,7 @@ class Connection:
             if http.they_are_waiting_for_100_continue:
                 await self._stream.send_all(http.send(h11.InformationalResponse(status_code=100, headers=[])))
             data = await self._stream.receive_some(RECEIVE_BYTES)
-            self.read_us = now_us()
+            self._note_read()
             await self._turnstile.turn()
             http.receive_data(data)
 
@@ -78,7 +84,7 @@ class Connection:
             event = await self._event()
         else:
             # It was read together with the request before it, and takes its turn among those that came since.
-            self.read_us = now_us()
+            self._note_read()
             await self._turnstile.turn()
         if not isinstance(event, h11.Request):
             return None
@@ -123,6 +129,37 @@ class Connection:
             data += http.send(h11.EndOfMessage()) or b""
         await self._stream.send_all(data)
         return self._next()
+
+    async def begin_stream(self, answer: Answer) -> bool:
+        """Send the head of a stream. Returns whether its bytes are to be framed in chunks: HTTP/1.0 has none."""
+        head = self._http.send(h11.Response(status_code=answer.status, headers=answer.headers)) or b""
+        await self._stream.send_all(head)
+        return b"transfer-encoding: chunked\r\n" in head.lower()
+
+    async def end_stream(self) -> bool:
+        """Send the end of a stream whose bytes were written past this object."""
+        await self._stream.send_all(self._http.send(h11.EndOfMessage()) or b"")
+        return self._next()
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes as they are, waiting until there is room for them."""
+        await self._stream.send_all(data)
+
+    def descriptor(self) -> int:
+        """The number of the socket, for writing without waiting."""
+        return self._stream.socket.fileno()
+
+    async def left(self) -> None:
+        """Wait until the client has closed its side. What it sends meanwhile is its next request, and is kept."""
+        kept = 0
+        try:
+            while data := await self._stream.receive_some(RECEIVE_BYTES):
+                self._http.receive_data(data)
+                kept += len(data)
+                if kept > MAX_HEAD_BYTES:
+                    await trio.sleep_forever()  # whoever sends so much ahead has to wait with it
+        except trio.BrokenResourceError:
+            pass
 
     async def send_parts(self, content_type: bytes, parts: AsyncIterator[bytes]) -> bool:
         """Send an answer whose length is not known beforehand, part by part."""

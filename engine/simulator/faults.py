@@ -30,8 +30,21 @@ FAULTS: Final = (
     "truncated",
     "wrong_types",
     "null_usage",
+    "stream_cut",
+    "stream_reset",
+    "stream_error",
+    "stream_stall",
+    "stream_keep_alive",
+    "stream_garbage",
+    "stream_comments",
+    "stream_split",
+    "stream_crlf",
+    "stream_no_done",
 )
 """Every fault's name, in the order in which one draw is laid over their probabilities."""
+
+STREAM_FAULTS: Final = frozenset(name for name in FAULTS if name.startswith("stream_"))
+"""Those that strike streams alone; an answer in one piece is spared them."""
 
 NO_FAULT: Final = ""
 
@@ -45,10 +58,11 @@ class Draw(NamedTuple):
     word: int
 
 
-def draw(seed: int, call: str, attempt: int) -> Draw:
-    """The chances of the `attempt`-th attempt (from 1) of the call with this identity."""
+def draw(seed: int, call: str, attempt: int, *, about: bytes = b"") -> Draw:
+    """The chances of the `attempt`-th attempt (from 1) of the call with this identity; other ones for each `about`, of
+    at most 16 bytes."""
     material = b"%d\x00%s" % (attempt, call.encode("utf-8", "surrogatepass"))
-    digest = blake2b(material, digest_size=32, key=seed.to_bytes(8, "little")).digest()
+    digest = blake2b(material, digest_size=32, key=seed.to_bytes(8, "little"), person=about).digest()
     fault, latency, output, word = unpack("<4Q", digest)
     return Draw((fault >> 11) / 2**53, (latency >> 11) / 2**53, (output >> 11) / 2**53, word)
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 
 from engine.simulator.analysis import WindowWatch
 from engine.simulator.config import ProviderLimit
-from engine.simulator.records import Arrival, Late, LoopLateness, WorstWindow
+from engine.simulator.records import Arrival, Late, LoopLateness, StreamEnd, StreamTotals, WorstWindow
 
 MAX_LATE_RECORDS: Final = 10_000
 
@@ -41,6 +41,10 @@ class ArrivalLog:
         self._words: list[str] = []
         self._numbers: dict[str, int] = {}
         self.lates: list[Late] = []
+        self.ends: list[StreamEnd] = []
+        self._streams: Counter[str] = Counter()
+        self._events = 0
+        self._begun = 0
         self.arrivals = 0
         self.accepted = 0
         self.refused: Counter[str] = Counter()
@@ -93,6 +97,21 @@ class ArrivalLog:
         ):
             column.append(amount)
 
+    def stream_began(self) -> None:
+        """Count a stream that is under way."""
+        self._begun += 1
+
+    def stream_ended(self, end: StreamEnd) -> None:
+        """Remember how a stream ended."""
+        self._streams[end.ending] += 1
+        self._events += end.events
+        if len(self.ends) < self._capacity:
+            self.ends.append(end)
+
+    def streams(self) -> StreamTotals:
+        """The streams so far."""
+        return StreamTotals(self._begun, self._begun - self._streams.total(), dict(self._streams), self._events)
+
     def turned(self, due_us: int, now_us: int) -> None:
         """Note that the loop, asked to turn at `due_us`, turned at `now_us`. Before the first arrival none counts."""
         late_us = now_us - due_us
@@ -136,6 +155,10 @@ class ArrivalLog:
         """The late turns from the `start`-th on, as JSON lines."""
         return b"".join(_encode(late) + b"\n" for late in self.lates[start:])
 
+    def end_lines(self, start: int, stop: int) -> bytes:
+        """The ends of streams from the `start`-th on, before the `stop`-th, as JSON lines."""
+        return b"".join(_encode(end) + b"\n" for end in self.ends[start:stop])
+
 
 class LogFile:
     """Appends to an open file what its log has gained since the last time."""
@@ -145,31 +168,46 @@ class LogFile:
         self._file = file
         self._written = 0
         self._lates_written = 0
+        self._ends_written = 0
 
     def write(self, most: int) -> bool:
-        """Append up to `most` arrivals and all new late turns. Returns whether arrivals are left to write."""
+        """Append up to `most` arrivals, as many ends of streams, and all new late turns. Returns whether any are left
+        to write."""
         stop = min(len(self._log), self._written + most)
+        ends = min(len(self._log.ends), self._ends_written + most)
         self._file.write(self._log.lines(self._written, stop))
+        self._file.write(self._log.end_lines(self._ends_written, ends))
         self._file.write(self._log.late_lines(self._lates_written))
         self._file.flush()
-        self._written, self._lates_written = stop, len(self._log.lates)
-        return stop < len(self._log)
+        self._written, self._ends_written, self._lates_written = stop, ends, len(self._log.lates)
+        return stop < len(self._log) or ends < len(self._log.ends)
 
 
-_decode_line = msgspec.json.Decoder(Arrival | Late).decode
+_decode_line = msgspec.json.Decoder(Arrival | Late | StreamEnd).decode
 
 
-def read_log(data: bytes) -> tuple[list[Arrival], list[Late]]:
-    """Read a log from its JSON lines: the arrivals and the late turns, each in order.
+class LogRecords(NamedTuple):
+    """What is in a log, each kind in order."""
 
-    Raises `msgspec.DecodeError` if a line is neither.
+    arrivals: list[Arrival]
+    lates: list[Late]
+    ends: list[StreamEnd]
+
+
+def read_log(data: bytes) -> LogRecords:
+    """Read a log from its JSON lines: the arrivals, the late turns and the ends of streams.
+
+    Raises `msgspec.DecodeError` if a line is none of them.
     """
     arrivals: list[Arrival] = []
     lates: list[Late] = []
+    ends: list[StreamEnd] = []
     for line in data.splitlines():
         record = _decode_line(line)
         if isinstance(record, Arrival):
             arrivals.append(record)
+        elif isinstance(record, StreamEnd):
+            ends.append(record)
         else:
             lates.append(record)
-    return arrivals, lates
+    return LogRecords(arrivals, lates, ends)

@@ -19,8 +19,8 @@ import trio
 from actors.errors import InternalError, UsageError
 from engine.simulator.client import fetch
 from engine.simulator.config import SimulatorConfig
-from engine.simulator.log import read_log
-from engine.simulator.records import Arrival, Late, SimulatorStatistics
+from engine.simulator.log import LogRecords, read_log
+from engine.simulator.records import Arrival, SimulatorStatistics
 
 STOP_S: Final = 5.0
 
@@ -60,13 +60,14 @@ class SimulatedProvider:
         body = await fetch(self.config.host, self.port, "/statistics")
         return msgspec.json.decode(body, type=SimulatorStatistics)
 
-    async def records(self) -> tuple[list[Arrival], list[Late]]:
-        """Every arrival so far and every turn of its loop later than the guard. Raises `OSError` if it is gone."""
+    async def records(self) -> LogRecords:
+        """Every arrival so far, every turn of its loop later than the guard, every stream that is over. Raises
+        `OSError` if it is gone."""
         return read_log(await fetch(self.config.host, self.port, "/log"))
 
     async def log(self) -> list[Arrival]:
         """Every arrival so far, in order. Raises `OSError` if the process is gone."""
-        return (await self.records())[0]
+        return (await self.records()).arrivals
 
 
 @asynccontextmanager

@@ -12,15 +12,17 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from engine.simulator.chat import ChatRequest, invalid, read_chat
+from engine.simulator.chat import ChatRequest, StreamRequest, invalid, read_chat
+from engine.simulator.chunks import Chunks, Wording
 from engine.simulator.config import SimulatorConfig
-from engine.simulator.faults import Draw, FaultTable, draw
+from engine.simulator.faults import STREAM_FAULTS, Draw, FaultTable, draw
 from engine.simulator.limits import Cost, Hold, LimitSet, Refusal
 from engine.simulator.log import ArrivalLog
-from engine.simulator.records import Arrival, SimulatorStatistics
+from engine.simulator.records import Arrival, Ending, SimulatorStatistics, StreamEnd
 from engine.simulator.reply import (
+    MAX_REPLY_WORDS,
     Answer,
     Completion,
     Headers,
@@ -31,10 +33,18 @@ from engine.simulator.reply import (
     limit_headers,
     retry_headers,
 )
+from engine.simulator.script import StreamPlan
 
 CountInput = Callable[[Mapping[str, object]], int]
 
 MAX_IDENTITY: Final = 128
+
+_IN_ONE_PIECE: Final = frozenset(("server_error", "unavailable", "bare_error", "html", "empty"))
+_STREAM_HEADERS: Final = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"transfer-encoding", b"chunked"),
+)
 
 
 class Attempt(NamedTuple):
@@ -46,9 +56,22 @@ class Attempt(NamedTuple):
     fault: str
 
 
+class Progress(Protocol):
+    """How many events of a stream were sent whole, and how it ended, None while it is under way."""
+
+    @property
+    def events(self) -> int:
+        """Events sent whole."""
+
+    @property
+    def ending(self) -> Ending | None:
+        """How it ended."""
+
+
 class Judgement(NamedTuple):
     """What is to be done with a request: after `latency_us` from its arrival, send `answer`, or, where there is none,
-    reset the connection (``reset_after``) or wait until the client leaves (``stall``)."""
+    reset the connection (``reset_after``) or wait until the client leaves (``stall``). If there is a `stream`, the
+    answer is only its head."""
 
     answer: Answer | None
     fault: str = ""
@@ -56,6 +79,7 @@ class Judgement(NamedTuple):
     admitted: bool = False
     holds: Sequence[Hold] = ()
     used: Cost | None = None
+    stream: StreamPlan | None = None
 
 
 class Provider:
@@ -105,6 +129,8 @@ class Provider:
         request = read_chat(body)
         if isinstance(request, Answer):
             return self._refuse(attempt, at_us, "invalid", request)
+        if request.stream is None and attempt.fault in STREAM_FAULTS:
+            attempt = attempt._replace(fault="")
         if attempt.fault == "rate_limited":
             return self._refuse(attempt, at_us, "injected", self._injected_refusal())
         most = self._config.max_concurrency
@@ -122,11 +148,27 @@ class Provider:
         return self._admit(attempt, request, cost, admitted, at_us)
 
     def finish(self, judgement: Judgement) -> None:
-        """Note that an admitted request is over, and settle it if its answer carries its usage."""
-        # At the instant of the newest arrival: those read meanwhile and not yet decided about are older than now.
+        """Note that an admitted request is over. It is settled if its answer carries its usage, even if the client
+        left before that; what a stream was settled for when its usage was sent stays as it is."""
         self.in_flight -= 1
+        self.settle(judgement)
+
+    def settle(self, judgement: Judgement) -> None:
+        """Charge what the usage says, if there is one, from now on. More than once is as good as once."""
+        # At the instant of the newest arrival: those read meanwhile and not yet decided about are older than now.
         if judgement.used is not None and self._limits.settles:
             self._limits.settle(self._newest_us, judgement.holds, judgement.used)
+
+    def streamed(self, attempt: Attempt, judgement: Judgement, progress: Progress, at_us: int) -> None:
+        """Note how far a stream has come: that its usage was sent, or that it is over."""
+        ending, plan = progress.ending, judgement.stream
+        assert plan is not None
+        if ending is None:
+            self.settle(judgement)
+            return
+        self.finish(judgement)
+        end = StreamEnd(at_us, attempt.call, attempt.number, progress.events, plan.events, ending, judgement.fault)
+        self.log.stream_ended(end)
 
     def statistics(self) -> SimulatorStatistics:
         """The totals so far."""
@@ -144,6 +186,7 @@ class Provider:
             unlogged=log.unlogged,
             worst_windows=log.worst_windows(),
             loop=log.lateness(),
+            streams=log.streams(),
         )
 
     def _admit(
@@ -155,19 +198,32 @@ class Provider:
         if self._config.output == "drawn":
             per_choice = 1 + int(chances.output * (cost.output_tokens // request.choices))
             used = cost._replace(output_tokens=per_choice * request.choices)
-        answer = None
+        answer = stream = None
         if fault not in ("reset_after", "stall"):
             headers = self._headers(attempt, at_us)
-            text = self._prose.text(chances.word, used.output_tokens // request.choices)
-            identity = f"{chances.word:016x}"
-            done = Completion(identity, request.model, text, request.choices, used, self._unix_s)
-            answer = faulty_answer(fault, completion_body(done, fault), headers)
-        # A usage of wrong types is still one that a lenient client reads; no other fault leaves any.
-        charged = used if fault in ("", "wrong_types") else cost
+            done = Completion(f"{chances.word:016x}", request.model, "", request.choices, used, self._unix_s)
+            if request.stream is not None and fault not in _IN_ONE_PIECE:
+                stream = self._stream(attempt, request.stream, done)
+                answer = Answer(200, [*headers, *_STREAM_HEADERS], b"")
+            else:
+                text = self._prose.text(chances.word, used.output_tokens // request.choices)
+                answer = faulty_answer(fault, completion_body(done._replace(text=text), fault), headers)
+        # A usage of wrong types is still one that a lenient client reads; no other fault of a whole answer leaves any.
+        told = stream.usage_arrives if stream is not None else fault in ("", "wrong_types")
+        charged = used if told else cost
         status = answer.status if answer is not None else 0
         self.log.add(Arrival(at_us, attempt.call, attempt.number, "", status, fault, *cost, charged.output_tokens))
         latency_us = self._config.latency.draw_us(chances.latency)
-        return Judgement(answer, fault, latency_us, True, holds, used if fault in ("", "wrong_types") else None)
+        return Judgement(answer, fault, latency_us, True, holds, used if told else None, stream)
+
+    def _stream(self, attempt: Attempt, request: StreamRequest, done: Completion) -> StreamPlan:
+        config, fault = self._config, attempt.fault
+        shape, pieces = config.stream, self._prose.pieces
+        words = min(done.cost.output_tokens // done.choices, MAX_REPLY_WORDS)
+        start = attempt.draw.word % len(pieces)
+        said = Wording(done, request, shape, pieces, start, shape.deltas or words, fault)
+        chances = draw(config.seed, attempt.call, attempt.number, about=b"stream")
+        return StreamPlan(Chunks(said), shape, fault, config.faults, chances)
 
     def _refuse(self, attempt: Attempt, at_us: int, why: str, answer: Answer) -> Judgement:
         fault = attempt.fault if why == "injected" else ""

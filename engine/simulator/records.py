@@ -8,9 +8,13 @@ Pure: no trio, no I/O.
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import msgspec
 
 from engine.simulator.config import ChargeKind, Dimension, LimitKind
+
+Ending: TypeAlias = Literal["done", "error", "cut", "reset", "left"]
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False, tag="arrival", tag_field="kind"):
@@ -51,6 +55,33 @@ class Arrival(msgspec.Struct, frozen=True, gc=False, tag="arrival", tag_field="k
         if dimension == "input_tokens":
             return self.input_tokens
         return output if dimension == "output_tokens" else self.input_tokens + output
+
+
+class StreamEnd(msgspec.Struct, frozen=True, gc=False, tag="stream", tag_field="kind"):
+    """One stream that is over, in the order of their ends. `at_us` is when, `call` and `attempt` are those of its
+    arrival, `events` of its `planned` events were sent whole, comments not counted.
+
+    `ending` is ``done`` (in order, with or without ``[DONE]``), ``error`` (in order, after an error in place of an
+    event), ``cut`` or ``reset`` by a fault, or ``left``: the client closed the connection before it was over.
+    """
+
+    at_us: int
+    call: str
+    attempt: int
+    events: int
+    planned: int
+    ending: Ending
+    fault: str = ""
+
+
+class StreamTotals(msgspec.Struct, frozen=True):
+    """Streams so far: `begun`, `open` now, `ended` by how they did, and all their `events`, each counted when its
+    stream ends."""
+
+    begun: int = 0
+    open: int = 0
+    ended: dict[str, int] = {}
+    events: int = 0
 
 
 class Late(msgspec.Struct, frozen=True, gc=False, tag="late", tag_field="kind"):
@@ -98,3 +129,4 @@ class SimulatorStatistics(msgspec.Struct, frozen=True):
     unlogged: int
     worst_windows: list[WorstWindow]
     loop: LoopLateness
+    streams: StreamTotals = StreamTotals()

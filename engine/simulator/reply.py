@@ -81,6 +81,8 @@ class Prose:
         for place in range(MAX_REPLY_WORDS):
             bits = draw(seed, "prose", place).word
             words.append("".join(_SYLLABLES[bits >> 4 * i & 15] for i in range(1 + (bits >> 60) % 3)))
+        self.pieces = [b" " + word.encode() for word in words]
+        """The words one by one, each with the blank before it: a text of n of them starts at place `word % len`."""
         self._text = " ".join(words + words) + " "
         self._starts = [0, *accumulate(len(word) + 1 for word in words + words)]
 
@@ -137,24 +139,30 @@ class Completion(NamedTuple):
     created_s: int
 
 
+def usage_of(cost: Cost, *, wrong: bool = False, details: bool = False) -> dict[str, object]:
+    """A usage as it is told: its numbers as strings if they are to be `wrong`; with the `details`, all zero, that a
+    stream's has."""
+    counts = {
+        "prompt_tokens": cost.input_tokens,
+        "completion_tokens": cost.output_tokens,
+        "total_tokens": cost.input_tokens + cost.output_tokens,
+    }
+    usage: dict[str, object] = {name: str(count) if wrong else count for name, count in counts.items()}
+    if details:
+        usage["prompt_tokens_details"] = {"cached_tokens": 0}
+        usage["completion_tokens_details"] = {"reasoning_tokens": 0}
+    return usage
+
+
 def completion_body(done: Completion, fault: str = "") -> bytes:
     """The body of a completion; under the faults ``wrong_types`` and ``null_usage``, as those spoil it."""
     wrong = fault == "wrong_types"
-    counts = {
-        "prompt_tokens": done.cost.input_tokens,
-        "completion_tokens": done.cost.output_tokens,
-        "total_tokens": done.cost.input_tokens + done.cost.output_tokens,
-    }
     message: dict[str, object] = {"role": "assistant", "content": done.text, "refusal": None, "annotations": []}
     choices = [
         {"index": str(i) if wrong else i, "message": message, "logprobs": None, "finish_reason": "stop"}
         for i in range(done.choices)
     ]
-    usage: object = counts
-    if wrong:
-        usage = {name: str(count) for name, count in counts.items()}
-    elif fault == "null_usage":
-        usage = None
+    usage = None if fault == "null_usage" else usage_of(done.cost, wrong=wrong)
     return encode(
         {
             "id": f"chatcmpl-{done.identity}",

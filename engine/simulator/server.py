@@ -19,10 +19,12 @@ import trio
 from actors.errors import UsageError
 from engine.simulator.config import SimulatorConfig
 from engine.simulator.connection import Connection, Head, now_us
+from engine.simulator.delivery import Delivery, Pacer
 from engine.simulator.log import ArrivalLog, LogFile
-from engine.simulator.provider import CountInput, Judgement, Provider
-from engine.simulator.records import Arrival, Late, SimulatorStatistics
+from engine.simulator.provider import Attempt, CountInput, Judgement, Provider
+from engine.simulator.records import Arrival, Late, SimulatorStatistics, StreamEnd
 from engine.simulator.reply import Answer, count_input, encode, error_answer
+from engine.simulator.script import StreamPlan
 from engine.simulator.turnstile import Turnstile
 
 BACKLOG: Final = 4_096
@@ -58,6 +60,10 @@ class Simulator:
         """Every arrival so far, in order."""
         return list(self._provider.log.read())
 
+    def ends(self) -> list[StreamEnd]:
+        """Every stream that is over so far, in the order of their ends."""
+        return list(self._provider.log.ends)
+
     def lates(self) -> list[Late]:
         """Every turn of the loop later than the guard, in order."""
         return list(self._provider.log.lates)
@@ -86,6 +92,7 @@ async def serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch_loop, provider.log)
             nursery.start_soon(server.turnstile.run)
+            nursery.start_soon(server.pacer.run)
             if file is not None:
                 nursery.start_soon(_keep_written, LogFile(provider.log, file))
             await nursery.start(trio.serve_listeners, server.connection, listeners)
@@ -153,6 +160,7 @@ class _Server:
         self._config = config
         self._provider = provider
         self.turnstile = Turnstile()
+        self.pacer = Pacer()
 
     async def connection(self, stream: trio.SocketStream) -> None:
         """Serve one connection to its end. Whatever a client does ends only its own connection."""
@@ -210,6 +218,9 @@ class _Server:
         stop = len(log)
         for start in range(0, stop, LINES_AT_ONCE):
             yield log.lines(start, min(stop, start + LINES_AT_ONCE))
+        ends = len(log.ends)
+        for start in range(0, ends, LINES_AT_ONCE):
+            yield log.end_lines(start, min(ends, start + LINES_AT_ONCE))
         if log.lates:
             yield log.late_lines()
 
@@ -232,15 +243,13 @@ class _Server:
             assert answer is not None
             return await connection.send(answer) or await self._hung_up(connection)
         judgement = provider.judge(attempt, body, head.authorization, connection.read_us)
+        if judgement.stream is not None and judgement.answer is not None:
+            return await self._stream(connection, attempt, judgement, judgement.stream, judgement.answer)
         return await self._carry_out(connection, judgement, connection.read_us)
 
     async def _carry_out(self, connection: Connection, judgement: Judgement, at_us: int) -> bool:
         try:
-            if judgement.fault == "stall":
-                with trio.move_on_after(self._config.faults.stall_s):
-                    await connection.gone()
-            elif judgement.latency_us:
-                await trio.sleep(max(0, at_us + judgement.latency_us - now_us()) / 1_000_000)
+            await self._wait(connection, judgement, at_us)
         finally:
             # Before the answer leaves: a client that has its usage in hand may count on what it gave back.
             if judgement.admitted:
@@ -249,6 +258,35 @@ class _Server:
             connection.reset()
             return False
         return await connection.send(judgement.answer) or await self._hung_up(connection)
+
+    async def _wait(self, connection: Connection, judgement: Judgement, at_us: int) -> None:
+        if judgement.fault == "stall":
+            with trio.move_on_after(self._config.faults.stall_s):
+                await connection.gone()
+        elif judgement.latency_us:
+            await trio.sleep(max(0, at_us + judgement.latency_us - now_us()) / 1_000_000)
+
+    async def _stream(
+        self, connection: Connection, attempt: Attempt, judgement: Judgement, plan: StreamPlan, head: Answer
+    ) -> bool:
+        """Send a stream. It is in flight to its end."""
+        provider = self._provider
+        provider.log.stream_began()
+        delivery = Delivery(plan, lambda delivery: provider.streamed(attempt, judgement, delivery, now_us()))
+        # From when the request was read, not from when its turn came: many that begin together end together.
+        delivery.set_out(round(connection.read_s * 1_000_000) + judgement.latency_us)
+        try:
+            await self._wait(connection, judgement, connection.read_us)
+            ending = await delivery.carry_out(connection, head, self.pacer)
+        finally:
+            delivery.end("left")
+        if ending in ("done", "error"):
+            return await connection.end_stream() or await self._hung_up(connection)
+        if ending == "cut":
+            await connection.hang_up()
+        elif ending == "reset":
+            connection.reset()
+        return False
 
     async def _hung_up(self, connection: Connection) -> bool:
         await connection.hang_up()

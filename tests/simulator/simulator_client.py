@@ -33,6 +33,27 @@ class Response(NamedTuple):
         return json.loads(self.body)
 
 
+class Streamed(NamedTuple):
+    """A streamed answer as it came. `end` is ``done``, ``cut`` (closed without the end of the body) or ``reset``."""
+
+    status: int
+    headers: dict[str, str]
+    writes: list[bytes]
+    reads: list[bytes]
+    end: str
+
+    @property
+    def body(self) -> bytes:
+        """All of it."""
+        return b"".join(self.writes)
+
+    @property
+    def events(self) -> list[Any]:
+        """The data of the events, decoded, but for ``[DONE]``; as people read streams who know the simulator."""
+        lines = [line.removeprefix(b"data: ") for line in self.body.splitlines() if line.startswith(b"data: ")]
+        return [line.decode() if line == b"[DONE]" else json.loads(line) for line in lines]
+
+
 class Client:
     """One connection to a simulator."""
 
@@ -86,6 +107,46 @@ class Client:
         if key:
             headers["authorization"] = f"Bearer {key}"
         return await self.request("POST", "/v1/chat/completions", json.dumps({**CHAT, **arguments}).encode(), headers)
+
+    async def ask(self, call: str = "one", **arguments: object) -> None:
+        """Ask for a stream, and do not wait for it."""
+        body = json.dumps({**CHAT, "stream": True, **arguments}).encode()
+        head = [("host", "simulator"), ("content-length", str(len(body))), ("x-penstock-call", call)]
+        request = h11.Request(method="POST", target="/v1/chat/completions", headers=head)
+        parts = [self._http.send(part) or b"" for part in (request, h11.Data(data=body), h11.EndOfMessage())]
+        await self.stream.send_all(b"".join(parts))
+
+    async def listen(self) -> Streamed:
+        """Read a stream to its end: the chunks, each of which was a write, and what each `recv` brought."""
+        http, head, writes, reads = self._http, None, [b""], []
+        end = ""
+        while not end:
+            try:
+                event = http.next_event()
+                if event is h11.NEED_DATA:
+                    reads.append(await self.stream.receive_some())
+                    http.receive_data(reads[-1])
+            except h11.RemoteProtocolError:
+                end = "cut"
+            except trio.BrokenResourceError:
+                end = "reset"
+            if isinstance(event, h11.Response):
+                head = event
+            elif isinstance(event, h11.Data):
+                writes[-1] += bytes(event.data)
+                if event.chunk_end:
+                    writes.append(b"")
+            elif isinstance(event, h11.EndOfMessage):
+                http.start_next_cycle()
+                end = "done"
+        assert head is not None
+        headers = {key.decode(): value.decode() for key, value in head.headers}
+        return Streamed(head.status_code, headers, writes[:-1], reads, end)
+
+    async def streamed(self, call: str = "one", **arguments: object) -> Streamed:
+        """Ask for a stream and read it to its end."""
+        await self.ask(call, **arguments)
+        return await self.listen()
 
 
 @asynccontextmanager

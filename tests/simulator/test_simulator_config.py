@@ -14,6 +14,7 @@ from engine.simulator import (
     LognormalLatency,
     ProviderLimit,
     SimulatorConfig,
+    StreamShape,
     UniformLatency,
     load_config,
 )
@@ -39,6 +40,14 @@ from engine.simulator import (
         (lambda: FaultRates(empty=0.6, html=0.6), "add up to 1.2"),
         (lambda: FaultRates(stall_s=0), "faults.stall_s is 0"),
         (lambda: FaultRates(retry_after_s=-1), "faults.retry_after_s is -1"),
+        (lambda: FaultRates(stream_at=-1), "faults.stream_at is -1"),
+        (lambda: FaultRates(stream_cut=2), "faults.stream_cut is 2"),
+        (lambda: FaultRates(comment_s=0), "faults.comment_s is 0"),
+        (lambda: StreamShape(burst=0), "stream.burst is 0"),
+        (lambda: StreamShape(deltas=-1), "stream.deltas is -1"),
+        (lambda: StreamShape(reasoning=True), "stream.reasoning is True"),
+        (lambda: StreamShape(tool_calls=1.0), "stream.tool_calls is 1.0"),  # type: ignore[arg-type]
+        (lambda: StreamShape(reasoning_field="thoughts"), "reasoning_field is 'thoughts'"),  # type: ignore[arg-type]
         (lambda: ConstantLatency(-1), "latency.value_s is -1"),
         (lambda: UniformLatency(2, 1), "latency.high_s is 1, below low_s"),
         (lambda: LognormalLatency(1, -1), "latency.sigma is -1"),
@@ -83,6 +92,7 @@ def test_a_configuration_survives_the_way_to_its_process(latency: object) -> Non
         limits=(ProviderLimit("total_tokens", 5, 0.25, "token_bucket", "usage", 9),),
         latency=latency,  # type: ignore[arg-type]
         faults=FaultRates(stall=0.5, retry_after_s=None),
+        stream=StreamShape(interval=UniformLatency(0.1, 0.2), burst=5, reasoning_field="reasoning"),
         key="sk-secret",
     )
     assert load_config(msgspec.json.encode(config)) == config
@@ -95,6 +105,6 @@ def test_a_key_is_in_no_repr() -> None:
 
 
 def test_every_fault_has_a_probability_and_nothing_else_has() -> None:
-    rates = FaultRates(**dict.fromkeys(FAULTS, 1 / 16)).rates()
+    rates = FaultRates(**dict.fromkeys(FAULTS, 1 / 32)).rates()
     assert list(rates) == list(FAULTS)
-    assert set(rates.values()) == {1 / 16}
+    assert set(rates.values()) == {1 / 32}

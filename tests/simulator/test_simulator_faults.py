@@ -11,7 +11,15 @@ import pytest
 import trio
 from simulator_client import connect, until, with_simulator
 
-from engine.simulator import FAULTS, ConstantLatency, FaultRates, ProviderLimit, Simulator, SimulatorConfig
+from engine.simulator import (
+    FAULTS,
+    STREAM_FAULTS,
+    ConstantLatency,
+    FaultRates,
+    ProviderLimit,
+    Simulator,
+    SimulatorConfig,
+)
 
 LIMIT = ProviderLimit("total_tokens", 1_000, 3600.0, charge="usage")
 
@@ -45,7 +53,18 @@ DROPPED = ("reset_before", "reset_after", "stall")
 
 
 def test_every_fault_is_in_a_table() -> None:
-    assert {*ANSWERS, *DROPPED} == set(FAULTS)
+    assert {*ANSWERS, *DROPPED, *STREAM_FAULTS} == set(FAULTS)
+
+
+@pytest.mark.parametrize("fault", sorted(STREAM_FAULTS))
+async def test_an_answer_in_one_piece_is_spared_the_faults_of_streams(fault: str) -> None:
+    async def body(simulator: Simulator) -> None:
+        async with connect(simulator.port) as client:
+            assert (await client.chat("one", max_tokens=100)).json()["usage"]
+        assert simulator.log()[0].fault == ""
+        assert simulator.statistics().faults == {}
+
+    await with_simulator(always(fault), body)
 
 
 @pytest.mark.parametrize("fault", ANSWERS)
@@ -144,7 +163,7 @@ async def test_a_client_that_leaves_while_its_answer_is_made_disturbs_nobody() -
 
 async def test_two_runs_have_the_same_faults_whatever_the_order() -> None:
     runs: list[tuple[dict[tuple[str, int], str], dict[str, bytes]]] = []
-    rates = FaultRates(**dict.fromkeys(FAULTS, 0.05), stall_s=0.001)
+    rates = FaultRates(**dict.fromkeys(FAULTS, 1 / len(FAULTS)), stall_s=0.001)
 
     async def body(simulator: Simulator) -> None:
         calls = [f"call-{place}" for place in range(60)] * 2
@@ -169,4 +188,4 @@ async def test_two_runs_have_the_same_faults_whatever_the_order() -> None:
     assert runs[0] == runs[1]
     assert runs[0][0] != runs[2][0]
     assert len(runs[0][0]) == 120
-    assert len(set(runs[0][0].values())) > len(FAULTS) // 2
+    assert len(set(runs[0][0].values())) > (len(FAULTS) - len(STREAM_FAULTS)) // 2

@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.simulator import Arrival, Late, ProviderLimit, read_log, spent_share, tally, worst_window
+from engine.simulator import (
+    Arrival,
+    Late,
+    ProviderLimit,
+    StreamEnd,
+    StreamTotals,
+    read_log,
+    spent_share,
+    tally,
+    tally_streams,
+    worst_window,
+)
 from engine.simulator.log import ArrivalLog, LogFile
 
 
@@ -96,9 +107,28 @@ def test_the_file_holds_every_line_once(arrivals: list[Arrival], pauses: list[in
         if place in pauses:
             writer.write(most)
             log.turned(arrival.at_us, arrival.at_us + 11)
+            for more in range(place % 4):
+                log.stream_ended(StreamEnd(arrival.at_us, arrival.call, more, 3, 5, "left"))
     while writer.write(most):
         pass
-    assert read_log(file.getvalue()) == (arrivals, log.lates)
+    assert read_log(file.getvalue()) == (arrivals, log.lates, log.ends)
+
+
+def test_streams_are_counted_by_how_they_ended() -> None:
+    ends = [
+        StreamEnd(1, "a", 1, 9, 9, "done"),
+        StreamEnd(2, "b", 1, 4, 9, "cut", "stream_cut"),
+        StreamEnd(3, "c", 1, 0, 7, "left"),
+        StreamEnd(4, "b", 2, 9, 9, "done"),
+    ]
+    log = log_of([], capacity=3)
+    for _ in range(6):
+        log.stream_began()
+    for end in ends:
+        log.stream_ended(end)
+    assert log.streams() == StreamTotals(6, 2, {"done": 2, "cut": 1, "left": 1}, 22)
+    assert log.ends == ends[:3], "as many as the log holds"
+    assert tally_streams(ends) == ({"done": 2, "cut": 1, "left": 1}, 22, ends[1:3])
 
 
 def test_lateness_counts_from_the_first_arrival_and_marks_what_exceeds_the_guard() -> None:
