@@ -7,7 +7,7 @@ ends the worker or the actor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import trio
@@ -16,8 +16,10 @@ from actors import messages as ms
 from actors.clock import now_us, trio_deadline
 from actors.errors import ConnectFailed
 from actors.mailbox import Mailbox, MailboxStatistics
-from actors.messages import Fault, Reply, decode_calling, encode
-from actors.transport import Answer, Connection, TooLate, Transport
+from actors.messages import Fault, decode_calling, encode
+from actors.reports import Ending, answered, given_up, unsent
+from actors.slots import StreamBuffer
+from actors.transport import Connection, TooLate, Transport
 from actors.worker import Timeouts, Worker, WorkersAttempt
 
 IDLE_US = 60_000_000
@@ -25,6 +27,7 @@ CONNECTING_AT_ONCE = 64
 CONNECT_WITHIN_S = 10.0
 RECONNECT_FIRST_US = 100_000
 RECONNECT_MOST_US = 10_000_000
+NO_STREAMS: Mapping[int, StreamBuffer] = {}
 
 
 class EndpointStatistics(msgspec.Struct, frozen=True):
@@ -44,8 +47,9 @@ class EndpointStatistics(msgspec.Struct, frozen=True):
 class EndpointActor:
     """The connections to one provider account.
 
-    `scheduler` is the mailbox its workers report to, `jitter` draws a random fraction of 2**32. Whatever ends the
-    actor, every grant it holds is answered: with `Unsent` if no byte had left, else with an outcome that is unknown.
+    `scheduler` is the mailbox its workers report to, `jitter` draws a random fraction of 2**32, `streams` are the
+    buffers of the streams that are read, by call. Whatever ends the actor, every grant it holds is answered: with
+    `Unsent` if no byte had left, else with an outcome that is unknown.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class EndpointActor:
         *,
         max_connections: int = 1000,
         mailbox: Mailbox | None = None,
+        streams: Mapping[int, StreamBuffer] = NO_STREAMS,
     ) -> None:
         self.number = number
         self.name = name
@@ -66,6 +71,7 @@ class EndpointActor:
         self._transport = transport
         self._scheduler = scheduler
         self._jitter = jitter
+        self._streams = streams
         self._max_connections = max_connections
         self._idle: list[Worker] = []
         self._busy: dict[int, Worker] = {}
@@ -187,8 +193,8 @@ class EndpointActor:
             self._idle.pop()
             if usable:
                 self._busy[grant.call_id] = worker
-                self._timeouts.watch(grant)
                 worker.give(grant, mail)
+                self._timeouts.watch(worker, grant)
                 return
             self._report(ms.Lost(self.number))
             worker.wake.close()
@@ -294,6 +300,7 @@ class EndpointActor:
                 except trio.EndOfChannel:
                     return False
                 keep = await self._serve(worker, calling)
+                del calling  # or the bytes of a call are held for as long as its worker rests
                 if not keep or worker.stopped:
                     return keep
         return False  # stopped in the middle of an exchange
@@ -302,7 +309,9 @@ class EndpointActor:
         """One attempt: send, read, report. Whether the worker can serve another."""
         grant = worker.grant
         assert grant is not None, "a worker that was handed a call has a grant"
-        attempt = WorkersAttempt(grant, self._scheduler.post)
+        asked = decode_calling.decode(calling)
+        buffer = self._streams.get(grant.call_id) if asked.streaming else None
+        attempt = WorkersAttempt(worker, grant, asked, self._timeouts, self._scheduler.post, buffer)
         reason = "shutdown"  # of whatever cancels this task, unless the worker was told another
         keep = False
         report: ms.Mail | None = None
@@ -310,8 +319,9 @@ class EndpointActor:
             if worker.stopped:  # after the grant, before this task had its turn: nothing is sent any more
                 keep = worker.stopped != "timeout"
             else:
-                answer = await worker.connection.exchange(decode_calling.decode(calling), attempt)
-                report = self._outcome(grant, answer)
+                answer = await worker.connection.exchange(asked, attempt)
+                jitter = 0 if answer.verdict == "done" else self._jitter()
+                report = answered(self._ending(attempt, worker, jitter), answer)
                 keep = answer.keep
         except TooLate:
             reason = "late"
@@ -328,7 +338,7 @@ class EndpointActor:
             # Also when this task is cancelled or the transport has a bug: every grant is answered, once.
             if report is None:
                 reason = "crashed" if self._crashed else worker.stopped or reason
-                report = self._given_up(attempt, reason, ready=keep)
+                report = given_up(self._ending(attempt, worker, self._jitter()), reason, ready=keep)
             del self._busy[grant.call_id]
             # It stood when the grant came and broke before a byte left: its first use counts, as in `_give`.
             stillborn = not (worker.served or keep or attempt.begun or worker.stopped)
@@ -341,50 +351,21 @@ class EndpointActor:
             self._closed_at_once()
         return keep
 
+    def _ending(self, attempt: WorkersAttempt, worker: Worker, jitter: int) -> Ending:
+        return Ending(
+            grant=attempt.grant,
+            endpoint=self.number,
+            at_us=now_us(),
+            jitter=jitter,
+            begun=attempt.begun,
+            handed_over=attempt.handed_over,
+            first_us=attempt.first_us,
+            bound=worker.bound,
+        )
+
     def _unsent(self, grant: ms.Grant | None, *, ready: bool) -> ms.Mail:
         assert grant is not None, "a busy worker has a grant"
-        return encode(ms.Unsent(grant.call_id, grant.attempt, self.number, ready=ready)), b""
-
-    def _outcome(self, grant: ms.Grant, answer: Answer) -> ms.Mail:
-        outcome = ms.Outcome(
-            call_id=grant.call_id,
-            attempt=grant.attempt,
-            endpoint=self.number,
-            ready=answer.keep,
-            at_us=now_us(),
-            verdict=answer.verdict,
-            charge=answer.charge,
-            input_tokens=answer.input_tokens,
-            output_tokens=answer.output_tokens,
-            barrier=answer.barrier,
-            hint_us=answer.hint_us,
-            exempt=answer.exempt,
-            jitter=0 if answer.verdict == "done" else self._jitter(),
-        )
-        return encode(outcome), ms.encode_to_keep(answer.reply)
-
-    def _given_up(self, attempt: WorkersAttempt, reason: str, *, ready: bool) -> ms.Mail:
-        """The report on an attempt that was stopped: by its timeout, a cancellation, the engine, or a bug."""
-        grant = attempt.grant
-        if not attempt.begun and reason != "timeout":
-            return self._unsent(grant, ready=ready)
-        if attempt.begun:
-            text = f"no complete answer came ({reason}); the request had left and may have been billed"
-            fault = Fault("OutcomeUnknown", text, detail=reason, sent=True)
-        else:
-            fault = Fault("ConnectFailed", "the attempt's time was over before a byte was sent; nothing was spent")
-        outcome = ms.Outcome(
-            call_id=grant.call_id,
-            attempt=grant.attempt,
-            endpoint=self.number,
-            ready=False,
-            at_us=now_us(),
-            verdict="cancelled" if reason == "cancelled" else "unknown" if attempt.begun else "retry",
-            charge="kept" if attempt.begun else "nothing",
-            wrote=attempt.begun,
-            jitter=self._jitter(),
-        )
-        return encode(outcome), encode(Reply(fault=fault))
+        return unsent(grant, self.number, ready=ready)
 
     def _report(self, message: ms.Message) -> None:
         self._scheduler.post(encode(message))

@@ -46,8 +46,9 @@ class APICalling(_Message, frozen=True, tag="call"):
 
     `input_tokens` and `output_tokens` are the estimate to reserve; `output_is_guess` says that the caller set no cap
     on the output, so that a limit smaller than the guess shrinks the guess instead of refusing the call.
-    `deadline_us` bounds the whole call (0: none), `timeout_us` each attempt from its grant. `model` and `format` name
-    what the body asks for and the wire format that wrote it.
+    `deadline_us` bounds the whole call (0: none), `timeout_us` each attempt from its grant, `first_byte_us` the wait
+    for the answer to begin and `idle_us` every silence within it (0: no bound of their own). `model` and `format` name
+    what the body asks for and the wire format that wrote it; `streaming` says that it asks for a stream.
     """
 
     call_id: int
@@ -68,6 +69,9 @@ class APICalling(_Message, frozen=True, tag="call"):
     format: str = ""
     traceparent: str = ""
     metadata: bytes = b""
+    streaming: bool = False
+    first_byte_us: int = 0
+    idle_us: int = 0
     body: memoryview = EMPTY
 
 
@@ -109,7 +113,8 @@ class Fault(_Message, frozen=True, tag="fault"):
 class Reply(_Message, frozen=True, tag="reply"):
     """What came back for one attempt, as the caller will read it: the provider's own bytes, and the error if any.
 
-    `headers` are the few worth keeping (request identifiers, limits), lower case, never a key.
+    `headers` are the few worth keeping (request identifiers, limits), lower case, never a key. `streamed`: the body is
+    a stream of events, as far as it came, and the first of them came at `first_us`.
     """
 
     status: int = 0
@@ -119,6 +124,8 @@ class Reply(_Message, frozen=True, tag="reply"):
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     fault: Fault | None = None
+    streamed: bool = False
+    first_us: int = -1
     body: memoryview = EMPTY
 
 

@@ -1,8 +1,9 @@
-"""Reply slots: where the one terminal value of a call is put, and found, whichever comes first.
+"""Reply slots, where the one terminal value of a call is put, and stream buffers, through which its events go before.
 
 A slot is a channel for one item. It holds the item even if it comes before anybody waits, wakes everybody who does, and
 may be read again later. `ReplySlots` is the address book by which the scheduler and the hook bus reach the slot of a
-call; a slot leaves it when its item is put.
+call; a slot leaves it when its item is put. A stream buffer is a channel from a worker to the one who reads a stream:
+what comes faster than it is read lies there together, and once that is enough the worker waits.
 """
 
 from __future__ import annotations
@@ -79,6 +80,66 @@ class ReplySlot:
         if self._on_end is not None:
             on_end, self._on_end = self._on_end, None
             on_end(self)
+
+
+STREAM_BYTES = 128 * 1024
+"""How much of a stream may lie unread before the worker stops reading its socket."""
+
+
+class StreamBuffer:
+    """Between the worker that serves one call's stream and the task that reads it.
+
+    `put` and `take` never wait. `taken_over` says that something was put, so that the attempt cannot be made again.
+    """
+
+    __slots__ = ("_bytes", "_closed", "_news", "_pieces", "_room", "taken_over")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+        self._closed = False
+        self._news = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self.taken_over = False
+
+    @property
+    def full(self) -> bool:
+        """Whether the worker is to wait before it reads on."""
+        return self._bytes >= STREAM_BYTES
+
+    def put(self, piece: bytes) -> None:
+        """Put what has come; one piece may always go over the bound."""
+        self.taken_over = True
+        if self._closed:
+            return
+        self._pieces.append(piece)
+        self._bytes += len(piece)
+        self._news.unpark_all()
+
+    async def wait_room(self) -> None:
+        """Wait until there is room. A checkpoint only if there is none."""
+        while self.full:
+            await self._room.park()
+
+    def take(self) -> list[bytes]:
+        """All that has come since the last time."""
+        pieces, self._pieces, self._bytes = self._pieces, [], 0
+        self._room.unpark_all()
+        return pieces
+
+    async def wait_news(self) -> None:
+        """Wait until something is put, or `wake` is called. A checkpoint; only for one reader."""
+        await self._news.park()
+
+    def wake(self) -> None:
+        """Have the reader look again."""
+        self._news.unpark_all()
+
+    def close(self) -> None:
+        """Nobody reads any more: what is here and what still comes is dropped."""
+        self._closed = True
+        self.take()
+        self.wake()
 
 
 class ReplySlots:

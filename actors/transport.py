@@ -35,7 +35,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 
 
 class Attempt(Protocol):
-    """The worker's ear, given to a connection for one exchange. Both methods are called once, in this order."""
+    """The worker's ear, given to a connection for one exchange: `begin` and `sent` are called once, in this order, then
+    `heard` and `hand_over` as the answer comes."""
 
     def begin(self) -> None:
         """Called right before the first byte is written: from here on bytes may have left.
@@ -46,6 +47,13 @@ class Attempt(Protocol):
 
     def sent(self) -> None:
         """Called when the last byte of the request has been handed to the kernel: this instant is the call's stamp."""
+
+    def heard(self) -> None:
+        """Called when a part of the answer has come: bytes, or of a stream events. Bounds the silence between them."""
+
+    async def hand_over(self, piece: bytes) -> None:
+        """Called with encoded events of a stream for whoever reads it. Waits while he has enough to read; a checkpoint
+        only then. Nothing is tried again once something was handed over to a reader."""
 
 
 class Connection(Protocol):

@@ -16,9 +16,11 @@ from actors import messages as ms
 from actors.clock import now_us, trio_deadline
 from actors.limits import UNBOUNDED
 from actors.messages import encode
+from actors.slots import StreamBuffer
 from actors.transport import Connection, TooLate
 
 STILLBORN_US = 500_000
+TIMEOUT = "timeout_s"
 _SPARE = 1_000
 
 
@@ -26,10 +28,24 @@ class Worker:
     """One connection's place: the task that owns it reads `inbox`, the actor writes to it.
 
     `scope` is the one the task works in; it is renewed after it was cancelled. `stopped` says why the present attempt
-    was told to stop: ``"timeout"``, a `Drop`'s reason, or "" if it was not.
+    was told to stop: ``"timeout"``, a `Drop`'s reason, or "" if it was not. `due_us` is when it will be, and `bound`
+    of what; `watched_us` is the earliest entry for it in the heap of `Timeouts`.
     """
 
-    __slots__ = ("connection", "grant", "idle_since_us", "inbox", "opened_us", "scope", "served", "stopped", "wake")
+    __slots__ = (
+        "bound",
+        "connection",
+        "due_us",
+        "grant",
+        "idle_since_us",
+        "inbox",
+        "opened_us",
+        "scope",
+        "served",
+        "stopped",
+        "wake",
+        "watched_us",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -37,6 +53,9 @@ class Worker:
         self.grant: ms.Grant | None = None
         self.scope = trio.CancelScope()
         self.stopped = ""
+        self.bound = TIMEOUT
+        self.due_us = 0
+        self.watched_us = 0
         self.idle_since_us = 0
         self.opened_us = now_us()
         self.served = 0
@@ -65,14 +84,36 @@ class Worker:
 
 
 class WorkersAttempt:
-    """The one attempt a worker is busy with. See `actors.transport.Attempt`."""
+    """The one attempt a worker is busy with. See `actors.transport.Attempt`.
 
-    __slots__ = ("_report", "begun", "grant")
+    `buffer` is where the events of a stream are read, if anybody reads it. `first_us` is when the answer began to come,
+    as far as it was told: of streams, and of calls with bounds on silence.
+    """
 
-    def __init__(self, grant: ms.Grant, report: Callable[[bytes], None]) -> None:
+    __slots__ = ("_buffer", "_calling", "_report", "_timeouts", "_worker", "begun", "first_us", "grant")
+
+    def __init__(
+        self,
+        worker: Worker,
+        grant: ms.Grant,
+        calling: ms.APICalling,
+        timeouts: Timeouts,
+        report: Callable[[bytes], None],
+        buffer: StreamBuffer | None,
+    ) -> None:
         self.grant = grant
         self.begun = False
+        self.first_us = -1
+        self._worker = worker
+        self._calling = calling
+        self._timeouts = timeouts
         self._report = report
+        self._buffer = buffer
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether somebody may have read the beginning of the answer."""
+        return self._buffer is not None and self._buffer.taken_over
 
     def begin(self) -> None:
         if now_us() > self.grant.not_after_us:
@@ -80,14 +121,36 @@ class WorkersAttempt:
         self.begun = True
 
     def sent(self) -> None:
-        self._report(encode(ms.Sent(self.grant.call_id, self.grant.attempt, now_us())))
+        at_us = now_us()
+        self._report(encode(ms.Sent(self.grant.call_id, self.grant.attempt, at_us)))
+        if self._calling.first_byte_us:
+            self._timeouts.expect(self._worker, at_us + self._calling.first_byte_us, "first_byte_s")
+
+    def heard(self) -> None:
+        at_us = now_us()
+        if self.first_us < 0:
+            self.first_us = at_us
+            if self._calling.first_byte_us:
+                self._timeouts.relax(self._worker)
+        if self._calling.idle_us:
+            self._timeouts.expect(self._worker, at_us + self._calling.idle_us, "idle_s")
+
+    async def hand_over(self, piece: bytes) -> None:
+        if self._buffer is None:
+            return
+        self._buffer.put(piece)
+        if self._buffer.full:
+            self._timeouts.relax(self._worker)  # it is the reader who is slow
+            await self._buffer.wait_room()
+            self.heard()
 
 
 class Timeouts:
     """Stops the attempts of one endpoint when their time is over: a heap of instants, and a task that sleeps.
 
     `busy` are the workers by the call they are busy with. An attempt that ends in time, as nearly all do, leaves its
-    entry behind; once most entries are such, the heap is made anew of those that are busy.
+    entry behind; once most entries are such, the heap is made anew of those that are busy. When the time of an attempt
+    is put off, as with every event of a stream, its entry stays where it is, and is put back when it is reached.
     """
 
     def __init__(self, busy: Mapping[int, Worker]) -> None:
@@ -100,15 +163,41 @@ class Timeouts:
         """How many instants it holds."""
         return len(self._heap)
 
-    def watch(self, grant: ms.Grant) -> None:
+    def watch(self, worker: Worker, grant: ms.Grant) -> None:
         """From now on watch over the attempt this grant began."""
-        heappush(self._heap, (grant.stop_us, grant.call_id))
-        if grant.stop_us < self._until_us:
-            self._until_us = grant.stop_us
-            self._asleep.deadline = trio_deadline(grant.stop_us)
+        worker.bound = TIMEOUT
+        worker.due_us = grant.stop_us
+        self._enter(worker, grant)
         if len(self._heap) > 2 * len(self._busy) + _SPARE:
-            self._heap = [(worker.grant.stop_us, call_id) for call_id, worker in self._busy.items() if worker.grant]
+            self._heap = [(busy.due_us, call_id) for call_id, busy in self._busy.items()]
+            for busy in self._busy.values():
+                busy.watched_us = busy.due_us
             heapify(self._heap)
+
+    def expect(self, worker: Worker, due_us: int, bound: str) -> None:
+        """The attempt is to go on by then, or it is stopped for this bound; at its timeout whatever happens."""
+        grant = worker.grant
+        assert grant is not None, "a busy worker has a grant"
+        if due_us >= grant.stop_us:
+            self.relax(worker)
+            return
+        worker.bound = bound
+        worker.due_us = due_us
+        if due_us < worker.watched_us:
+            self._enter(worker, grant)
+
+    def relax(self, worker: Worker) -> None:
+        """Nothing bounds the attempt now but its timeout."""
+        assert worker.grant is not None, "a busy worker has a grant"
+        worker.bound = TIMEOUT
+        worker.due_us = worker.grant.stop_us
+
+    def _enter(self, worker: Worker, grant: ms.Grant) -> None:
+        due_us = worker.watched_us = worker.due_us
+        heappush(self._heap, (due_us, grant.call_id))
+        if due_us < self._until_us:
+            self._until_us = due_us
+            self._asleep.deadline = trio_deadline(due_us)
 
     async def run(self) -> None:
         """Sleep until the next attempt's time is over, and stop it; until cancelled."""
@@ -118,8 +207,12 @@ class Timeouts:
                 await trio.sleep_forever()
             at_us = now_us()
             while self._heap and self._heap[0][0] <= at_us:
-                _, call_id = heappop(self._heap)
+                entry_us, call_id = heappop(self._heap)
                 worker = self._busy.get(call_id)
+                if worker is None or worker.grant is None:
+                    continue
                 # The call may be here again, with another attempt that has an entry of its own.
-                if worker is not None and worker.grant is not None and worker.grant.stop_us <= at_us:
+                if worker.due_us <= at_us:
                     worker.stop("timeout")
+                elif worker.watched_us <= entry_us:
+                    self._enter(worker, worker.grant)

@@ -1,13 +1,13 @@
 """Penstock: give it your calls and your limits; it spends every bit of the limit, never a bit more, and loses no call.
 
 What a user types is exported here: `open_engine` and `Engine` run calls, `iModel` makes them, `Call` is one of them,
-`CallStream` is many as they end, `Quota` is a limit, and the errors say whose fault it was and whether anything was
-spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and read), `transports` (how to reach
-them), and the kernel in the package `actors`.
+`CallStream` is many as they end, `ReplyStream` is one as it comes, `Quota` is a limit, and the errors say whose fault
+it was and whether anything was spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and
+read), `transports` (how to reach them), and the kernel in the package `actors`.
 """
 
 from actors.limits import Quota
-from engine.call import Call, CallOptions, CallStream, Timings, Usage
+from engine.call import Call, CallOptions, Timings, Usage
 from engine.errors import (
     AgentError,
     CallCancelled,
@@ -37,7 +37,9 @@ from engine.errors import (
 )
 from engine.imodel import iModel
 from engine.opening import gather, open_engine
+from engine.providers.wire import StreamChunk
 from engine.runtime import Engine, EngineStatistics
+from engine.streaming import CallStream, ReplyStream
 
 APICalling = Call
 """The seed systems' name for a call."""
@@ -69,7 +71,9 @@ __all__ = [
     "QuotaExhausted",
     "RateLimited",
     "Rejected",
+    "ReplyStream",
     "ShuttingDown",
+    "StreamChunk",
     "Timings",
     "TransportError",
     "Truncated",

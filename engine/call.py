@@ -8,10 +8,9 @@ is looked at. A call knows what to send and what came back, never how.
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections.abc import Callable, Generator, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, cast
 
 import msgspec
 import trio
@@ -22,9 +21,9 @@ from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
 from engine.config import FLOW_RULE, is_flow
 from engine.errors import InvalidCall, PenstockError, error_of, fault_of
-from engine.providers.wire import Encoded, Usage, View, WireFormat
+from engine.providers.wire import Encoded, StreamFormat, Usage, View, WireFormat
 
-__all__ = ["Call", "CallOptions", "CallStatus", "CallStream", "Timings", "Usage"]
+__all__ = ["Call", "CallOptions", "CallStatus", "Timings", "Usage"]
 
 CallStatus = Literal[
     "pending", "queued", "processing", "calling", "completed", "failed", "cancelled", "skipped", "aborted"
@@ -46,8 +45,10 @@ class CallOptions(msgspec.Struct, frozen=True):
     """What a call wants of the engine; none of it reaches a provider.
 
     `deadline_s` counts from submit and bounds the whole call (None: no bound); `timeout_s` bounds each attempt from its
-    grant. ``on_unknown="retry"`` allows another attempt when the request had left and no complete answer came back,
-    which may be billed twice. `metadata` is the caller's own and is handed back untouched.
+    grant. Within that, `first_byte_s` bounds the wait for the answer to begin (a stream: for its first event), counted
+    from when the request has left, and `idle_s` every silence after that, which a stream's keep-alive comments do not
+    break (None: no bound). ``on_unknown="retry"`` allows another attempt when the request had left and no complete
+    answer came back, which may be billed twice. `metadata` is the caller's own and is handed back untouched.
 
     Raises:
       InvalidCall: a value is out of range or of the wrong type; the message names it.
@@ -59,6 +60,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     timeout_s: float = 600.0
     metadata: Mapping[str, Any] | None = None
     on_unknown: Literal["fail", "retry"] = "fail"
+    first_byte_s: float | None = None
+    idle_s: float | None = None
 
     def __post_init__(self) -> None:
         if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
@@ -70,6 +73,10 @@ class CallOptions(msgspec.Struct, frozen=True):
             raise _invalid("deadline_s", self.deadline_s, "seconds from submit, at least 0.001, or None")
         if not _is_span(self.timeout_s):
             raise _invalid("timeout_s", self.timeout_s, "seconds for each attempt, at least 0.001")
+        for name in ("first_byte_s", "idle_s"):
+            value = getattr(self, name)
+            if value is not None and not _is_span(value):
+                raise _invalid(name, value, "seconds, at least 0.001, or None")
         if self.metadata is not None and not isinstance(self.metadata, Mapping):
             raise _invalid("metadata", self.metadata, "a mapping of your own, or None")
         if self.on_unknown not in ("fail", "retry"):
@@ -92,13 +99,15 @@ class Timings(msgspec.Struct, frozen=True):
     """Where a call's time went, in seconds; None for what it never reached.
 
     `waited_s` from submit to its last grant, `sending_s` from there until the request had left, `answering_s` from
-    there to the end, `total_s` from submit to the end, backoffs included.
+    there to the end, `first_chunk_s` from there to the first event of a stream, `total_s` from submit to the end,
+    backoffs included.
     """
 
     waited_s: float | None
     sending_s: float | None
     answering_s: float | None
     total_s: float
+    first_chunk_s: float | None = None
 
 
 class CallOwner(Model, Protocol):
@@ -123,6 +132,7 @@ class _Seen(msgspec.Struct, eq=False):
     ended: Ended
     reply: Reply | None = None
     response: Any = msgspec.UNSET
+    together: bool = False
     error: PenstockError | None = None
 
 
@@ -218,15 +228,27 @@ class Call(ReplySlot):
 
     @property
     def response(self) -> Any:
-        """The provider's answer as Python objects, decoded once; None while there is none or it cannot be decoded."""
+        """The provider's answer as Python objects, decoded once; None while there is none or it cannot be decoded.
+
+        A stream is the one answer that its events make up, as far as they came.
+        """
         seen = self._look()
         if seen is not None and seen.response is msgspec.UNSET:
-            body = self.reply.body
+            body, wire = self.reply.body, self.owner.format
             try:
-                seen.response = self.owner.format.decode(body) if len(body) else None
+                if self.reply.streamed:
+                    seen.response = cast(StreamFormat, wire).decode_stream(body)
+                else:
+                    seen.response = wire.decode(body) if len(body) else None
             except msgspec.DecodeError:
                 seen.response = None
         return seen.response if seen is not None else None
+
+    def put_together(self, response: object) -> None:
+        """What the reader of a stream has put together of it, which then need not be done again."""
+        seen = self._look()
+        if seen is not None:
+            seen.response, seen.together = response, True
 
     @property
     def view(self) -> View:
@@ -235,8 +257,12 @@ class Call(ReplySlot):
 
     @property
     def text(self) -> str | None:
-        """The answer's text, None if it has none."""
-        return self.view.text if self.status == "completed" else None
+        """The answer's text, None if it has none; of a stream that was cut short, what came of it."""
+        seen = self._look()
+        if seen is None:
+            return None
+        readable = seen.ended.status == "completed" or seen.together or self.reply.streamed
+        return self.view.text if readable else None
 
     @property
     def usage(self) -> Usage | None:
@@ -267,6 +293,7 @@ class Call(ReplySlot):
             sending_s=None if granted is None or sent is None else (sent - granted) / 1e6,
             answering_s=None if sent is None else (ended.ended_us - sent) / 1e6,
             total_s=(ended.ended_us - ended.submitted_us) / 1e6,
+            first_chunk_s=(first - sent) / 1e6 if (first := self.reply.first_us) >= 0 and sent is not None else None,
         )
 
     @property
@@ -336,65 +363,3 @@ class Call(ReplySlot):
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_REPLY = Reply()
 _NO_REASON = Fault("InternalError", "the call ended without saying why: a bug in penstock, please report it")
-
-
-T = TypeVar("T", covariant=True)
-
-
-class StreamSource(Protocol[T]):
-    """Where the items of a `CallStream` come from."""
-
-    async def take(self) -> T | None:
-        """The next item, None after the last. Raises what ended the source, once its items are out."""
-
-    async def end(self) -> None:
-        """Stop, cancel what is under way, and return when nothing of it is left."""
-
-    def abandon(self) -> None:
-        """The stream was dropped: stop and cancel. Called from anywhere, also from another thread."""
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left to stop."""
-
-
-class CallStream(Generic[T]):
-    """Items as they come: ``async for`` over it, best inside ``async with``, which ends it when the block is left.
-
-    Iterating it to the end ends it, too. One that is dropped before is ended by its finaliser with a `ResourceWarning`.
-    ``await`` on it returns the stream itself. It holds no nursery and no cancel scope.
-    """
-
-    def __init__(self, source: StreamSource[T]) -> None:
-        self._source = source
-
-    def __aiter__(self) -> CallStream[T]:
-        return self
-
-    async def __anext__(self) -> T:
-        item = await self._source.take()
-        if item is None:
-            raise StopAsyncIteration
-        return item
-
-    def __await__(self) -> Generator[Any, Any, CallStream[T]]:
-        yield from ()
-        return self
-
-    async def __aenter__(self) -> CallStream[T]:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """End the stream: nothing more is pulled, what is under way is cancelled. Idempotent."""
-        await self._source.end()
-
-    def __del__(self) -> None:
-        if not self._source.over:
-            self._source.abandon()
-            text = f"{self!r} was dropped before its end; use it in an async with"
-            warnings.warn(text, ResourceWarning, stacklevel=2)

@@ -32,6 +32,7 @@ from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_mod
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
 from engine.secret import Secret
+from engine.streaming import ReplyStream
 from engine.transports.client import HttpClient, checked_client
 
 Self = TypeVar("Self", bound="iModel")
@@ -57,6 +58,8 @@ class iModel:  # noqa: N801  # the name its users know
       weights: the weights of flows in its lane, like ``{"tenant-a": 3}``; a flow not named weighs 1. Flows that
         wait at the same time share what the limits admit by their weights.
       ageing_s: how many seconds of waiting one step of `priority` is worth (60).
+      streaming_process_func: called with every chunk of its streams; what it returns, or awaits to, takes the chunk's
+        place unless it is None.
       engine: the engine to use, in place of the innermost open one.
       http_client: an `httpx.AsyncClient` of your own that the calls go through; the engine never closes it.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
@@ -96,14 +99,16 @@ class iModel:  # noqa: N801  # the name its users know
         **kwargs: Any,
     ) -> None:
         _refuse_later(
-            streaming_process_func=streaming_process_func,
             provider_metadata=provider_metadata,
             hook_registry=hook_registry,
         )
         _check_text(provider=provider, base_url=base_url, endpoint=endpoint, api_key=api_key, lane=lane)
         if engine is not None and not isinstance(engine, Engine):
             raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
+        if streaming_process_func is not None and not callable(streaming_process_func):
+            raise UsageError(f"streaming_process_func is a function, not {type(streaming_process_func).__name__}")
         self.id = str(uuid.uuid4())
+        self.streaming_process_func = streaming_process_func
         self.created_at = time.time()
         self._options = _options_among(kwargs)
         given = kwargs.pop("model", "")
@@ -211,6 +216,27 @@ class iModel:  # noqa: N801  # the name its users know
         if api_call.mail is not None:
             return api_call
         return await self.engine.invoke(api_call)
+
+    def stream(self, api_call: Call | None = None, **kwargs: Any) -> ReplyStream:
+        """The answer as it comes: `api_call`, made with ``stream=True``, or a call made of `kwargs`.
+
+            async with model.stream(messages=[...]) as chunks:
+                async for chunk in chunks:
+                    print(chunk, end="")
+
+        ``async for chunk in model.stream(...)`` and ``in await model.stream(...)`` work too. The call is queued when
+        the stream is first waited for. A chunk's text is ``str(chunk)``; the finished call is the stream's `call`.
+        Leaving the block, or being cancelled, ends the call at once.
+
+        Raises:
+          EngineNotRunning: no engine is open here.
+          UsageError: what is known to be wrong with the call. Further errors come as it is read: see `ReplyStream`.
+        """
+        if api_call is None:
+            api_call = self.create_api_calling(**{**kwargs, "stream": True})
+        elif kwargs:
+            raise InvalidCall("stream takes a call or the arguments of one, not both", argument=next(iter(kwargs)))
+        return self.engine.stream(api_call, process=self.streaming_process_func)
 
     @property
     def engine(self) -> Engine:

@@ -77,6 +77,11 @@ class Intake:
             raise InvalidCall(f"the engine takes calls made by create_api_calling, not {type(call).__name__}")
         return call.mail is not None
 
+    def check(self, call: Call) -> None:
+        """Raise what can be known to be wrong with a call now, and queue nothing."""
+        self._check_pending(call)
+        self._prepare(call)
+
     def accept(self, call: Call) -> bool:
         """Queue a call if there is a place for it now; False if there is none. One that has ended is left as it is.
 
@@ -142,10 +147,6 @@ class Intake:
     def _prepare(self, call: Call) -> tuple[Binding, _Estimate]:
         """Where a call goes and what it will take. Raises what can be known to be wrong with it before it is queued."""
         self.check_open(call)
-        if call.request.streaming:
-            raise InvalidCall(
-                "stream=True: streamed answers are not supported by this version; leave it out", argument="stream"
-            )
         binding = self._switchboard.bind(call.owner)
         estimate = self._estimate(call, binding)
         output_tokens = estimate.output_tokens
@@ -205,6 +206,9 @@ class Intake:
                 flow=options.flow,
                 model=call.model,
                 format=binding.format,
+                streaming=call.request.streaming,
+                first_byte_us=_microseconds(options.first_byte_s) if options.first_byte_s else 0,
+                idle_us=_microseconds(options.idle_s) if options.idle_s else 0,
                 body=memoryview(call.request.body),
             )
         )

@@ -15,9 +15,7 @@ import trio
 from actors.slots import ReplySlot
 from engine.call import Call
 from engine.errors import InvalidCall, NotAdmitted, ShuttingDown, UsageError
-
-_TURN = 32
-"""Calls pulled, or read, before the other tasks get a turn: one for each would cost as much as the call itself."""
+from engine.streaming import TURN
 
 
 class Submitter(Protocol):
@@ -113,7 +111,7 @@ class Mapping:
             raise
         call.call_at_end(self._ended)
         self._pulled += 1
-        if self._pulled % _TURN == 0:
+        if self._pulled % TURN == 0:
             await trio.lowlevel.checkpoint()
         while taken and len(self._held) >= self._buffer:
             await self._room.park()
@@ -130,7 +128,7 @@ class Mapping:
     async def take(self) -> Call | None:
         """The next call that has ended; None after the last. Raises what the caller's iterable raised, at its end."""
         self._read += 1
-        if self._read % _TURN == 0:
+        if self._read % TURN == 0:
             await trio.lowlevel.checkpoint()
         else:
             await trio.lowlevel.checkpoint_if_cancelled()

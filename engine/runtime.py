@@ -21,9 +21,9 @@ from actors.limits import is_count, is_number
 from actors.mailbox import Mailbox, Places
 from actors.messages import Fault
 from actors.scheduler import SchedulerActor, SchedulerStatistics
-from actors.slots import Progress, ReplySlot, ReplySlots
+from actors.slots import Progress, ReplySlot, ReplySlots, StreamBuffer
 from engine.accounts import Lanes
-from engine.call import Call, CallStream
+from engine.call import Call
 from engine.config import EngineConfig
 from engine.errors import (
     InternalError,
@@ -34,6 +34,7 @@ from engine.errors import (
 from engine.intake import Intake
 from engine.log import log
 from engine.mapping import Mapping
+from engine.streaming import CallStream, ProcessChunk, ReplySource, ReplyStream, check_streaming
 from engine.switchboard import AccountStatistics, Switchboard, TransportFactory
 
 
@@ -59,7 +60,10 @@ class Engine:
         self._hook_bus = HookBusActor(self._slots, unobserved=lambda: self._post(ms.Observe(listening=False)))
         mailboxes: dict[int, Mailbox] = {}
         self._scheduler = SchedulerActor(self._slots, mailboxes, self._lanes.places, all_places, self._hook_bus.mailbox)
-        self._switchboard = Switchboard(self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport)
+        self._streams: dict[int, StreamBuffer] = {}
+        self._switchboard = Switchboard(
+            self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport, self._streams
+        )
         self._intake = Intake(self._lanes, self._switchboard, self._slots, self._scheduler.mailbox, all_places)
         self._mappings: dict[Mapping, None] = {}
         self._failure: Exception | None = None
@@ -168,8 +172,35 @@ class Engine:
         finally:
             del self._mappings[mapping]
 
-    def run_soon(self, mapping: Mapping) -> None:
-        """Stop a dropped mapping from the engine's own thread."""
+    def stream(self, call: Call, *, process: ProcessChunk | None = None) -> ReplyStream:
+        """The answer to a call, made with ``stream=True``, as it comes. Queued when the stream is first waited for.
+
+        `process` is called with every chunk before it is read; what it returns, or awaits to, takes its place unless it
+        is None.
+
+        Raises:
+          InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint: the call's fault; nothing was sent.
+          ShuttingDown, InternalError: the engine takes no more calls, or has failed.
+        """
+        check_streaming(call)
+        self._intake.check(call)
+        return ReplyStream(ReplySource(self, call, process))
+
+    async def submit_stream(self, call: Call, buffer: StreamBuffer) -> None:
+        """Queue a call whose events go into this buffer until it has ended. Raises what `submit` raises."""
+        self._streams[call.id] = buffer
+        try:
+            await self.submit(call)
+        except BaseException:
+            del self._streams[call.id]
+            raise
+
+    def forget_stream(self, call: Call) -> None:
+        """Its call has ended."""
+        self._streams.pop(call.id, None)
+
+    def run_soon(self, mapping: Mapping | ReplySource) -> None:
+        """Stop a dropped mapping or stream from the engine's own thread."""
         with contextlib.suppress(trio.RunFinishedError):
             self._loop.run_sync_soon(mapping.stop)
 

@@ -7,16 +7,17 @@ most; after that the endpoint is down and says so. What models were seen to answ
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 import trio
 
 from actors import messages as ms
 from actors.actor import supervise
-from actors.endpoint import EndpointActor, EndpointStatistics
+from actors.endpoint import NO_STREAMS, EndpointActor, EndpointStatistics
 from actors.mailbox import Mailbox
 from actors.messages import Fault
+from actors.slots import StreamBuffer
 from actors.transport import Transport
 from engine.accounts import Account, Lanes, Model, OpenedLane
 from engine.config import EngineSection
@@ -105,12 +106,14 @@ class Switchboard:
         scheduler: Mailbox,
         nursery: trio.Nursery,
         make_transport: TransportFactory,
+        streams: Mapping[int, StreamBuffer] = NO_STREAMS,
     ) -> None:
         self._lanes = lanes
         self._mailboxes = mailboxes
         self._scheduler = scheduler
         self._nursery = nursery
         self._make_transport = make_transport
+        self._streams = streams
         self._random = random.Random()
         self._bindings: dict[Model, Binding] = {}
         self._numbers: dict[tuple[str, str, bytes, int], int] = {}
@@ -167,6 +170,7 @@ class Switchboard:
                     lambda: self._random.getrandbits(32),
                     max_connections=account.max_connections,
                     mailbox=mailbox,
+                    streams=self._streams,
                 )
 
             endpoint = self._endpoints[number] = _Endpoint(account, transport, make)

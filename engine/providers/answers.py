@@ -9,6 +9,7 @@ Pure: no trio, no httpx, no I/O. Never raises.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -26,6 +27,7 @@ _KEPT = ("x-ratelimit-", "retry-after", "anthropic-ratelimit-")
 _KEPT_NAMES = frozenset({"date", "x-request-id", "request-id", "x-generation-id", "nvcf-reqid", "cf-ray"})
 _REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "nvcf-reqid")
 _MOST_HEADERS = 40
+_MOST_NAMES = 1_024
 _HEADER_CHARS = 256
 
 _WORDING = {
@@ -38,13 +40,23 @@ _WORDING = {
 
 
 def kept_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The headers worth keeping: request identifiers, limits, waits, the date. Never a cookie or a key."""
-    kept = []
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower in _KEPT_NAMES or lower.startswith(_KEPT):
-            kept.append((one_line(lower, _HEADER_CHARS), one_line(value, _HEADER_CHARS)))
+    """The headers worth keeping: request identifiers, limits, waits, the date. Never a cookie.
+
+    `headers` have lower-case names. Every answer passes here, so what is plain is not looked at twice.
+    """
+    kept = [(name, value) for name, value in headers.items() if _is_kept(name)]
+    plain = all(
+        len(name) <= _HEADER_CHARS and len(value) <= _HEADER_CHARS and value.isascii() and value.isprintable()
+        for name, value in kept
+    )
+    if not plain:
+        kept = [(one_line(name, _HEADER_CHARS), one_line(value, _HEADER_CHARS)) for name, value in kept]
     return tuple(kept[:_MOST_HEADERS])
+
+
+@functools.lru_cache(maxsize=_MOST_NAMES)
+def _is_kept(name: str) -> bool:
+    return name in _KEPT_NAMES or name.startswith(_KEPT)
 
 
 def request_id_of(headers: Mapping[str, str], payload: object) -> str:

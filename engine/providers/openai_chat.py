@@ -11,13 +11,15 @@ providers' own SDKs as of 2026-11-20.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from engine.estimate import estimate_chat, output_of
 from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
 from engine.providers.chat_arguments import check, invalid, one_cap, to_json, without_nulls
+from engine.providers.openai_chunks import ChatAssembler, decode_stream, is_stream
+from engine.providers.openai_stream import ChatMonitor
 from engine.providers.wire import (
     Encoded,
     Reading,
@@ -49,7 +51,7 @@ class Dialect(msgspec.Struct, frozen=True):
 
 
 class OpenAIChat:
-    """`WireFormat` of the OpenAI chat shape, in one provider's dialect. Immutable; holds no key and no address."""
+    """`StreamFormat` of the OpenAI chat shape, in one provider's dialect. Immutable; holds no key and no address."""
 
     __slots__ = ("dialect", "name")
     path = "/chat/completions"
@@ -82,9 +84,12 @@ class OpenAIChat:
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
-        payload = _skim(body)
-        success = 200 <= status <= 299
         kept = kept_headers(headers)
+        success = 200 <= status <= 299
+        usage = _plain_usage(body) if success else None
+        if usage is not None:
+            return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=True), kept)
+        payload = _skim(body)
         usage = self._usage(payload)
         known = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
         error = error_in(payload, failed=not success)
@@ -116,12 +121,24 @@ class OpenAIChat:
         )
 
     def decode(self, body: bytes | memoryview) -> object:
-        """A body as Python objects, leniently (`engine.providers.wire.decode_json`).
+        """A body as Python objects, leniently (`engine.providers.wire.decode_json`); a stream's as one answer.
 
         Raises:
           msgspec.DecodeError: it is not JSON, however leniently read.
         """
-        return decode_json(body)
+        return decode_stream(body) if is_stream(body) else decode_json(body)
+
+    def decode_stream(self, body: bytes | memoryview) -> object:
+        """A recorded stream as the one answer that it makes up. Never raises."""
+        return decode_stream(body)
+
+    def monitor(self) -> ChatMonitor:
+        """What the worker hears one attempt's stream with."""
+        return ChatMonitor(self.dialect.name, self._usage)
+
+    def assembler(self) -> ChatAssembler:
+        """What makes one stream's chunks and its answer."""
+        return ChatAssembler()
 
     def _check_dialect(self, payload: Mapping[str, object]) -> None:
         for name, allowed in self.dialect.refused.items():
@@ -158,6 +175,62 @@ class OpenAIChat:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+
+
+class _Cached(msgspec.Struct, gc=False):
+    cached_tokens: _Count | None = None
+
+
+class _Reasoned(msgspec.Struct, gc=False):
+    reasoning_tokens: _Count | None = None
+
+
+class _PlainUsage(msgspec.Struct, gc=False):
+    prompt_tokens: _Count
+    completion_tokens: _Count
+    total_tokens: _Count
+    prompt_tokens_details: _Cached | None = None
+    completion_tokens_details: _Reasoned | None = None
+    prompt_cache_hit_tokens: _Count | None = None
+    reasoning_tokens: _Count | None = None
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """An answer as the documentation shows it, of which the choices are not read."""
+
+    usage: _PlainUsage
+    choices: list[msgspec.Raw]
+
+
+_plain = msgspec.json.Decoder(_Plain)
+
+
+def _plain_usage(body: bytes | memoryview) -> Usage | None:
+    """The usage of an answer that is whole and ordinary, for a fraction of what reading it in full takes.
+
+    None: it has to be read in full.
+    """
+    if b'"error"' in bytes(body):
+        return None
+    try:
+        usage = _plain.decode(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
+        return None
+    cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
+    cached_tokens = cached.cached_tokens if cached is not None else None
+    reasoning_tokens = reasoned.reasoning_tokens if reasoned is not None else None
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.total_tokens,
+        usage.prompt_cache_hit_tokens if cached_tokens is None else cached_tokens,
+        usage.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
+    )
 
 
 class _Skimmed(msgspec.Struct):

@@ -37,9 +37,7 @@ def decompressed(body: bytes, coding: str, *, cap_bytes: int) -> bytes:
         if name in ("gzip", "x-gzip"):
             body = _inflated(body, zlib.MAX_WBITS | 16, cap_bytes)
         elif name == "deflate":
-            # Some servers send deflate without the zlib envelope; its two first bytes tell.
-            wrapped = len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-            body = _inflated(body, zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS, cap_bytes)
+            body = _inflated(body, zlib.MAX_WBITS if _has_envelope(body) else -zlib.MAX_WBITS, cap_bytes)
         elif name not in ("", "identity"):
             raise Undecodable(f"it is encoded as {name[:20]!r}, which was not asked for")
     return body
@@ -64,8 +62,59 @@ def _inflated(body: bytes, window_bits: int, cap_bytes: int) -> bytes:
     return b"".join(parts)
 
 
+class Inflater:
+    """A body decompressed as it comes, for streams: one coding, of the two that are asked for."""
+
+    def __init__(self, coding: str, *, cap_bytes: int) -> None:
+        self._coding = coding.strip().lower()
+        self._room = cap_bytes
+        self._inflater: zlib._Decompress | None = None
+        self._start = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """What these bytes hold.
+
+        Raises:
+          Undecodable: they are damaged, hold more than there is room for, or are in a coding that was not asked for.
+        """
+        if self._coding in ("", "identity"):
+            return data
+        if self._inflater is None:
+            data = self._start = self._start + data
+            if len(data) < 2:
+                return b""
+            self._inflater = zlib.decompressobj(self._window_bits(data))
+        try:
+            found = self._inflater.decompress(data, self._room + 1)
+        except zlib.error as error:
+            raise Undecodable(f"its compression is damaged ({error})") from None
+        self._room -= len(found)
+        if self._room < 0:
+            raise Undecodable("it holds more than is allowed")
+        return found
+
+    def _window_bits(self, start: bytes) -> int:
+        if self._coding in ("gzip", "x-gzip"):
+            return zlib.MAX_WBITS | 16
+        if self._coding != "deflate":
+            raise Undecodable(f"it is encoded as {self._coding[:20]!r}, which was not asked for")
+        return zlib.MAX_WBITS if _has_envelope(start) else -zlib.MAX_WBITS
+
+
+def _has_envelope(body: bytes) -> bool:
+    """Some servers send deflate without the zlib envelope; its two first bytes tell."""
+    return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+
+
 def answer_of(
-    reading: Reading, *, status: int, body: bytes, keep: bool, flaw: str = "", secrets: Iterable[str] = ()
+    reading: Reading,
+    *,
+    status: int,
+    body: bytes,
+    keep: bool,
+    flaw: str = "",
+    secrets: Iterable[str] = (),
+    streamed: bool = False,
 ) -> Answer:
     """The answer for a response whose status is known, as its wire format read it.
 
@@ -87,12 +136,13 @@ def answer_of(
     usage = reading.usage
     reply = Reply(
         status=status,
-        headers=tuple((name, without(value, secrets)) for name, value in reading.headers),
+        headers=_cleaned(reading.headers, secrets),
         input_tokens=usage.input_tokens if usage else None,
         output_tokens=usage.output_tokens if usage else None,
         cached_tokens=usage.cached_tokens if usage else None,
         reasoning_tokens=usage.reasoning_tokens if usage else None,
         fault=_clean(fault, secrets),
+        streamed=streamed,
         body=memoryview(body) if body else EMPTY,
     )
     return Answer(
@@ -139,6 +189,13 @@ def without(text: str, secrets: Iterable[str]) -> str:
         if secret in text:
             text = text.replace(secret, REMOVED)
     return text
+
+
+def _cleaned(headers: tuple[tuple[str, str], ...], secrets: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    values = "\n".join([value for _, value in headers])
+    if not any(secret in values for secret in secrets):
+        return headers
+    return tuple([(name, without(value, secrets)) for name, value in headers])
 
 
 def _clean(fault: Fault | None, secrets: Iterable[str]) -> Fault | None:

@@ -24,6 +24,7 @@ from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, Transport
 from engine.transports.client_request import OneBody, Progress, Received, reason_of
+from engine.transports.hearing import Hearing
 from engine.transports.http1 import TooLarge
 from engine.transports.proxies import checked_proxy, require
 from engine.transports.streams import default_tls
@@ -180,7 +181,8 @@ class ClientConnection:
             raise ConnectFailed(f"the connection to {self._transport.place} is closed. Nothing was sent.")
         with trio.CancelScope(deadline=trio.current_time() + OPEN_WITHIN_S) as opening:
             progress = Progress(attempt, opening)
-            response = Received(self._target.cap_bytes)
+            hearing = Hearing(self._target, calling, attempt)
+            response = Received(self._target.cap_bytes, hearing)
             trouble: Exception | None = None
             try:
                 await self._converse(calling, progress, response)
@@ -188,7 +190,7 @@ class ClientConnection:
                 trouble = error
             finally:
                 self._socket = progress.socket or self._socket
-            answer = self._end(calling, progress, response, trouble)
+            answer = self._end(calling, progress, response, hearing, trouble)
             if not answer.keep:
                 await self.aclose()
             return answer
@@ -218,7 +220,14 @@ class ClientConnection:
         progress.arrived()
         await response.read(answered)
 
-    def _end(self, calling: APICalling, progress: Progress, response: Received, trouble: Exception | None) -> Answer:
+    def _end(
+        self,
+        calling: APICalling,
+        progress: Progress,
+        response: Received,
+        hearing: Hearing,
+        trouble: Exception | None,
+    ) -> Answer:
         if progress.refusal is not None:  # whatever a transport that caught it has made of it
             raise progress.refusal
         if not progress.begun:
@@ -232,10 +241,8 @@ class ClientConnection:
         if progress.again:
             return target.lost(0, (), "the client of http_client= wanted to send it twice, which no limit counts")
         if trouble is not None:
-            return target.lost(status, headers, reason_of(trouble))
-        return target.answer(
-            calling, status, headers, b"".join(response.parts), keep=progress.sent and not self._left_over()
-        )
+            return hearing.lost(response, reason_of(trouble))
+        return hearing.answer(response, keep=progress.sent and response.whole and not self._left_over())
 
     def _left_over(self) -> bool:
         """Whether bytes came behind the answer: httpx would take them for the answer to the next call.

@@ -17,10 +17,12 @@ import httpx
 import trio
 
 from actors.transport import Attempt, TooLate
+from engine.transports.hearing import LINGER_S, Hearing
 from engine.transports.http1 import TooLarge
 from engine.transports.streams import connect_cause, tls_cause
 
 _MOST_SHOWN = 200
+_LET_GO_S = 0.1
 
 
 class OneBody(httpx.AsyncByteStream):
@@ -108,13 +110,18 @@ class SecondRequest(Exception):  # a signal through httpx, never seen by a calle
 
 
 class Received:
-    """What has arrived of a response: its parts as they came over the wire, or decoded if `headers` name no coding."""
+    """What has arrived of a response: its parts as they came over the wire, or decoded if `headers` name no coding.
 
-    def __init__(self, cap_bytes: int) -> None:
+    `hearing` looks at it as it comes. `whole`: it has come to its end, and not only to that of the stream it holds.
+    """
+
+    def __init__(self, cap_bytes: int, hearing: Hearing) -> None:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
+        self.whole = False
         self._room = cap_bytes
+        self._hearing = hearing
 
     async def read(self, response: httpx.Response) -> None:
         """Read all of it.
@@ -131,27 +138,50 @@ class Received:
                 self.headers = [pair for pair in self.headers if pair[0].lower() != b"content-encoding"]
                 self._room -= len(response.content)
                 self.parts.append(response.content)
+                self.whole = True
+                await self._hearing.look(self)
             else:
-                await self._read_parts(response)
+                with trio.CancelScope() as lingering:
+                    await self._read_parts(response, lingering)
+                    self.whole = True
             if self._room < 0:
                 raise TooLarge
+            await self._hearing.end()
         finally:
             with trio.CancelScope(shield=True):
                 await response.aclose()
 
-    async def _read_parts(self, response: httpx.Response) -> None:
+    async def _read_parts(self, response: httpx.Response, lingering: trio.CancelScope) -> None:
+        parts = response.aiter_raw()
         try:
-            async for part in response.aiter_raw():
+            async for part in parts:
                 self._room -= len(part)
-                if self._room >= 0:
-                    self.parts.append(part)
-                else:
-                    # The generators of httpx are to end by themselves, which they do on a closed connection: one that
-                    # is left suspended is closed by nobody in time.
+                if self._room < 0:
                     await response.aclose()
+                elif not self._hearing.is_over():
+                    self.parts.append(part)
+                    try:
+                        await self._hearing.look(self)
+                    except BaseException:
+                        await _let_go(response, parts)
+                        raise
+                    if self._hearing.is_over():
+                        lingering.deadline = trio.current_time() + LINGER_S
         except Exception:
             if self._room >= 0:
                 raise
+
+
+async def _let_go(response: httpx.Response, parts: AsyncIterator[bytes]) -> None:
+    """Close a response that is not read to its end.
+
+    The generators of httpx are to end by themselves, which they do on a closed connection: one that is left suspended
+    is closed by nobody in time. Those of HTTP/2 may wait for ever, and are not waited for.
+    """
+    with trio.move_on_after(_LET_GO_S, shield=True), contextlib.suppress(Exception):
+        await response.aclose()
+        async for _ in parts:
+            pass
 
 
 def reason_of(error: BaseException | None) -> str:

@@ -13,20 +13,29 @@ from collections.abc import Callable
 
 import trio
 
+from engine.transports.answers import Undecodable
+from engine.transports.hearing import LINGER_S, Hearing
 from engine.transports.http1 import Cut, NotHttp, ResponseReader, TooLarge
 from engine.transports.streams import READ_BYTES, ByteStream
 
-BROKEN = (OSError, trio.ClosedResourceError, NotHttp, Cut)
+BROKEN = (OSError, trio.ClosedResourceError, NotHttp, Cut, Undecodable)
 """Everything that can come between a request and its answer, but for an answer that is too large."""
 
 _AHEAD_BYTES = 1024 * 1024
 """How much of an answer is held while its request is still being sent."""
 
 
-async def converse(stream: ByteStream, request: bytes, reader: ResponseReader, sent: Callable[[], None]) -> bool:
+async def converse(
+    stream: ByteStream,
+    request: bytes,
+    reader: ResponseReader,
+    sent: Callable[[], None],
+    hearing: Hearing | None = None,
+) -> bool:
     """Send a request and read its whole response. Whether all of the request was sent: else the connection is spent.
 
-    `sent` is called as soon as the kernel has taken the last byte, and not if it never does.
+    `sent` is called as soon as the kernel has taken the last byte, and not if it never does. `hearing` looks at the
+    response as it comes; it may end before it is complete, if it is a stream that has said so.
 
     Raises:
       Whatever is in `BROKEN`: the connection broke, or what came is no response.
@@ -35,9 +44,24 @@ async def converse(stream: ByteStream, request: bytes, reader: ResponseReader, s
     whole = await send(stream, request, reader)
     if whole:
         sent()
-    while not reader.complete:
-        await hear(stream, reader)
+    if hearing is None:
+        while not reader.complete:
+            await hear(stream, reader)
+    else:
+        await _hear_out(stream, reader, hearing)
     return whole
+
+
+async def _hear_out(stream: ByteStream, reader: ResponseReader, hearing: Hearing) -> None:
+    await hearing.look(reader)  # a part of it may have come while the request was sent
+    while not reader.complete and not hearing.is_over():
+        await hear(stream, reader)
+        await hearing.look(reader)
+    if not reader.complete:
+        with trio.move_on_after(LINGER_S):
+            while not reader.complete:
+                await hear(stream, reader)
+    await hearing.end()
 
 
 async def send(stream: ByteStream, request: bytes, reader: ResponseReader) -> bool:

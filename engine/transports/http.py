@@ -16,16 +16,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from actors.clock import now_us
 from actors.errors import ConnectFailed
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, Transport
+from engine.transports.answers import Undecodable
 from engine.transports.exchange import BROKEN, converse
+from engine.transports.hearing import Hearing
 from engine.transports.http1 import Cut, NotHttp, ResponseReader, TooLarge, request_head
 from engine.transports.streams import ByteStream, default_tls, open_stream
 from engine.transports.target import CAP_BYTES, Target
 
 if TYPE_CHECKING:
     from engine.providers.wire import Usage, WireFormat
+
+_FRESH_US = 1_000
+"""How long a look at a connection holds: a worker looks as it is handed a call, and its turn to send comes at once."""
 
 
 class HttpTransport(Transport):
@@ -84,10 +90,13 @@ class HttpConnection:
         self._target = transport.target
         self._stream = stream
         self._exchanges = 0
+        self._looked_us = 0
 
     def usable(self) -> bool:
         """Whether the other side still holds the connection open and has sent nothing unasked. Never waits."""
-        return self._stream.quiet()
+        quiet = self._stream.quiet()
+        self._looked_us = now_us() if quiet else 0
+        return quiet
 
     async def exchange(self, calling: APICalling, attempt: Attempt) -> Answer:
         """Send one call and read its whole answer; what the provider or the network does is an `Answer`.
@@ -103,15 +112,17 @@ class HttpConnection:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         # From here to the first byte there is no checkpoint, so neither a cancellation nor a late grant comes between.
-        if not self._stream.quiet():
+        if now_us() - self._looked_us > _FRESH_US and not self._stream.quiet():
             self._stream.close()
             raise ConnectFailed(f"the connection to {self._target.place} was no longer good. Nothing was sent.")
         attempt.begin()
         self._exchanges += 1
         reader = ResponseReader(cap_bytes=self._target.cap_bytes)
+        watched = calling.streaming or calling.first_byte_us or calling.idle_us
+        hearing = Hearing(self._target, calling, attempt) if watched else None
         lost = ""
         try:
-            whole = await converse(self._stream, self._transport.request(calling), reader, attempt.sent)
+            whole = await converse(self._stream, self._transport.request(calling), reader, attempt.sent, hearing)
         except TooLarge:
             self._stream.close()
             return self._target.too_large(reader.status, reader.headers)
@@ -122,10 +133,12 @@ class HttpConnection:
             raise
         self._target.note(calling, reader.status)
         if lost:
-            self._stream.close()
-            return self._target.lost(reader.status, reader.headers, lost)
-        body, keep = b"".join(reader.parts), whole and reader.clean
-        answer = self._target.answer(calling, reader.status, reader.headers, body, keep=keep)
+            answer = (hearing or Hearing(self._target, calling, attempt)).lost(reader, lost)
+        elif hearing is not None:
+            answer = hearing.answer(reader, keep=whole and reader.clean)
+        else:
+            body, keep = b"".join(reader.parts), whole and reader.clean
+            answer = self._target.answer(calling, reader.status, reader.headers, body, keep=keep)
         if not answer.keep:
             self._stream.close()
         return answer
@@ -143,6 +156,8 @@ def _reason(error: Exception) -> str:
     """Why an exchange broke, in few words."""
     if isinstance(error, NotHttp):
         return f"what it sent is not HTTP: {error}"
+    if isinstance(error, Undecodable):
+        return str(error)
     if isinstance(error, Cut):
         return "the server disconnected before it was complete"
     return (error.strerror if isinstance(error, OSError) else None) or "the connection broke"

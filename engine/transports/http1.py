@@ -18,6 +18,7 @@ HEAD_BYTES = 256 * 1024
 
 _CHUNKS = b"transfer-encoding"
 _FRAMING = (b"content-length", _CHUNKS)
+_LENGTHS = frozenset(map(len, _FRAMING))
 
 
 class NotHttp(Exception):  # a signal from the reader to the connection above it, never seen by a caller
@@ -52,18 +53,18 @@ class ResponseReader:
         "_parser",
         "_room",
         "_spoilt",
+        "_version",
         "complete",
         "headers",
         "parts",
         "reason",
         "status",
-        "version",
     )
 
     def __init__(self, *, cap_bytes: int, bodiless: bool = False) -> None:
         self.status = 0
         self.reason = b""
-        self.version = b"HTTP/1.1"
+        self._version = "1.1"
         self.headers: list[tuple[bytes, bytes]] = []
         self.parts: list[bytes] = []
         self.complete = False
@@ -73,12 +74,17 @@ class ResponseReader:
         self._framed = False
         self._keep = False
         self._spoilt = False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
 
     @property
     def clean(self) -> bool:
         """Whether another response can follow on the same connection."""
         return self.complete and self._keep and not self._spoilt
+
+    @property
+    def version(self) -> bytes:
+        """What the response says it is, like ``HTTP/1.1``."""
+        return b"HTTP/" + self._version.encode("ascii")
 
     def feed(self, data: bytes) -> None:
         """Take what arrived.
@@ -91,6 +97,7 @@ class ResponseReader:
         if self.complete:
             self._spoilt = self._spoilt or bool(data.strip(b"\r\n"))
             return
+        assert self._parser is not None, "a reader has its parser until the response is complete"
         self._head_room -= len(data)
         try:
             self._parser.feed_data(data)
@@ -98,9 +105,14 @@ class ResponseReader:
             self._not_understood(NotHttp("it switches protocols, which was not asked for"))
         except httptools.HttpParserError as error:
             self._not_understood(error)
+        self._check_fed()
+
+    def _check_fed(self) -> None:
         if self._room < 0:
             raise TooLarge
-        if self._head_room < 0 and not self.complete:
+        if self.complete:
+            self._parser = None  # it holds the reader in turn: without this each answer is garbage for the collector
+        elif self._head_room < 0:
             raise NotHttp(f"its headers or trailers do not end within {HEAD_BYTES} bytes")
 
     def _not_understood(self, error: Exception) -> None:
@@ -141,6 +153,7 @@ class ResponseReader:
         if self.complete:
             return
         parser = self._parser
+        assert parser is not None, "called by it"
         status = parser.get_status_code()
         if status < 100 or status == 101:
             raise NotHttp("it switches protocols, which was not asked for" if status == 101 else "no status is so low")
@@ -149,8 +162,9 @@ class ResponseReader:
             self.reason = b""
             return
         self.status = status
-        self.version = b"HTTP/" + parser.get_http_version().encode("ascii")
-        framing = [name.lower() for name, _ in self.headers if name.lower() in _FRAMING]
+        self._version = parser.get_http_version()
+        # The lengths alone rule out nearly all of them.
+        framing = [lower for name, _ in self.headers if len(name) in _LENGTHS and (lower := name.lower()) in _FRAMING]
         self._framed = bool(framing)
         # Chunks behind a response that may have none would be taken for its framing, and not for bytes behind the end.
         self._keep = parser.should_keep_alive() and not (self._bodiless and _CHUNKS in framing)

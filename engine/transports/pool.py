@@ -33,7 +33,8 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
-Origin = tuple[str, str, int]
+Origin = tuple[str, str, int, str | None]
+"""Scheme, host, port, and the name a certificate was checked for: a connection serves none but its own."""
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
@@ -51,6 +52,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
     `ssl_context` replaces the shared one with certifi's roots. A connection that was idle for more than `idle_s`
     seconds is not used again, and is closed by the requests that come after. Needs a running trio loop; a client and
     its transport belong to one loop.
+
+    Of httpx's request extensions `timeout` (but for its `pool`: nobody waits for a place here), `target` and
+    `sni_hostname` count. `trace` and the response's `network_stream` are not supported: what they hand out are
+    httpcore's own steps and streams, and there is none of them here.
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext | None = None, idle_s: float = IDLE_S) -> None:
@@ -70,7 +75,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
         `LocalProtocolError`, `RemoteProtocolError`, `UnsupportedProtocol`. What the request's own body raises passes
         through. Cancellation and every exception close the connection.
         """
-        origin = _origin(request.url)
+        origin = _origin(request)
         outgoing = _Outgoing(request)
         limits: dict[str, float | None] = request.extensions.get("timeout", {})
         reader = ResponseReader(cap_bytes=_BOUNDLESS, bodiless=request.method == "HEAD")
@@ -131,10 +136,10 @@ class PooledTransport(httpx.AsyncBaseTransport):
                 self._busy.add(stream)
                 return stream
             stream.close()
-        scheme, host, port = origin
+        scheme, host, port, name = origin
         tls = (self._tls or default_tls()) if scheme == "https" else None
         try:
-            stream = await open_stream(host, port, tls)
+            stream = await open_stream(host, port, tls, server_hostname=name)
         except ConnectFailed as error:
             raise httpx.ConnectError(str(error)) from error
         self._opened += 1
@@ -292,11 +297,15 @@ class _Body(httpx.AsyncByteStream):
             self._pool._give_back(self._origin, stream, clean=self._whole and self._reader.clean)
 
 
-def _origin(url: httpx.URL) -> Origin:
+def _origin(request: httpx.Request) -> Origin:
+    url = request.url
     if url.scheme not in ("http", "https"):
         raise httpx.UnsupportedProtocol(f"only http and https are spoken here, not {url.scheme!r}")
-    port = url.port
-    return url.scheme, url.raw_host.decode("ascii"), (443 if url.scheme == "https" else 80) if port is None else port
+    host = url.raw_host.decode("ascii")
+    port = (443 if url.scheme == "https" else 80) if url.port is None else url.port
+    # Without TLS no name is checked, and the one that is the host's own makes no difference.
+    name = (request.extensions.get("sni_hostname") or host) if url.scheme == "https" else None
+    return url.scheme, host, port, name
 
 
 def _head(request: httpx.Request) -> bytes:

@@ -27,7 +27,7 @@ from engine.log import debugging, log
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
 
 if TYPE_CHECKING:
-    from engine.providers.wire import Usage, WireFormat
+    from engine.providers.wire import Reading, Usage, WireFormat
 
 CAP_BYTES = 64 * 1024 * 1024
 SHORTEST_SECRET = 6
@@ -84,7 +84,7 @@ class Target:
         self.host = self.url.raw_host.decode("ascii")
         self.port = self.url.port or (443 if self.url.scheme == "https" else 80)
         self.place = f"{self.url.host}:{self.port}"
-        self._format = format
+        self.format = format
         self._on_usage = on_usage
 
     def clean(self, text: str) -> str:
@@ -107,16 +107,20 @@ class Target:
                 body = shown = decompressed(body, coding, cap_bytes=self.cap_bytes)
             except Undecodable as error:
                 body, flaw, keep = b"", str(error), False
-        reading = self._format.read(status, named, body, now_s=time.time())
+        reading = self.format.read(status, named, body, now_s=time.time())
+        self.learn(calling, reading)
+        return answer_of(reading, status=status, body=shown, keep=keep, flaw=flaw, secrets=self.secrets)
+
+    def learn(self, calling: APICalling, reading: Reading) -> None:
+        """Tell of the usage an answer reports, if anybody wants to know."""
         if reading.usage is not None and self._on_usage is not None:
             self._on_usage(calling, reading.usage)
-        return answer_of(reading, status=status, body=shown, keep=keep, flaw=flaw, secrets=self.secrets)
 
     def lost(self, status: int, headers: RawHeaders, reason: str) -> Answer:
         """The answer for a request that left, and whose response did not arrive whole."""
         if status >= 400:
             # The provider refused, and said so before the line broke: the status tells what to do next.
-            reading = self._format.read(status, by_name(headers), b"", now_s=time.time())
+            reading = self.format.read(status, by_name(headers), b"", now_s=time.time())
             return answer_of(reading, status=status, body=b"", keep=False, secrets=self.secrets)
         message = f"{self.place} gave no complete answer ({reason}). The request had left, so it may have been billed."
         return lost_answer(message, status=status, secrets=self.secrets)

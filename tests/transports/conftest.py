@@ -1,6 +1,7 @@
-"""The transports a user of httpx can mount, for the tests that hold both to the same contract.
+"""What is held to one contract: the ways of a worker, and the transports a user of httpx can mount.
 
-httpx's own is the yardstick. It leaves generators suspended when something breaks off; ours is not allowed to.
+Of the latter httpx's own is the yardstick. It leaves generators suspended when something breaks off; ours is not
+allowed to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import httpx
 import pytest
 from h11_server import Build
 from scripted_server import open_sockets
+from worker_ways import WAYS, Way
 
 from engine.transports.pool import PooledTransport
 
@@ -30,3 +32,9 @@ def build(request: pytest.FixtureRequest) -> Iterator[Build]:
     before = open_sockets()
     yield request.param
     assert open_sockets() == before
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> Way:
+    """The way of a worker under test."""
+    return WAYS[request.param]

@@ -1,6 +1,6 @@
-"""Answers as bytes, whole in every framing HTTP allows and not whole in every way seen, and one exchange with them.
+"""Answers as bytes: whole in every framing HTTP allows, and such as no server should send.
 
-Shared by the tests of what comes out of an exchange.
+Shared by the tests of what comes out of an exchange. Answers that break off are in `test_worker_faults`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,7 @@ from __future__ import annotations
 import gzip
 import zlib
 
-from scripted_server import OK_BODY, Ear, Peer, calling, response, serve, transport
-
-from actors.transport import Answer
+from scripted_server import OK_BODY, response
 
 BIG = b"x" * 8_000_000
 """More than the buffers of a loopback connection hold."""
@@ -40,12 +38,7 @@ WHOLE = {
 }
 
 NOT_WHOLE = {
-    "nothing": b"",
     "half a status line": b"HTTP/1.1 2",
-    "half a head": b"HTTP/1.1 200 OK\r\nContent-Le",
-    "half a body": response()[:-3],
-    "half a chunk": CHUNKED + b"12\r\n{",
-    "no last chunk": CHUNKED + b"2\r\n{}\r\n",
     "only 100": b"HTTP/1.1 100 Continue\r\n\r\n",
     "garbage": b"\x00\x01\x02 hello\r\n\r\n",
     "html without a head": b"<html>bad gateway</html>\r\n\r\n",
@@ -59,22 +52,3 @@ NOT_WHOLE = {
     "endless head": b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 40_000,
     "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
 }
-
-
-async def answers_to(*parts: bytes, close: bool = True, **options: object) -> tuple[Answer, Ear]:
-    """One exchange with a server that answers these bytes, one write each."""
-
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        for part in parts:
-            await peer.send(part)
-        if not close:
-            await peer.gone()
-
-    async with serve(script) as server:
-        connection = await transport(server.url, **options).connect()
-        ear = Ear()
-        answer = await connection.exchange(calling(), ear)
-        assert answer.keep or not connection.usable()
-        await connection.aclose()
-        return answer, ear

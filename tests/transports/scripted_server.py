@@ -25,6 +25,7 @@ from engine.retry import Advice
 from engine.transports.http import HttpTransport
 
 KEY = "sk-live-0123456789abcdef"
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 OK_BODY = b'{"usage": [7, 11]}'
 
 
@@ -83,40 +84,48 @@ class Ear:
     """An attempt that notes what it is told; `late` makes `begin` refuse, `on_sent` looks around at that instant."""
 
     def __init__(self, *, late: bool = False, on_sent: Callable[[], None] = lambda: None) -> None:
-        self.heard: list[str] = []
+        self.told: list[str] = []
+        self.parts_heard = 0
+        self.pieces: list[bytes] = []
         self._late = late
         self._on_sent = on_sent
 
     def begin(self) -> None:
-        self.heard.append("begin")
+        self.told.append("begin")
         if self._late:
             raise TooLate
 
     def sent(self) -> None:
-        self.heard.append("sent")
+        self.told.append("sent")
         self._on_sent()
+
+    def heard(self) -> None:
+        self.parts_heard += 1
+
+    async def hand_over(self, piece: bytes) -> None:
+        self.pieces.append(piece)
 
 
 class Peer:
-    """The server's end of one connection."""
+    """The server's end of one connection. `unread` has arrived and is in no request yet."""
 
     def __init__(self, raw: trio.SocketStream, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         self.raw = raw
         self.stream = stream
-        self._buffer = b""
+        self.unread = b""
 
     async def request(self) -> bytes | None:
         """The next whole request, head and body; None if the client has gone."""
-        while b"\r\n\r\n" not in self._buffer:
+        while b"\r\n\r\n" not in self.unread:
             if not await self._more():
                 return None
-        head, _, _ = self._buffer.partition(b"\r\n\r\n")
+        head, _, _ = self.unread.partition(b"\r\n\r\n")
         lengths = [line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")]
         size = len(head) + 4 + int(lengths[0])
-        while len(self._buffer) < size:
+        while len(self.unread) < size:
             if not await self._more():
                 return None
-        request, self._buffer = self._buffer[:size], self._buffer[size:]
+        request, self.unread = self.unread[:size], self.unread[size:]
         return request
 
     async def some(self) -> None:
@@ -145,7 +154,7 @@ class Peer:
             data = await self.stream.receive_some(65_536)
         except trio.BrokenResourceError:
             return False
-        self._buffer += data
+        self.unread += data
         return bool(data)
 
 
@@ -205,7 +214,7 @@ async def answer_everything(peer: Peer) -> None:
 
 def transport(url: str, **options: object) -> HttpTransport:
     """What is under test, with the key where most providers want it."""
-    return HttpTransport(url=url, headers={"Authorization": f"Bearer {KEY}"}, format=PairFormat(), **options)
+    return HttpTransport(**{"url": url, "headers": AUTHORIZED, "format": PairFormat(), **options})
 
 
 def open_sockets() -> int:

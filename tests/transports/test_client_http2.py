@@ -1,4 +1,4 @@
-"""HTTP/2 and SOCKS, each with the package it needs: the same outcomes as over HTTP/1.1.
+"""HTTP/2 and SOCKS, through the packages that httpx needs for them: the same outcomes as over HTTP/1.1.
 
 A server that speaks HTTP/2 by the library h2, and a SOCKS proxy of a few lines, on real loopback sockets.
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import logging
 
+import h2.config
+import h2.connection
+import h2.events
 import pytest
 import trio
 import trio.testing
 from certificates import client_tls, secure, server_tls
-from client_ways import client_transport
 from scripted_server import KEY, OK_BODY, Ear, Peer, answer_everything, calling, serve
+from worker_ways import client_transport
 
 from actors.errors import ConnectFailed
 from actors.transport import TooLate
@@ -20,10 +23,6 @@ from actors.transport import TooLate
 
 async def speak_http2(peer: Peer) -> None:
     """Answer each request on its stream; one with ``reset`` in its body is reset, one with ``cut`` half answered."""
-    import h2.config
-    import h2.connection
-    import h2.events
-
     state = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     state.initiate_connection()
     bodies: dict[int, bytes] = {}
@@ -47,7 +46,6 @@ async def speak_http2(peer: Peer) -> None:
 
 
 async def test_http2_serves_one_call_after_the_other() -> None:
-    pytest.importorskip("h2")
     async with serve(speak_http2, tls=server_tls()) as server:
         built = client_transport(secure(server.url), http2=True, ssl_context=client_tls())
         connection = await built.connect()
@@ -55,7 +53,7 @@ async def test_http2_serves_one_call_after_the_other() -> None:
             ear = Ear()
             answer = await connection.exchange(calling(body), ear)
             assert (answer.verdict, answer.input_tokens, answer.keep) == ("done", 7, True)
-            assert ear.heard == ["begin", "sent"]
+            assert ear.told == ["begin", "sent"]
         assert server.accepted == 1
         with pytest.raises(TooLate):
             await connection.exchange(calling(), Ear(late=True))
@@ -66,20 +64,18 @@ async def test_http2_serves_one_call_after_the_other() -> None:
 
 @pytest.mark.parametrize("how", [b"reset", b"cut"])
 async def test_an_http2_stream_that_breaks_leaves_the_outcome_unknown(how: bytes) -> None:
-    pytest.importorskip("h2")
     async with serve(speak_http2, tls=server_tls()) as server:
         built = client_transport(secure(server.url), http2=True, ssl_context=client_tls())
         connection = await built.connect()
         ear = Ear()
         answer = await connection.exchange(calling(how), ear)
         assert (answer.verdict, answer.charge, answer.keep) == ("unknown", "kept", False)
-        assert ear.heard == ["begin", "sent"]
+        assert ear.told == ["begin", "sent"]
         await connection.aclose()
         await server.all_closed()
 
 
 async def test_a_server_without_http2_is_spoken_to_all_the_same() -> None:
-    pytest.importorskip("h2")
     context = server_tls()
     context.set_alpn_protocols(["http/1.1"])
     async with serve(answer_everything, tls=context) as server:
@@ -93,7 +89,6 @@ async def test_a_server_without_http2_is_spoken_to_all_the_same() -> None:
 async def test_a_socks_proxy_is_asked_by_name_and_its_password_not_logged(
     granted: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("socksio")
     caplog.set_level(logging.DEBUG)
     asked: list[bytes] = []
 
@@ -113,11 +108,11 @@ async def test_a_socks_proxy_is_asked_by_name_and_its_password_not_logged(
         ear = Ear()
         if granted:
             assert (await connection.exchange(calling(), ear)).verdict == "done"
-            assert ear.heard == ["begin", "sent"]
+            assert ear.told == ["begin", "sent"]
         else:
             with pytest.raises(ConnectFailed, match="Nothing was sent"):
                 await connection.exchange(calling(), ear)
-            assert ear.heard == []
+            assert ear.told == []
         await connection.aclose()
         await trio.testing.wait_all_tasks_blocked()
     assert asked[0] == b"\x01\x02me\x09swordfish"

@@ -12,9 +12,9 @@ import traceback
 import pytest
 import trio
 from certificates import client_tls, server_tls
-from client_ways import client_transport
 from forward_proxy import forward_proxy
 from scripted_server import KEY, Ear, Peer, answer_everything, calling, response, serve
+from worker_ways import client_transport
 
 from actors.errors import ConnectFailed, UsageError
 from actors.transport import Answer, TooLate
@@ -126,7 +126,7 @@ async def test_plain_http_goes_to_the_proxy_with_the_whole_address() -> None:
     async with serve(answer_everything) as server, forward_proxy(server.port) as proxy:
         answer, ear = await through(proxy.url, "http://api.example:8080/v1/call?v=1")
     assert (answer.verdict, answer.input_tokens) == ("done", 7)
-    assert ear.heard == ["begin", "sent"]
+    assert ear.told == ["begin", "sent"]
     assert proxy.lines == [b"POST http://api.example:8080/v1/call?v=1 HTTP/1.1"]
     assert b"Bearer " + KEY.encode() in proxy.heads[0]
     assert server.accepted == 1
@@ -139,7 +139,7 @@ async def test_https_goes_through_a_tunnel_that_sees_no_key() -> None:
         for _ in range(3):
             ear = Ear()
             assert (await connection.exchange(calling(), ear)).verdict == "done"
-            assert ear.heard == ["begin", "sent"], "the tunnel's own request does not count"
+            assert ear.told == ["begin", "sent"], "the tunnel's own request does not count"
         await connection.aclose()
     assert proxy.lines == [b"CONNECT api.example:443 HTTP/1.1"]
     assert KEY.encode() not in b"".join(proxy.heads)
@@ -211,7 +211,7 @@ async def test_a_tunnel_that_breaks_after_the_request_leaves_the_outcome_unknown
     async with serve(script, tls=server_tls("api.example")) as server, forward_proxy(server.port) as proxy:
         answer, ear = await through(proxy.url, "https://api.example/v1", ssl_context=client_tls())
     assert (answer.verdict, answer.charge, answer.keep) == ("unknown", "kept", False)
-    assert ear.heard == ["begin", "sent"]
+    assert ear.told == ["begin", "sent"]
 
 
 async def test_a_tunnel_can_be_cancelled_while_it_is_dug() -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
-from client_ways import answers_to, client_transport
+import trio
 from scripted_server import (
     KEY,
     OK_BODY,
@@ -18,12 +18,16 @@ from scripted_server import (
     Peer,
     answer_everything,
     calling,
+    eventually,
     response,
     serve,
 )
+from worker_ways import HTTPX, answers_to, client_transport
 
 from actors.errors import ConnectFailed
 from actors.transport import Answer, TooLate
+from engine.transports import client as client_module
+from engine.transports.pool import PooledTransport
 
 
 async def exchange_with(
@@ -46,7 +50,7 @@ async def test_a_mock_transport_answers_and_stays_open() -> None:
 
     answer, ear, client = await exchange_with(handler, headers={"x-team": "blue", "accept": "nothing"})
     assert (answer.verdict, answer.input_tokens, answer.output_tokens, answer.keep) == ("done", 3, 4, True)
-    assert ear.heard == ["begin", "sent"]
+    assert ear.told == ["begin", "sent"]
     assert not client.is_closed
     assert seen[0].headers["x-team"] == "blue", "a user's headers are added"
     assert seen[0].headers["accept"] == "application/json", "and replace none of the call's"
@@ -66,7 +70,7 @@ async def test_a_hook_that_reads_the_answer_leaves_it_readable() -> None:
         await answered.aread()
 
     async with httpx.AsyncClient(event_hooks={"response": [read]}) as client:
-        answer, _ = await answers_to(response(gzip.compress(OK_BODY), "Content-Encoding: gzip"), client=client)
+        answer, _ = await answers_to(HTTPX, response(gzip.compress(OK_BODY), "Content-Encoding: gzip"), client=client)
     assert (answer.verdict, bytes(answer.reply.body)) == ("done", OK_BODY)
 
 
@@ -93,7 +97,7 @@ async def test_whatever_a_client_raises_is_an_answer() -> None:
     assert (answer.verdict, answer.charge) == ("unknown", "kept")
     assert "my own bug" in str(answer.reply.fault)
     assert KEY not in str(answer)
-    assert ear.heard == ["begin"]
+    assert ear.told == ["begin"]
 
 
 async def test_a_hook_that_takes_the_ear_away_delays_what_is_told() -> None:
@@ -101,9 +105,9 @@ async def test_a_hook_that_takes_the_ear_away_delays_what_is_told() -> None:
         request.extensions.clear()
 
     async with httpx.AsyncClient(event_hooks={"request": [deafen]}) as client:
-        answer, ear = await answers_to(response(), client=client)
+        answer, ear = await answers_to(HTTPX, response(), client=client)
     assert answer.verdict == "done"
-    assert ear.heard == ["begin", "sent"]
+    assert ear.told == ["begin", "sent"]
 
 
 class Swallowing(httpx.AsyncBaseTransport):
@@ -170,3 +174,49 @@ async def test_many_workers_share_a_client_that_stays_open() -> None:
             await connection.aclose()
         assert server.accepted == server.open == 1
         assert not client.is_closed
+
+
+async def test_a_transport_that_tells_nothing_leaves_even_a_refused_connection_unknown() -> None:
+    """It might have written: nobody knows."""
+    async with serve(answer_everything) as server:
+        pass
+    async with httpx.AsyncClient(transport=PooledTransport()) as client:
+        connection = await client_transport(server.url, client=client).connect()
+        ear = Ear()
+        assert (await connection.exchange(calling(), ear)).verdict == "unknown"
+        assert ear.told == ["begin"]
+
+
+async def test_a_connection_that_takes_too_long_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's pool without a place for it stands for whatever can take long before the first byte."""
+    monkeypatch.setattr(client_module, "OPEN_WITHIN_S", 0.05)
+    answered, go = trio.Event(), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        answered.set()
+        await go.wait()
+        await peer.send(response())
+
+    limits = httpx.Limits(max_connections=1)
+    async with (
+        httpx.AsyncClient(limits=limits, timeout=60) as client,
+        serve(script) as server,
+        trio.open_nursery() as nursery,
+    ):
+        built = client_transport(server.url, client=client)
+        first, second = await built.connect(), await built.connect()
+        got: list[Answer] = []
+
+        async def call() -> None:
+            got.append(await first.exchange(calling(), Ear()))
+
+        nursery.start_soon(call)
+        await answered.wait()
+        ear = Ear()
+        with pytest.raises(ConnectFailed, match=r"no connection to .* in .* Nothing was sent"):
+            await second.exchange(calling(), ear)
+        assert ear.told == []
+        go.set()
+        await eventually(lambda: got)
+        assert got[0].verdict == "done", "its time for connecting does not bound the answer"

@@ -80,7 +80,7 @@ async def test_a_refusal_is_heard_though_the_server_reads_no_more(before: list[b
         assert answer.reply.fault is not None
         assert answer.reply.fault.message == "too large"
         assert answer.reply.headers == (("x-why", "size"),)
-        assert ear.heard == ["begin"]
+        assert ear.told == ["begin"]
         assert "closed" in repr(connection)
         assert server.open == 1
         heard.set()
@@ -112,7 +112,7 @@ async def test_a_refusal_counts_though_the_server_leaves_in_the_middle_of_the_re
 
     answer, ear = await exchanged(script, tls)
     assert (answer.verdict, answer.reply.status) == ("failed", 413)
-    assert ear.heard == ["begin"]
+    assert ear.told == ["begin"]
 
 
 @pytest.mark.parametrize("way", [Peer.close, Peer.reset])
@@ -131,7 +131,7 @@ async def test_a_server_that_leaves_in_the_middle_of_the_request_leaves_it_unkno
     assert (answer.verdict, answer.charge, answer.reply.status) == ("unknown", "kept", 0)
     assert answer.reply.fault is not None
     assert answer.reply.fault.kind == "OutcomeUnknown"
-    assert ear.heard == ["begin"]
+    assert ear.told == ["begin"]
 
 
 # --- answered --------------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ async def test_a_server_may_begin_to_answer_and_go_on_reading(before: bytes, tls
             ear = Ear()
             answer = await connection.exchange(calling(BIG), ear)
             assert (answer.verdict, answer.input_tokens, answer.keep) == ("done", 7, True)
-            assert ear.heard == ["begin", "sent"]
+            assert ear.told == ["begin", "sent"]
         assert server.accepted == 1
 
 
@@ -173,7 +173,7 @@ async def test_a_whole_answer_to_half_a_request_is_an_answer(tls: bool) -> None:
         answer = await connection.exchange(calling(BIG), ear)
         assert (answer.verdict, answer.charge, answer.input_tokens, answer.keep) == ("done", "usage", 7, False)
         assert bytes(answer.reply.body) == OK_BODY
-        assert ear.heard == ["begin"]
+        assert ear.told == ["begin"]
         assert "closed" in repr(connection)
         heard.set()
 
@@ -202,7 +202,7 @@ async def test_nonsense_in_the_middle_of_the_request_ends_the_writing(name: str,
         ear = Ear()
         answer = await connection.exchange(calling(BIG), ear)
         assert (answer.verdict, answer.keep) == (verdict, False)
-        assert ear.heard == ["begin"]
+        assert ear.told == ["begin"]
         assert "closed" in repr(connection)
 
 
@@ -218,7 +218,7 @@ async def test_bytes_that_are_no_tls_end_the_writing(tls: bool) -> None:
         ear = Ear()
         answer = await connection.exchange(calling(BIG), ear)
         assert (answer.verdict, answer.charge, answer.keep) == ("unknown", "kept", False)
-        assert ear.heard == ["begin"]
+        assert ear.told == ["begin"]
 
 
 # --- given up on this side -------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ async def test_giving_up_in_the_middle_of_the_request_leaves_no_socket(how: str,
                 nursery.cancel_scope.cancel()
             else:
                 await connection.aclose()
-        assert ear.heard == ["begin"]
+        assert ear.told == ["begin"]
         assert "closed" in repr(connection)
         assert [answer.verdict for answer in answers] == (
             [] if how == "cancelled" else ["failed" if said == "half a refusal" else "unknown"]

@@ -53,7 +53,7 @@ async def test_calls_go_through_tls(newest: ssl.TLSVersion) -> None:
             ear = Ear()
             answer = await connection.exchange(calling(b"x" * 1_000_000), ear)
             assert (answer.verdict, answer.input_tokens, answer.keep) == ("done", 7, True)
-            assert ear.heard == ["begin", "sent"]
+            assert ear.told == ["begin", "sent"]
         await connection.aclose()
         await server.all_closed()
     assert chosen == ["http/1.1"] * 5

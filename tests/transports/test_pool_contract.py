@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 
 import httpx
@@ -226,6 +226,18 @@ async def test_redirects_and_cookies_are_httpx_own(build: Build) -> None:
         assert server.accepted == 1
 
 
+async def test_an_authentication_that_asks_twice_is_httpx_own(build: Build) -> None:
+    def handler(asked: Asked) -> Reply:
+        if "authorization" not in asked.headers:
+            return Reply(401, b"who?", [("www-authenticate", 'Digest realm="r", nonce="n", qop="auth"')])
+        return echo(asked)
+
+    async with serve(http(handler)) as server, client_of(build, server) as client:
+        told = (await client.post("/", content=b"body", auth=httpx.DigestAuth("me", "pw"))).json()
+        assert (told["body"], told["authorization"][:20]) == ("body", 'Digest username="me"')
+        assert server.accepted == 1
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # a generator of httpx.Response's own
 async def test_a_stream_closed_early_is_discarded_and_the_next_request_served(build: Build) -> None:
     async with serve(http(lambda _: Reply(body=BIG))) as server, client_of(build, server) as client:
@@ -250,19 +262,75 @@ async def test_requests_at_once_have_connections_of_their_own(build: Build) -> N
     assert server.accepted == 5
 
 
-async def test_a_server_that_closed_meanwhile_is_noticed(build: Build) -> None:
-    closed = trio.Event()
+# --- the connection --------------------------------------------------------------------------------------------------
 
+
+@pytest.mark.parametrize(
+    "spoil",
+    [Peer.close, Peer.reset, lambda peer: peer.send(response(b"unasked"))],
+    ids=["close", "reset", "unasked bytes"],
+)
+async def test_a_stale_connection_is_noticed_and_replaced(build: Build, spoil: Callable[[Peer], object]) -> None:
     async def script(peer: Peer) -> None:
         await head(peer)
         await peer.send(response(b"x"))
-        await peer.close()
-        closed.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await spoil(peer)
+        spoilt.set()
+        await peer.gone()
 
     async with serve(script) as server, client_of(build, server) as client:
-        for _ in range(3):
-            closed = trio.Event()
+        for number in range(1, 4):
+            spoilt = trio.Event()
             assert (await client.get("/")).text == "x"
-            await closed.wait()
+            await spoilt.wait()
+            assert server.accepted == number
+
+
+NOT_AGAIN = {
+    "it says close": response(b"x", "Connection: close"),
+    "an older version": b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx",
+    "no end but the connection's": b"HTTP/1.1 200 OK\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("name", NOT_AGAIN)
+async def test_a_connection_that_does_not_stay_is_not_used_again(build: Build, name: str) -> None:
+    async def script(peer: Peer) -> None:
+        await head(peer)
+        await peer.send(NOT_AGAIN[name])
+        if "end" not in name:
+            await peer.gone()
+
+    async with serve(script) as server, client_of(build, server) as client:
+        for number in range(1, 3):
+            assert (await client.get("/")).text == "x"
+            assert server.accepted == number
             await server.all_closed()
-        assert server.accepted == 3
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a generator of httpx.Response's own
+@pytest.mark.parametrize("sent", [None, b"", b"HTTP/1.1 2", CHUNKED, CHUNKED + b"5\r\n12"], ids=repr)
+async def test_a_request_that_is_cancelled_gives_up_its_connection(build: Build, sent: bytes | None) -> None:
+    """None: it is still being sent. The next request has a connection of its own."""
+    scope = trio.CancelScope()
+
+    async def script(peer: Peer) -> None:
+        if scope.cancel_called:
+            await http(echo)(peer)
+        elif sent is None:
+            await peer.some()
+        else:
+            await head(peer)
+            await peer.send(sent)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel()
+        await peer.gone()
+
+    async with serve(script) as server, client_of(build, server) as client:
+        with scope:
+            await client.post("/", content=BIG if sent is None else b"")
+        assert scope.cancelled_caught
+        await server.all_closed()
+        assert (await client.post("/", content=b"again")).json()["body"] == "again"
+        assert server.accepted == 2

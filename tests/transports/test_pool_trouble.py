@@ -32,11 +32,6 @@ async def silent_after_head(peer: Peer) -> None:
     await trio.sleep_forever()
 
 
-async def nonsense(peer: Peer) -> None:
-    await head(peer)
-    await peer.send(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
-
-
 def cut(sent: bytes, way: Callable[[Peer], Awaitable[None]] = Peer.close) -> Callable[[Peer], Awaitable[None]]:
     async def script(peer: Peer) -> None:
         await head(peer)
@@ -51,12 +46,15 @@ TROUBLE = {
     "no answer": (silent, b"", httpx.ReadTimeout),
     "half an answer": (silent_after_head, b"", httpx.ReadTimeout),
     "not read": (silent, BIG, httpx.WriteTimeout),
-    "nonsense": (nonsense, b"", httpx.RemoteProtocolError),
+    "nonsense": (cut(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), b"", httpx.RemoteProtocolError),
+    "nonsense in the headers": (cut(b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n"), b"", httpx.RemoteProtocolError),
+    "nonsense in a chunk": (cut(CHUNKED + b"zz\r\n"), b"", httpx.RemoteProtocolError),
     "cut before the answer": (cut(b""), b"", httpx.RemoteProtocolError),
     "cut in the headers": (cut(b"HTTP/1.1 200 OK\r\nConte"), b"", httpx.RemoteProtocolError),
     "cut in the body": (cut(response()[:-2]), b"", httpx.RemoteProtocolError),
     "cut in a chunk": (cut(CHUNKED + b"5\r\n123"), b"", httpx.RemoteProtocolError),
     "reset before the answer": (cut(b"", Peer.reset), b"", httpx.ReadError),
+    "reset in the headers": (cut(b"HTTP/1.1 200 OK\r\nConte", Peer.reset), b"", httpx.ReadError),
     "reset in the body": (cut(response()[:-2], Peer.reset), b"", httpx.ReadError),
 }
 
@@ -140,6 +138,18 @@ async def test_tls_with_a_certificate_that_is_wrong(build: Build, wrong: ssl.SSL
         ):
             await client.get("/")
         await server.all_closed()
+
+
+async def test_the_certificate_may_be_for_another_name_than_the_address(build: Build) -> None:
+    asked: list[str | None] = []
+    context = server_tls("api.example")
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    async with serve(http(echo), tls=context) as server, client_of(build, server, tls=client_tls()) as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.get("/")
+        told = (await client.get("/", extensions={"sni_hostname": "api.example"})).json()
+    assert told["host"] == f"127.0.0.1:{server.port}"
+    assert asked == [None, "api.example"], "an address of numbers is no name to ask for"
 
 
 async def test_ipv6(build: Build) -> None:

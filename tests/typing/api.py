@@ -52,7 +52,7 @@ async def use_an_engine(model: iModel) -> None:
         reveal_type(await engine.invoke(call))  # R: engine.call.Call
         reveal_type(await model.invoke(call))  # R: engine.call.Call
         reveal_type(await model.invoke(messages=[]))  # R: engine.call.Call
-        reveal_type(engine.map([call]))  # R: engine.call.CallStream[engine.call.Call]
+        reveal_type(engine.map([call]))  # R: engine.streaming.CallStream[engine.call.Call]
         reveal_type(engine.statistics())  # R: engine.runtime.EngineStatistics
         reveal_type(engine.statistics().live["queued"])  # R: int
         reveal_type(await engine.drain(queue="discard", deadline_s=1.5))  # R: None
@@ -73,15 +73,15 @@ async def use_a_stream(engine: Engine, model: iModel) -> None:
         yield model.create_api_calling(messages=[])
 
     async with engine.map(calls(), ordered=True, buffer=10) as stream:
-        reveal_type(stream)  # R: engine.call.CallStream[engine.call.Call]
+        reveal_type(stream)  # R: engine.streaming.CallStream[engine.call.Call]
         async for call in stream:
             reveal_type(call)  # R: engine.call.Call
         await stream.aclose()
     async for call in engine.map(later()):
         reveal_type(call.id)  # R: int
-    reveal_type(await engine.map(calls()))  # R: engine.call.CallStream[engine.call.Call]
+    reveal_type(await engine.map(calls()))  # R: engine.streaming.CallStream[engine.call.Call]
     kept: CallStream[Call] = engine.map([])
-    reveal_type(kept)  # R: engine.call.CallStream[engine.call.Call]
+    reveal_type(kept)  # R: engine.streaming.CallStream[engine.call.Call]
 
 
 async def use_a_call(call: Call, seed: APICalling) -> None:

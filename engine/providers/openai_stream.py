@@ -1,0 +1,152 @@
+"""Streams of the OpenAI chat format, seen from the worker: over or cut, what it cost, an error inside a 200.
+
+`ChatMonitor` searches the bytes of the events for the few words that matter and decodes only the events that hold one.
+Strings in JSON escape their quotes, so ``"error"`` with both of its own is a key or a whole value. What the caller
+reads is put together in `engine.providers.openai_chunks`.
+
+Pure: no trio, no httpx, no I/O. Never raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from actors.messages import Fault
+from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
+from engine.providers.wire import Reading, Usage, decode_json, mapping
+from engine.retry import Advice, ErrorView, advise
+from engine.sse import Event, Named
+
+DONE = b"[DONE]"
+_DONE_BYTES = 32
+"""Nothing of this length or more is the terminator, whatever white space stands around it."""
+
+_SURE_OF_DONE = frozenset({"openai", "groq", "deepseek", "openrouter", "gemini", "ollama"})
+"""The dialects that end every stream with ``[DONE]``. The others are documented not to, or not at all; there a choice
+that says why it finished, and nothing said after it, is an end too."""
+
+_LAST_EVENTS = 8
+
+
+class ChatMonitor:
+    """`StreamMonitor` of one attempt. `usage_of` reads the usage of a decoded event, in the dialect's way."""
+
+    __slots__ = ("_done", "_failed", "_last", "_sure_of_done", "_usage_of", "error", "events", "usage")
+
+    def __init__(self, dialect: str, usage_of: Callable[[object], Usage | None]) -> None:
+        self.events = 0
+        self.usage: Usage | None = None
+        self.error: ErrorView | None = None
+        self._failed: object = None
+        self._done = False
+        self._last: list[Event] = []
+        self._sure_of_done = dialect in _SURE_OF_DONE
+        self._usage_of = usage_of
+
+    @property
+    def finished(self) -> bool:
+        return self._done or _is_end(self._last)  # where the terminator is sure, no last events are kept
+
+    def heard(self, block: Sequence[Event]) -> None:
+        if not block:
+            return
+        self.events += len(block)
+        if not self._sure_of_done:
+            self._last = [*self._last, *block[-_LAST_EVENTS:]][-_LAST_EVENTS:]
+        try:
+            if len(block) == 1:
+                text: bytes = block[0]  # type: ignore[assignment]  # a named one fails at the next line
+                shortest = len(text)
+            else:
+                text = b"\n".join(block)  # type: ignore[arg-type]  # as above
+                shortest = min(map(len, block))  # type: ignore[arg-type]  # as above
+        except TypeError:
+            self._look_at(block)
+        else:
+            if shortest < _DONE_BYTES or b'_tokens"' in text or b'"error"' in text:
+                self._look_at(block)
+
+    def reading(self, status: int, headers: Mapping[str, str], *, now_s: float) -> Reading:
+        usage = self.usage
+        known = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
+        kept = kept_headers(headers)
+        error = self.error
+        if error is None and not 200 <= status <= 299:
+            error = ErrorView()
+        if error is not None or self.finished:
+            advice = advise(status, headers, error, now_s, charge_usage=known)
+            request_id = request_id_of(headers, self._failed)
+            fault = None if error is None else fault_for(advice, status, error, request_id)
+            return Reading(usage, fault, advice, kept)
+        message = (
+            f"the stream ended before its end, after {self.events} events: the connection was closed and its last "
+            "event never came. What came is kept, and was probably billed"
+        )
+        fault = Fault(
+            kind="Truncated", message=message, status=status, request_id=request_id_of(headers, None), sent=True
+        )
+        return Reading(usage, fault, Advice("failed", "kept"), kept)
+
+    def _look_at(self, block: Sequence[Event]) -> None:
+        """Decode the events of a block that hold a word that matters."""
+        for event in block:
+            name, data = (event.name, event.data) if isinstance(event, Named) else (b"", event)
+            if len(data) < _DONE_BYTES and data.strip() == DONE:
+                self._done = True
+            elif name or b'_tokens"' in data or b'"error"' in data:
+                self._note(name, data)
+
+    def _note(self, name: bytes, data: bytes) -> None:
+        payload = decoded_or_none(data)
+        if self.error is None and (name or b'"error"' in data):
+            error = error_of_event(name, payload)
+            if error is not None:
+                self.error = error if error.message else with_text(error, data)
+                self._failed = payload
+        self.usage = self._usage_of(payload) or self.usage
+
+
+def decoded_or_none(data: bytes) -> object:
+    """An event's data, leniently; None where it is not JSON."""
+    try:
+        return decode_json(data)
+    except msgspec.DecodeError:
+        return None
+
+
+def error_of_event(name: bytes, payload: object) -> ErrorView | None:
+    """The error that an event of a success holds, or None."""
+    error = error_in(payload, failed=is_failure(name, payload))
+    if error is None:
+        if name == b"error":
+            return ErrorView()
+        failed = mapping(first_choice(payload)).get("error")
+        error = error_in({"error": failed}, failed=False) if failed else None
+    return error
+
+
+def is_failure(name: bytes, payload: object) -> bool:
+    """Whether the whole event is an error by its name or kind, so that its sentence may stand anywhere in it."""
+    body = mapping(payload)
+    return name == b"error" or body.get("object") == "error" or body.get("type") == "error"
+
+
+def first_choice(payload: object) -> object:
+    choices = mapping(payload).get("choices")
+    return choices[0] if isinstance(choices, list) and choices else None
+
+
+def _is_end(events: Sequence[Event]) -> bool:
+    """Whether the last thing that a choice said is why it finished."""
+    for event in reversed(events):
+        payload = decoded_or_none(event.data if isinstance(event, Named) else event)
+        choices = mapping(payload).get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if mapping(choice).get("finish_reason"):
+                return True
+            said = mapping(mapping(choice).get("delta"))
+            if any(value for field, value in said.items() if field != "role"):
+                return False
+    return False

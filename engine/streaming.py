@@ -1,0 +1,258 @@
+"""Streams a caller reads: of calls that end one after the other (`map`), and of one call's answer as it comes.
+
+A `CallStream` is an object with a source behind it; the source is what an engine keeps, so that a dropped stream is
+noticed. `ReplyStream` is that of one call: its worker puts events into a buffer, and here they become chunks. Nothing
+is sent before the stream is first waited for.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
+
+import msgspec
+import trio
+
+from actors.slots import ReplySlot, StreamBuffer
+from engine.call import Call
+from engine.errors import InvalidCall
+from engine.providers.wire import StreamChunk, StreamFormat
+from engine.sse import Event
+
+T = TypeVar("T", covariant=True)
+
+TURN = 32
+"""Items read before the other tasks get a turn: one for each would cost as much as the item itself."""
+
+ProcessChunk: TypeAlias = Callable[[StreamChunk], Any]
+"""Sees every chunk of a stream before its reader, and may return another in its place, or an awaitable of one."""
+
+_decode_events: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
+
+
+class StreamSource(Protocol[T]):
+    """Where the items of a `CallStream` come from."""
+
+    async def take(self) -> T | None:
+        """The next item, None after the last. Raises what ended the source, once its items are out."""
+
+    async def end(self) -> None:
+        """Stop, cancel what is under way, and return when nothing of it is left."""
+
+    def abandon(self) -> None:
+        """The stream was dropped: stop and cancel. Called from anywhere, also from another thread."""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to stop."""
+
+
+class CallStream(Generic[T]):
+    """Items as they come: ``async for`` over it, best inside ``async with``, which ends it when the block is left.
+
+    Iterating it to the end ends it, too. One that is dropped before is ended by its finaliser with a `ResourceWarning`.
+    ``await`` on it returns the stream itself. It holds no nursery and no cancel scope.
+    """
+
+    def __init__(self, source: StreamSource[T]) -> None:
+        self._source = source
+
+    def __aiter__(self: S) -> S:
+        return self
+
+    async def __anext__(self) -> T:
+        item = await self._source.take()
+        if item is None:
+            raise StopAsyncIteration
+        return item
+
+    def __await__(self: S) -> Generator[Any, Any, S]:
+        yield from ()
+        return self
+
+    async def __aenter__(self: S) -> S:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the stream: nothing more is pulled, what is under way is cancelled. Idempotent."""
+        await self._source.end()
+
+    def __del__(self) -> None:
+        if not self._source.over:
+            self._source.abandon()
+            text = f"{self!r} was dropped before its end; use it in an async with"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
+
+
+S = TypeVar("S", bound=CallStream[Any])
+
+
+class ReplyStream(CallStream[StreamChunk]):
+    """The answer to one call, as it comes: chunks by ``async for``. Made by `iModel.stream` and `Engine.stream`.
+
+    The call is queued when the stream is first waited for: by ``await``, ``async with`` or ``async for``. A reader who
+    is slow slows the provider down; one who leaves, or is cancelled, ends the call, its connection and its cost there.
+    Silence counts only while the reader waits.
+
+    Raises, from whichever comes first of the three:
+      What `Engine.submit` raises.
+    And from the iteration, after the chunks that had come:
+      PenstockError: why the call did not complete. `Truncated`: the stream ended without saying that it is over. The
+        part received is ``stream.call.text``.
+    """
+
+    _source: ReplySource
+
+    @property
+    def call(self) -> Call:
+        """The call. Once the stream is at its end it has ended, with the whole text, the tool calls and the usage."""
+        return self._source.call
+
+    def __await__(self) -> Generator[Any, Any, ReplyStream]:
+        yield from self._source.begin().__await__()
+        return self
+
+    async def __aenter__(self) -> ReplyStream:
+        await self._source.begin()
+        return self
+
+    def __repr__(self) -> str:
+        return f"<ReplyStream of {self.call!r}>"
+
+
+class Streamer(Protocol):
+    """What a source needs of the engine."""
+
+    async def submit_stream(self, call: Call, buffer: StreamBuffer) -> None:
+        """Queue a call whose events go into this buffer until it has ended."""
+
+    def forget_stream(self, call: Call) -> None:
+        """It has ended."""
+
+    def run_soon(self, source: ReplySource) -> None:
+        """Stop a source, from whichever thread."""
+
+
+class ReplySource:
+    """One call's events, made into chunks as they are read."""
+
+    def __init__(self, engine: Streamer, call: Call, process: ProcessChunk | None) -> None:
+        self.call = call
+        self._engine = engine
+        self._process = process
+        self._buffer = StreamBuffer()
+        self._assembler = cast(StreamFormat, call.owner.format).assembler()
+        self._chunks: deque[StreamChunk] = deque()
+        self._streamed = False
+        self._begun = False
+        self._stopped = False
+        self._taken = 0
+
+    @property
+    def over(self) -> bool:
+        return self._stopped or not self._begun or self.call.mail is not None
+
+    async def begin(self) -> None:
+        """Queue the call, once. A checkpoint."""
+        if self._begun or self._stopped:
+            await trio.lowlevel.checkpoint()
+            return
+        self._begun = True
+        try:
+            await self._engine.submit_stream(self.call, self._buffer)
+        except BaseException:
+            self._begun = False
+            raise
+        self.call.call_at_end(self._ended)
+
+    def _ended(self, slot: ReplySlot) -> None:
+        self._engine.forget_stream(self.call)
+        self._buffer.wake()
+
+    async def take(self) -> StreamChunk | None:
+        self._taken += 1
+        if self._taken % TURN == 0:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._begun and not self._stopped:
+            await self.begin()
+        try:
+            while not self._chunks:
+                if self._stopped:
+                    return None
+                if not self._look():
+                    if self.call.mail is not None:
+                        self._conclude()
+                        return None
+                    await self._buffer.wait_news()
+            return await self._processed(self._chunks.popleft())
+        except BaseException:
+            self.stop()
+            raise
+
+    def _look(self) -> bool:
+        """Make chunks of what has come; whether anything had."""
+        pieces = self._buffer.take()
+        for piece in pieces:
+            for event in _decode_events.decode(piece):
+                self._chunks.extend(self._assembler.feed(event))
+        self._streamed = self._streamed or bool(pieces)
+        if not pieces and self.call.mail is not None and self._streamed:
+            self._chunks.extend(self._assembler.end())
+            return bool(self._chunks)
+        return bool(pieces)
+
+    async def _processed(self, chunk: StreamChunk) -> StreamChunk:
+        if self._process is None:
+            return chunk
+        replaced = self._process(chunk)
+        if inspect.isawaitable(replaced):
+            replaced = await replaced
+        return chunk if replaced is None else cast(StreamChunk, replaced)
+
+    def _conclude(self) -> None:
+        """The call has ended and all that came of it was read. Raises why it did not complete."""
+        self._put_together()
+        self._stopped = True
+        self.call.raise_for_status()
+
+    def _put_together(self) -> None:
+        if self._streamed:
+            self.call.put_together(self._assembler.response())
+
+    async def end(self) -> None:
+        self.stop()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._begun:
+            await self.call.wait_ended()
+            self._put_together()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def abandon(self) -> None:
+        self._engine.run_soon(self)
+
+    def stop(self) -> None:
+        """Give the call up, and let go of what was not read."""
+        self._stopped = True
+        self._chunks.clear()
+        if self._begun:
+            self.call.cancel()
+        self._buffer.close()
+
+
+def check_streaming(call: object) -> None:
+    """Raise `InvalidCall` for what cannot be streamed."""
+    if not isinstance(call, Call):
+        raise InvalidCall(f"the engine takes calls made by create_api_calling, not {type(call).__name__}")
+    if not call.request.streaming:  # raises for a call that is under way or cannot be written
+        raise InvalidCall(f"call {call.id} was made without stream=True; make it with that, or use invoke")

@@ -1,0 +1,155 @@
+"""What is done while an answer arrives: its life is told to the worker, and the events of a stream to whoever reads it.
+
+A call without a stream and without bounds on silence needs none of this. A stream is cut into events as it comes; its
+monitor hears them, then they are handed over, encoded, all that came at once together. An error that is the first thing
+a stream says is withheld: nobody has read anything yet, so the call may be tried again. The body is kept as well, for
+it is the answer.
+
+How the bytes travel is for `engine.transports.http` and `engine.transports.client`. No sockets here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+import msgspec
+
+from actors.messages import APICalling
+from actors.transport import Answer, Attempt
+from engine.providers.wire import StreamFormat, StreamMonitor
+from engine.sse import Event, EventReader, LineReader, TooLong
+from engine.transports.answers import Inflater, answer_of
+from engine.transports.http1 import TooLarge
+from engine.transports.target import Target, by_name
+
+LINGER_S = 1.0
+"""How long the end of a response is waited for once its stream has said that it is over, to keep the connection."""
+
+EVENT_BYTES = 16 * 1024 * 1024
+"""The most one event may hold."""
+
+encode_events = msgspec.msgpack.Encoder().encode
+
+
+class Arrived(Protocol):
+    """What has come of a response so far; `status` is 0 until its headers are there."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    parts: list[bytes]
+
+
+class Hearing:
+    """One answer as it arrives. Made for a call that is a stream, or whose silence is bounded."""
+
+    def __init__(self, target: Target, calling: APICalling, attempt: Attempt) -> None:
+        self._target = target
+        self._calling = calling
+        self._attempt = attempt
+        self._stream: _Stream | None = None
+        self._is_plain = not calling.streaming
+
+    def is_over(self) -> bool:
+        """Whether the stream has said that it is over; what then still comes is of no interest."""
+        return self._stream is not None and self._stream.monitor.finished
+
+    async def look(self, arrived: Arrived) -> None:
+        """Something has come. The parts of a stream are taken away.
+
+        Waits while the reader of a stream has enough to read; a checkpoint only then.
+
+        Raises:
+          TooLarge: one event of a stream, or all of it decompressed, is larger than its cap.
+          Undecodable: its compression is damaged.
+        """
+        if not arrived.status:
+            return
+        if self._stream is None and not self._is_plain:
+            headers = by_name(arrived.headers)
+            self._is_plain = not _is_stream(arrived.status, headers)
+            if not self._is_plain:
+                self._stream = _Stream(self._target, headers, self._attempt)
+        if self._stream is None:
+            self._attempt.heard()
+        elif arrived.parts:
+            parts, arrived.parts = arrived.parts, []
+            await self._stream.take(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    async def end(self) -> None:
+        """All has come. An event that lacks only its blank line is handed over, too."""
+        if self._stream is not None:
+            await self._stream.end()
+
+    def answer(self, arrived: Arrived, *, keep: bool) -> Answer:
+        """The answer for a response that has come whole, or whose stream has."""
+        if self._stream is None:
+            body = b"".join(arrived.parts)
+            return self._target.answer(self._calling, arrived.status, arrived.headers, body, keep=keep)
+        return self._stream.answer(self._calling, arrived.status, keep=keep)
+
+    def lost(self, arrived: Arrived, reason: str) -> Answer:
+        """The answer for a response that broke off: of a stream, what came of it."""
+        if self._stream is None or not self._stream.monitor.events:
+            return self._target.lost(arrived.status, arrived.headers, reason)
+        return self._stream.answer(self._calling, arrived.status, keep=False)
+
+
+class _Stream:
+    """A stream of events on its way through a worker."""
+
+    def __init__(self, target: Target, headers: Mapping[str, str], attempt: Attempt) -> None:
+        self.monitor: StreamMonitor = cast(StreamFormat, target.format).monitor()
+        self._target = target
+        self._headers = headers
+        self._attempt = attempt
+        self._handed = False
+        self._body: list[bytes] = []
+        coding = headers.get("content-encoding", "")
+        self._inflater = Inflater(coding, cap_bytes=target.cap_bytes) if coding else None
+        lines = "ndjson" in headers.get("content-type", "")
+        self._reader = (LineReader if lines else EventReader)(cap_bytes=EVENT_BYTES)
+
+    async def take(self, data: bytes) -> None:
+        if self._inflater is not None:
+            data = self._inflater.feed(data)
+        self._body.append(data)
+        try:
+            events = self._reader.feed(data)
+        except TooLong:
+            raise TooLarge from None
+        if events:
+            await self._pass_on(events)
+
+    async def end(self) -> None:
+        try:
+            events = self._reader.end()
+        except TooLong:
+            raise TooLarge from None
+        if events:
+            await self._pass_on(events)
+
+    async def _pass_on(self, events: list[Event]) -> None:
+        self.monitor.heard(events)
+        self._attempt.heard()
+        if self._handed or self.monitor.error is None:
+            self._handed = True
+            await self._attempt.hand_over(encode_events(events))
+
+    def answer(self, calling: APICalling, status: int, *, keep: bool) -> Answer:
+        """What has come of it, whole or not."""
+        reading = self.monitor.reading(status, self._headers, now_s=time.time())
+        self._target.learn(calling, reading)
+        cut = reading.fault is not None and reading.fault.kind == "Truncated"
+        body, secrets = b"".join(self._body), self._target.secrets
+        answer = answer_of(reading, status=status, body=body, keep=keep and not cut, secrets=secrets, streamed=True)
+        # Whether another attempt may follow is not for the wire to say: see `Verdict`.
+        return msgspec.structs.replace(answer, verdict="unknown") if cut else answer
+
+
+def _is_stream(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether a body is a stream of events. Some servers call theirs plain text, but an error is never one, nor what
+    calls itself one JSON document or a page."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return 200 <= status <= 299 and kind not in ("application/json", "text/html", "application/problem+json")
