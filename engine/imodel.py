@@ -98,10 +98,7 @@ class iModel:  # noqa: N801  # the name its users know
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
     ) -> None:
-        _refuse_later(
-            provider_metadata=provider_metadata,
-            hook_registry=hook_registry,
-        )
+        _refuse_later(provider_metadata=provider_metadata, hook_registry=hook_registry)
         _check_text(provider=provider, base_url=base_url, endpoint=endpoint, api_key=api_key, lane=lane)
         if engine is not None and not isinstance(engine, Engine):
             raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")

@@ -65,7 +65,7 @@ def read_request(line: RawLine, defaults: Mapping[str, Any], *, max_bytes: int =
     try:
         found = _object(line.data, max_bytes)
         request = _named(request, found)
-        arguments = _arguments(found)
+        arguments = _checked(_arguments(found))
         return request._replace(
             model=_model(arguments.pop("model", None)),
             endpoint=_endpoint(found),
@@ -127,6 +127,12 @@ def _arguments(found: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(prompt, str):
         raise _bad(f"has {_kind(prompt)} as its prompt; it must be a text")
     return {**arguments, "messages": [{"role": "user", "content": prompt}]}
+
+
+def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
+    if arguments.get("stream"):
+        raise InvalidCall("stream: a batch has whole answers; leave it out. Nothing was sent.", argument="stream")
+    return arguments
 
 
 def _model(value: object) -> str | None:

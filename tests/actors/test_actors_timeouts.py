@@ -118,9 +118,10 @@ async def test_what_is_watched_over_is_bounded_by_what_is_busy(autojump_clock: M
     timeouts = Timeouts(busy)
     stuck = ms.Grant(1, 1, 0, 0, 5_000_000)
     worker.give(stuck, (b"", b""))
-    timeouts.watch(stuck)
+    timeouts.watch(worker, stuck)
+    quick = Worker(SteeredConnection(SteeredTransport(by_number), 2))
     for call_id in range(2, 10_002):
-        timeouts.watch(ms.Grant(call_id, 1, 0, 0, 600_000_000 - call_id))
+        timeouts.watch(quick, ms.Grant(call_id, 1, 0, 0, 600_000_000 - call_id))
         assert len(timeouts) < 2_000
     async with trio.open_nursery() as nursery:
         nursery.start_soon(timeouts.run)

@@ -29,7 +29,7 @@ from engine.testing import ScriptedProvider
         ({"messages": MESSAGES, "user": object()}, "user"),
         ({"messages": MESSAGES, "extra": object()}, "extra"),
         ({"messages": MESSAGES, "api_key": "sk-1234567890"}, "api_key"),
-        ({"messages": MESSAGES, "stream": True}, "stream"),
+        ({"messages": MESSAGES, "stream": "yes"}, "stream"),
         ({"messages": MESSAGES, "deadline_s": 0}, "deadline_s"),
         ({"messages": MESSAGES, "deadline_s": "5"}, "deadline_s"),
         ({"messages": MESSAGES, "deadline_s": True}, "deadline_s"),

@@ -12,7 +12,6 @@ from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_en
 import engine.imodel as imodel_module
 from engine import (
     EngineNotRunning,
-    InvalidCall,
     MissingKey,
     UnknownEndpoint,
     iModel,
@@ -240,12 +239,3 @@ async def test_an_unknown_provider_with_an_address_needs_no_key() -> None:
     async with virtual_engine(ScriptedProvider()):
         model = iModel(provider="nobody_knows", base_url="https://host.example/v1", model="m")
         assert (await model.invoke(messages=MESSAGES)).status == "completed"
-
-
-@in_virtual_time
-async def test_what_comes_later_is_said_and_not_ignored() -> None:
-    provider = ScriptedProvider()
-    async with virtual_engine(provider):
-        with pytest.raises(InvalidCall, match="stream"):
-            await a_model().invoke(messages=MESSAGES, stream=True)
-    assert provider.connects == 0
