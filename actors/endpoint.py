@@ -234,10 +234,11 @@ class EndpointActor:
             self._not_before_us = at_us + wait_us
         self._report(ms.ConnectAttemptFailed(self.number, fault, self._jitter()))
 
-    def _closed_at_once(self) -> None:
+    def _closed_at_once(self, cause: str = "") -> None:
         """A connection that never carried a byte is as good as none: an attempt, or a provider that hangs up would be
         tried for ever."""
-        self._connect_failed(Fault("ConnectFailed", f"{self.name} closed the connection at once; nothing was sent"))
+        cause = cause or f"{self.name} closed the connection at once; nothing was sent"
+        self._connect_failed(Fault("ConnectFailed", cause))
 
     # --- a worker's life ---
 
@@ -312,6 +313,7 @@ class EndpointActor:
         asked = decode_calling.decode(calling)
         buffer = self._streams.get(grant.call_id) if asked.streaming else None
         attempt = WorkersAttempt(worker, grant, asked, self._timeouts, self._scheduler.post, buffer)
+        cause = ""
         reason = "shutdown"  # of whatever cancels this task, unless the worker was told another
         keep = False
         report: ms.Mail | None = None
@@ -328,8 +330,8 @@ class EndpointActor:
             if now_us() >= grant.stop_us:
                 worker.stopped = worker.stopped or "timeout"
             keep = worker.stopped != "timeout"
-        except ConnectFailed:
-            reason = "closed"
+        except ConnectFailed as error:
+            reason, cause = "closed", error.message
             keep = False
         except Exception:
             self._crashed = True  # the other workers are cancelled by this, and tell their callers why
@@ -348,7 +350,7 @@ class EndpointActor:
                 self._rest(worker)
             self._scheduler.post(*report)
         if stillborn:
-            self._closed_at_once()
+            self._closed_at_once(cause)
         return keep
 
     def _ending(self, attempt: WorkersAttempt, worker: Worker, jitter: int) -> Ending:

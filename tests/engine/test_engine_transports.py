@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from engine import UsageError, iModel, open_engine
+from engine import ConnectFailed, UsageError, iModel, open_engine
 from engine.config import EngineConfig, EngineSection, parse_config
 from engine.testing import ScriptedProvider, chat_reply, in_virtual_time
 
@@ -190,3 +190,16 @@ async def test_a_client_must_be_an_open_asynchronous_one() -> None:
         for wrong, why in ((synchronous, "AsyncClient"), ("http://proxy", "AsyncClient"), (closed, "closed")):
             with pytest.raises(UsageError, match=f"http_client.*{why}"):
                 iModel(model="m", http_client=wrong)  # type: ignore[arg-type]  # that is what is tested
+
+
+async def test_a_proxy_that_is_not_there_is_named_to_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port}")
+    async with open_engine() as engine:
+        model = iModel(provider="mine", model="m", base_url="http://api.example/v1", api_key="k", engine=engine)
+        call = await model.invoke(messages=MESSAGES, deadline_s=0.4)
+    assert isinstance(call.error, ConnectFailed)
+    assert f"through the proxy 127.0.0.1:{port}" in str(call.error)
+    assert "Connection refused" in str(call.error)
