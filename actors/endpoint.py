@@ -332,6 +332,7 @@ class EndpointActor:
             keep = worker.stopped != "timeout"
         except ConnectFailed as error:
             reason, cause = "closed", error.message
+            attempt.not_begun()
             keep = False
         except Exception:
             self._crashed = True  # the other workers are cancelled by this, and tell their callers why
@@ -342,7 +343,7 @@ class EndpointActor:
                 reason = "crashed" if self._crashed else worker.stopped or reason
                 report = given_up(self._ending(attempt, worker, self._jitter()), reason, ready=keep)
             del self._busy[grant.call_id]
-            # It stood when the grant came and broke before a byte left: its first use counts, as in `_give`.
+            # It stood when the grant came and broke before a byte left. However old: httpx connects at the first use.
             stillborn = not (worker.served or keep or attempt.begun or worker.stopped)
             worker.served += 1
             self._served += 1

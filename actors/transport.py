@@ -65,8 +65,9 @@ class Connection(Protocol):
     async def exchange(self, calling: APICalling, attempt: Attempt) -> Answer:
         """Send one call and read its whole answer. Whatever the provider or the network does is an `Answer`.
 
-        A connection that breaks before `begin` raises `ConnectFailed` (nothing was sent); after it, the answer's
-        verdict is ``unknown``. Cancellation: passes through; the caller closes the connection.
+        A connection that breaks before a byte of the request was taken raises `ConnectFailed` (nothing was sent, even
+        if `begin` was called); after that the answer's verdict is ``unknown``. Cancellation: passes through; the caller
+        closes the connection.
         """
 
     async def aclose(self) -> None:

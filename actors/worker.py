@@ -90,7 +90,7 @@ class WorkersAttempt:
     as far as it was told: of streams, and of calls with bounds on silence.
     """
 
-    __slots__ = ("_buffer", "_calling", "_report", "_timeouts", "_worker", "begun", "first_us", "grant")
+    __slots__ = ("_buffer", "_calling", "_report", "_sent", "_timeouts", "_worker", "begun", "first_us", "grant")
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class WorkersAttempt:
         buffer: StreamBuffer | None,
     ) -> None:
         self.grant = grant
-        self.begun = False
+        self.begun = self._sent = False
         self.first_us = -1
         self._worker = worker
         self._calling = calling
@@ -120,13 +120,21 @@ class WorkersAttempt:
             raise TooLate
         self.begun = True
 
+    def not_begun(self) -> None:
+        """Nothing was taken of the request, the connection says: it is as if the attempt had not begun. Not believed
+        of a request that was said to have left."""
+        self.begun = self._sent
+
     def sent(self) -> None:
+        self._sent = True
         at_us = now_us()
         self._report(encode(ms.Sent(self.grant.call_id, self.grant.attempt, at_us)))
         if self._calling.first_byte_us:
             self._timeouts.expect(self._worker, at_us + self._calling.first_byte_us, "first_byte_s")
 
     def heard(self) -> None:
+        if self.first_us >= 0 and not self._calling.idle_us:
+            return  # as for nearly all events: no clock is read for them
         at_us = now_us()
         if self.first_us < 0:
             self.first_us = at_us

@@ -163,6 +163,9 @@ def _with_fields(shown: str, error: PenstockError, names: tuple[str, ...]) -> st
     return f"{shown[:-1]}{''.join(', ' + field for field in fields)})"
 
 
+CUT = "…"
+"""Stands where a text was cut short."""
+
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ufeff]+")
 # What keys look like where a provider or a proxy quotes them back: after an authorization scheme, or by their prefix.
 _SECRET = re.compile(
@@ -178,7 +181,7 @@ def one_line(text: str, limit: int) -> str:
     """
     line = _CONTROL.sub(" ", text[: 4 * limit]).strip().encode("utf-8", "replace").decode()
     line = _SECRET.sub("***", line)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + CUT
 
 
 # Further fields of a class: out of an error into a fault's, and back into the keywords of its constructor.

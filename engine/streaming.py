@@ -17,10 +17,10 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast
 import msgspec
 import trio
 
-from actors.slots import ReplySlot, StreamBuffer
+from actors.slots import Progress, ReplySlot, StreamBuffer
 from engine.call import Call
 from engine.errors import InvalidCall
-from engine.providers.wire import StreamChunk, StreamFormat
+from engine.providers.wire import StreamChunk, StreamFormat, mapping
 from engine.sse import Event
 
 T = TypeVar("T", covariant=True)
@@ -153,7 +153,9 @@ class ReplySource:
         self._assembler = cast(StreamFormat, call.owner.format).assembler()
         self._chunks: deque[StreamChunk] = deque()
         self._streamed = False
+        self._told = False
         self._begun = False
+        self._beginning = False
         self._stopped = False
         self._taken = 0
 
@@ -166,12 +168,15 @@ class ReplySource:
         if self._begun or self._stopped:
             await trio.lowlevel.checkpoint()
             return
-        self._begun = True
+        check_streaming(self.call)  # again: it may have been submitted meanwhile, or be read by another stream
+        self._begun = self._beginning = True
         try:
             await self._engine.submit_stream(self.call, self._buffer)
         except BaseException:
             self._begun = False
             raise
+        finally:
+            self._beginning = False
         self.call.call_at_end(self._ended)
 
     def _ended(self, slot: ReplySlot) -> None:
@@ -180,10 +185,17 @@ class ReplySource:
 
     async def take(self) -> StreamChunk | None:
         self._taken += 1
-        if self._taken % TURN == 0:
-            await trio.lowlevel.checkpoint()
-        else:
-            await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            if self._taken % TURN == 0:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            if self._begun:
+                self.stop()
+            raise
+        if self._beginning or self._buffer.awaited:
+            raise InvalidCall("another task is reading this stream; one alone can", call_id=self.call.id)
         if not self._begun and not self._stopped:
             await self.begin()
         try:
@@ -195,7 +207,8 @@ class ReplySource:
                         self._conclude()
                         return None
                     await self._buffer.wait_news()
-            return await self._processed(self._chunks.popleft())
+            chunk = self._chunks.popleft()
+            return chunk if self._process is None else await self._processed(self._process, chunk)
         except BaseException:
             self.stop()
             raise
@@ -207,35 +220,41 @@ class ReplySource:
             for event in _decode_events.decode(piece):
                 self._chunks.extend(self._assembler.feed(event))
         self._streamed = self._streamed or bool(pieces)
-        if not pieces and self.call.mail is not None and self._streamed:
-            self._chunks.extend(self._assembler.end())
+        if not pieces and self.call.mail is not None:
+            self._chunks.extend(self._last_words())
             return bool(self._chunks)
         return bool(pieces)
 
-    async def _processed(self, chunk: StreamChunk) -> StreamChunk:
-        if self._process is None:
-            return chunk
-        replaced = self._process(chunk)
+    def _last_words(self) -> list[StreamChunk]:
+        """The chunks that are left once the call has ended and all that came was read; none when asked again."""
+        if self._streamed:
+            return self._assembler.end()
+        if self._told or self.call.status != "completed":
+            return []
+        self._told = True
+        return chunks_of(self.call)
+
+    @staticmethod
+    async def _processed(process: ProcessChunk, chunk: StreamChunk) -> StreamChunk:
+        replaced = process(chunk)
         if inspect.isawaitable(replaced):
             replaced = await replaced
         return chunk if replaced is None else cast(StreamChunk, replaced)
 
     def _conclude(self) -> None:
         """The call has ended and all that came of it was read. Raises why it did not complete."""
-        self._put_together()
-        self._stopped = True
-        self.call.raise_for_status()
-
-    def _put_together(self) -> None:
         if self._streamed:
             self.call.put_together(self._assembler.response())
+        self._stopped = True
+        self.call.raise_for_status()
 
     async def end(self) -> None:
         self.stop()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._begun:
             await self.call.wait_ended()
-            self._put_together()
+            if self._streamed and not self.call.reply.streamed:  # else the reply holds more than was read
+                self.call.put_together(self._assembler.response())
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def abandon(self) -> None:
@@ -254,5 +273,22 @@ def check_streaming(call: object) -> None:
     """Raise `InvalidCall` for what cannot be streamed."""
     if not isinstance(call, Call):
         raise InvalidCall(f"the engine takes calls made by create_api_calling, not {type(call).__name__}")
-    if not call.request.streaming:  # raises for a call that is under way or cannot be written
+    if call.ended is not None and call.status != "cancelled":
+        raise InvalidCall(f"call {call.id} has ended already ({call.status}); make another", call_id=call.id)
+    if call.progress is Progress.IN_LINE:
+        raise InvalidCall(f"call {call.id} is being submitted already", call_id=call.id)
+    if not call.request.streaming:  # raises for a call that was submitted or cannot be written
         raise InvalidCall(f"call {call.id} was made without stream=True; make it with that, or use invoke")
+
+
+def chunks_of(call: Call) -> list[StreamChunk]:
+    """The chunks of a completed call that was answered in one piece although a stream was asked for."""
+    view, event = call.view, {"event": call.response}
+    chunks = [StreamChunk("thinking", view.reasoning, metadata=event)] if view.reasoning else []
+    chunks += [StreamChunk("text", view.text, metadata=event)] if view.text else []
+    chunks += [
+        StreamChunk("tool_use", metadata=event, tool_name=tool.name, tool_id=tool.id, tool_input=tool.arguments)
+        for tool in view.tool_calls
+    ]
+    end = {**event, "finish_reason": view.finish_reason, "usage": mapping(call.response).get("usage")}
+    return [*chunks, StreamChunk("result", metadata=end)]

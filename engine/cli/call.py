@@ -1,7 +1,8 @@
-"""`penstock call`: one call, and its answer on stdout.
+"""`penstock call`: one call, and its answer on stdout; on a terminal as it comes.
 
-The provider's failure is a line on stderr and exit code 1; what is wrong with the call itself is exit code 2, and
-nothing was sent.
+The provider's failure is a line on stderr and exit code 1, and what had come of the answer stands; what is wrong with
+the call itself is exit code 2, and nothing was sent. What the model thinks before it answers is no part of the answer:
+it is shown only if asked for, on stderr.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from engine import iModel, open_engine
+from engine import Call, ReplyStream, iModel, open_engine
+from engine.cli.call_output import Outlet
+from engine.cli.display import progress_console
 from engine.cli.options import Count, SecondsOrZero
 from engine.cli.signals import until_signalled
 from engine.errors import UsageError
@@ -28,6 +31,8 @@ async def call(
     system: str | None = None,
     max_tokens: Count | None = None,
     temperature: SecondsOrZero | None = None,
+    stream: bool | None = None,
+    thinking: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Make one call and print its answer.
@@ -40,8 +45,34 @@ async def call(
       system: Instructions that stand before the prompt.
       max_tokens: The most the answer may be long.
       temperature: How much chance there is in the answer.
+      stream: Print the answer as it comes, which is usual on a terminal, or once it is whole.
+      thinking: Print what the model thinks on standard error, if the provider tells.
       json: Print the provider's whole response as JSON.
     """
+    if json and stream:
+        raise UsageError("--json prints the response once it is whole; leave out --stream. Nothing was sent.")
+    messages = [{"role": "user", "content": _checked(prompt)}]
+    if system is not None:
+        messages.insert(0, {"role": "system", "content": system})
+    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
+    arguments = {"messages": messages, **{name: value for name, value in options.items() if value is not None}}
+    at_once = sys.stdout.isatty() and not json if stream is None else stream
+
+    async def work() -> int:
+        async with open_engine():
+            asked = iModel(model=model, provider=provider, base_url=base_url)
+            if at_once:
+                await _Printer(thinking=thinking).print_stream(asked.stream(**arguments))
+                return 0
+            done = await asked.invoke(**arguments)
+        done.raise_for_status()
+        await _Printer(thinking=thinking).print_whole(done, json=json)
+        return 0
+
+    return await until_signalled(work)
+
+
+def _checked(prompt: str) -> str:
     if prompt == "-":
         prompt = sys.stdin.read()
     elif prompt.startswith("-"):
@@ -50,22 +81,45 @@ async def call(
         )
     if not prompt.strip():
         raise UsageError("the prompt is empty; give it as an argument, or on standard input with -")
-    messages = [{"role": "user", "content": prompt}]
-    if system is not None:
-        messages.insert(0, {"role": "system", "content": system})
-    options: dict[str, Any] = {"max_tokens": max_tokens, "temperature": temperature}
-    arguments = {name: value for name, value in options.items() if value is not None}
+    return prompt
 
-    async def work() -> int:
-        async with open_engine():
-            done = await iModel(model=model, provider=provider, base_url=base_url).invoke(
-                messages=messages, **arguments
-            )
-        done.raise_for_status()
+
+class _Printer:
+    """Prints an answer: its text to stdout; if asked for, what the model thinks to stderr, dim on a terminal."""
+
+    def __init__(self, *, thinking: bool) -> None:
+        self._out = Outlet(sys.stdout, "standard output")
+        self._aside = Outlet(sys.stderr, "standard error")
+        self._console = progress_console()
+        self._thinking = thinking
+
+    async def print_stream(self, chunks: ReplyStream) -> None:
+        """Print an answer as it comes. Raises why it did not come whole, after what came."""
+        try:
+            async with chunks:
+                async for chunk in chunks:
+                    if chunk.type == "thinking":
+                        await self._think(chunk.content)
+                    elif text := str(chunk):
+                        await self._aside.end_line()
+                        await self._out.write(text)
+        finally:
+            await self._aside.end_line()
+            await self._out.end_line()
+
+    async def print_whole(self, done: Call, *, json: bool) -> None:
+        """Print an answer that is there."""
+        await self._think(done.view.reasoning)
+        await self._aside.end_line()
         if json:
-            sys.stdout.buffer.write(msgspec.json.encode(done.response) + b"\n")
+            await self._out.write_bytes(msgspec.json.encode(done.response) + b"\n")
         else:
-            print(done.text)
-        return 0
+            await self._out.write(done.text or "")
+            await self._out.end_line()
 
-    return await until_signalled(work)
+    async def _think(self, thought: str | None) -> None:
+        if not self._thinking or not thought:
+            return
+        with self._console.capture() as dimmed:
+            self._console.out(thought, style="dim", highlight=False, end="")
+        await self._aside.write(thought, shown=dimmed.get())

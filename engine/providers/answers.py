@@ -9,7 +9,6 @@ Pure: no trio, no httpx, no I/O. Never raises.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import msgspec
@@ -27,7 +26,6 @@ _KEPT = ("x-ratelimit-", "retry-after", "anthropic-ratelimit-")
 _KEPT_NAMES = frozenset({"date", "x-request-id", "request-id", "x-generation-id", "nvcf-reqid", "cf-ray"})
 _REQUEST_IDS = ("x-request-id", "request-id", "x-generation-id", "nvcf-reqid")
 _MOST_HEADERS = 40
-_MOST_NAMES = 1_024
 _HEADER_CHARS = 256
 
 _WORDING = {
@@ -54,7 +52,6 @@ def kept_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(kept[:_MOST_HEADERS])
 
 
-@functools.lru_cache(maxsize=_MOST_NAMES)
 def _is_kept(name: str) -> bool:
     return name in _KEPT_NAMES or name.startswith(_KEPT)
 

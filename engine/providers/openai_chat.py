@@ -196,6 +196,12 @@ class _PlainUsage(msgspec.Struct, gc=False):
     completion_tokens_details: _Reasoned | None = None
     prompt_cache_hit_tokens: _Count | None = None
     reasoning_tokens: _Count | None = None
+    input_tokens_details: None = None
+    output_tokens_details: None = None
+
+
+class _Faultless(msgspec.Struct, gc=False):
+    error: None = None
 
 
 class _Plain(msgspec.Struct, gc=False):
@@ -203,6 +209,8 @@ class _Plain(msgspec.Struct, gc=False):
 
     usage: _PlainUsage
     choices: list[msgspec.Raw]
+    error: None = None
+    x_groq: _Faultless | None = None
 
 
 _plain = msgspec.json.Decoder(_Plain)

@@ -16,11 +16,14 @@ import msgspec
 
 from actors.messages import EMPTY, Fault, Reply, Verdict
 from actors.transport import Answer
+from engine.errors import CUT
 
 if TYPE_CHECKING:
     from engine.providers.wire import Reading, Usage
 
 REMOVED = "[key removed]"
+_MOST_MEMBERS = 1_000
+_PART_CHARS = 6
 
 
 class Undecodable(Exception):  # a signal between two functions, never seen by a caller
@@ -33,43 +36,18 @@ def decompressed(body: bytes, coding: str, *, cap_bytes: int) -> bytes:
     Raises:
       Undecodable: it is damaged, cut short, larger than the cap, or in a coding that was not asked for.
     """
-    for name in reversed([part.strip().lower() for part in coding.split(",")]):
-        if name in ("gzip", "x-gzip"):
-            body = _inflated(body, zlib.MAX_WBITS | 16, cap_bytes)
-        elif name == "deflate":
-            body = _inflated(body, zlib.MAX_WBITS if _has_envelope(body) else -zlib.MAX_WBITS, cap_bytes)
-        elif name not in ("", "identity"):
-            raise Undecodable(f"it is encoded as {name[:20]!r}, which was not asked for")
+    inflater = Inflater(coding, cap_bytes=cap_bytes)
+    body = inflater.feed(body)
+    inflater.end()
     return body
 
 
-def _inflated(body: bytes, window_bits: int, cap_bytes: int) -> bytes:
-    parts: list[bytes] = []
-    room = cap_bytes
-    while body:
-        inflater = zlib.decompressobj(window_bits)
-        try:
-            # One byte more than there is room for tells "full" from "too large".
-            parts.append(inflater.decompress(body, room + 1))
-        except zlib.error as error:
-            raise Undecodable(f"its compression is damaged ({error})") from None
-        room -= len(parts[-1])
-        if room < 0:
-            raise Undecodable(f"it holds more than {cap_bytes} bytes")
-        if not inflater.eof:
-            raise Undecodable("its compression is cut short")
-        body = inflater.unused_data
-    return b"".join(parts)
-
-
 class Inflater:
-    """A body decompressed as it comes, for streams: one coding, of the two that are asked for."""
+    """A body decompressed as it comes, whatever codings it has one over the other."""
 
     def __init__(self, coding: str, *, cap_bytes: int) -> None:
-        self._coding = coding.strip().lower()
-        self._room = cap_bytes
-        self._inflater: zlib._Decompress | None = None
-        self._start = b""
+        names = [part.strip().lower() for part in coding.split(",")]
+        self._layers = [_Layer(name, cap_bytes) for name in reversed(names) if name not in ("", "identity")]
 
     def feed(self, data: bytes) -> bytes:
         """What these bytes hold.
@@ -77,33 +55,71 @@ class Inflater:
         Raises:
           Undecodable: they are damaged, hold more than there is room for, or are in a coding that was not asked for.
         """
-        if self._coding in ("", "identity"):
-            return data
-        if self._inflater is None:
-            data = self._start = self._start + data
-            if len(data) < 2:
-                return b""
-            self._inflater = zlib.decompressobj(self._window_bits(data))
+        for layer in self._layers:
+            data = layer.feed(data)
+        return data
+
+    def end(self) -> None:
+        """All has come. Raises `Undecodable` if that was not all of it."""
+        for layer in self._layers:
+            layer.end()
+
+
+class _Layer:
+    """One coding. A body may consist of several compressed members, one after the other, and of zeros behind them."""
+
+    def __init__(self, name: str, cap_bytes: int) -> None:
+        if name not in ("gzip", "x-gzip", "deflate"):
+            raise Undecodable(f"it is encoded as {name[:20]!r}, which was not asked for")
+        self._gzip = name != "deflate"
+        self._cap_bytes = cap_bytes
+        self._room = cap_bytes
+        self._members = 0
+        self._start = b""
+        self._inflater: zlib._Decompress | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        found: list[bytes] = []
+        while data:
+            if self._inflater is None:
+                data = self._start + data
+                if data[:1] == b"\0" and self._members:
+                    return b"".join(found)  # padding
+                if len(data) < 2:
+                    self._start = data
+                    break
+                self._start = b""
+                self._inflater = self._next_member(data)
+            data = self._inflate(self._inflater, data, found)
+        return b"".join(found)
+
+    def end(self) -> None:
+        if self._inflater is not None or self._start:
+            raise Undecodable("its compression is cut short")
+
+    def _inflate(self, inflater: zlib._Decompress, data: bytes, found: list[bytes]) -> bytes:
         try:
-            found = self._inflater.decompress(data, self._room + 1)
+            # One byte more than there is room for tells "full" from "too large".
+            found.append(inflater.decompress(data, self._room + 1))
         except zlib.error as error:
             raise Undecodable(f"its compression is damaged ({error})") from None
-        self._room -= len(found)
+        self._room -= len(found[-1])
         if self._room < 0:
-            raise Undecodable("it holds more than is allowed")
-        return found
+            raise Undecodable(f"it holds more than {self._cap_bytes} bytes")
+        if not inflater.eof:
+            return b""
+        self._inflater = None
+        return inflater.unused_data
 
-    def _window_bits(self, start: bytes) -> int:
-        if self._coding in ("gzip", "x-gzip"):
-            return zlib.MAX_WBITS | 16
-        if self._coding != "deflate":
-            raise Undecodable(f"it is encoded as {self._coding[:20]!r}, which was not asked for")
-        return zlib.MAX_WBITS if _has_envelope(start) else -zlib.MAX_WBITS
-
-
-def _has_envelope(body: bytes) -> bool:
-    """Some servers send deflate without the zlib envelope; its two first bytes tell."""
-    return len(body) >= 2 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    def _next_member(self, start: bytes) -> zlib._Decompress:
+        self._members += 1
+        if self._members > _MOST_MEMBERS:
+            raise Undecodable(f"it consists of more than {_MOST_MEMBERS} compressed parts")
+        if self._gzip:
+            return zlib.decompressobj(zlib.MAX_WBITS | 16)
+        # Some servers send deflate without the zlib envelope; its two first bytes tell.
+        wrapped = start[0] & 0x0F == 8 and int.from_bytes(start[:2], "big") % 31 == 0
+        return zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
 
 
 def answer_of(
@@ -184,16 +200,23 @@ def counted(usage: Usage | None) -> tuple[int, int] | None:
 
 
 def without(text: str, secrets: Iterable[str]) -> str:
-    """`text` with every secret in it replaced."""
+    """`text` with every secret in it replaced, and the beginning of one that was cut off where the text was."""
     for secret in secrets:
         if secret in text:
             text = text.replace(secret, REMOVED)
+        if secret[:_PART_CHARS] in text:
+            text = CUT.join([_without_tail(part, secret) for part in text.split(CUT)])
     return text
+
+
+def _without_tail(text: str, secret: str) -> str:
+    longest = next((size for size in range(len(secret), _PART_CHARS - 1, -1) if text.endswith(secret[:size])), 0)
+    return text[:-longest] + REMOVED if longest else text
 
 
 def _cleaned(headers: tuple[tuple[str, str], ...], secrets: Iterable[str]) -> tuple[tuple[str, str], ...]:
     values = "\n".join([value for _, value in headers])
-    if not any(secret in values for secret in secrets):
+    if not any(secret[:_PART_CHARS] in values for secret in secrets):
         return headers
     return tuple([(name, without(value, secrets)) for name, value in headers])
 

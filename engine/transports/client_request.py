@@ -139,8 +139,8 @@ class Received:
                 self._room -= len(response.content)
                 self.parts.append(response.content)
                 self.whole = True
-                await self._hearing.look(self)
-            else:
+            await self._hearing.look(self)  # also where no part will follow: then this, too, is how it began
+            if not self.whole:
                 with trio.CancelScope() as lingering:
                     await self._read_parts(response, lingering)
                     self.whole = True
@@ -153,20 +153,23 @@ class Received:
 
     async def _read_parts(self, response: httpx.Response, lingering: trio.CancelScope) -> None:
         parts = response.aiter_raw()
+        end_by = math.inf
         try:
             async for part in parts:
+                lingering.deadline = math.inf  # only the other side is not waited for, a slow reader is
                 self._room -= len(part)
                 if self._room < 0:
                     await response.aclose()
-                elif not self._hearing.is_over():
-                    self.parts.append(part)
-                    try:
-                        await self._hearing.look(self)
-                    except BaseException:
-                        await _let_go(response, parts)
-                        raise
-                    if self._hearing.is_over():
-                        lingering.deadline = trio.current_time() + LINGER_S
+                    continue
+                self.parts.append(part)
+                try:
+                    await self._hearing.look(self)
+                except BaseException:
+                    await _let_go(response, parts)
+                    raise
+                # What seemed to be the end need not be: where none is announced, more may follow.
+                end_by = min(end_by, trio.current_time() + LINGER_S) if self._hearing.is_over() else math.inf
+                lingering.deadline = end_by
         except Exception:
             if self._room >= 0:
                 raise

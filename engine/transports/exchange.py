@@ -9,6 +9,7 @@ Knows no provider. Must not import httpx.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import trio
@@ -57,19 +58,23 @@ async def _hear_out(stream: ByteStream, reader: ResponseReader, hearing: Hearing
     while not reader.complete and not hearing.is_over():
         await hear(stream, reader)
         await hearing.look(reader)
-    if not reader.complete:
-        with trio.move_on_after(LINGER_S):
+    if not reader.complete and reader.may_keep:
+        with trio.move_on_after(LINGER_S), contextlib.suppress(*BROKEN, TooLarge):
             while not reader.complete:
                 await hear(stream, reader)
     await hearing.end()
 
 
 async def send(stream: ByteStream, request: bytes, reader: ResponseReader) -> bool:
-    """Hand a request to the kernel; False if it was not taken whole, and what the other side says about it counts."""
-    try:
-        rest = stream.send_nowait(request)
-    except BROKEN:
-        return False  # a server may refuse early, answer and close; its answer is worth reading
+    """Hand a request to the kernel; False if it was not taken whole, and what the other side says about it counts.
+
+    A server that writes a megabyte and fills both sides' buffers before it reads the request waits for us as we for it;
+    the caller's cancel scope ends that.
+
+    Raises:
+      NothingSent: the connection broke before a byte was taken.
+    """
+    rest = stream.send_nowait(request)
     return not rest or await _send_listening(stream, rest, reader)
 
 
@@ -86,11 +91,13 @@ async def _send_listening(stream: ByteStream, rest: memoryview, reader: Response
     """Send what the kernel had no room for, until it is gone or the response says that nobody wants it."""
     whole = False
     trouble: list[Exception] = []
+    ahead = trio.Event()
 
     async def listen() -> None:
         try:
             while reader.status < 300 and not reader.complete:
-                if sum(map(len, reader.parts)) > _AHEAD_BYTES:
+                if reader.body_bytes > _AHEAD_BYTES:
+                    ahead.set()
                     return  # an answer that runs ahead of its request is read on when that is sent
                 await hear(stream, reader)
         except (*BROKEN, TooLarge) as error:
@@ -103,7 +110,9 @@ async def _send_listening(stream: ByteStream, rest: memoryview, reader: Response
             await stream.send_rest(rest)
             whole = True
         except BROKEN:
-            await trio.sleep_forever()  # until the listener has heard the answer, or that there is none
+            # A server may refuse early, answer and close: the listener hears the answer, or that there is none. One
+            # that has run ahead is read on by the caller.
+            await ahead.wait()
         nursery.cancel_scope.cancel()
     if trouble:
         raise trouble[0]

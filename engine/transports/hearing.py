@@ -30,6 +30,8 @@ LINGER_S = 1.0
 EVENT_BYTES = 16 * 1024 * 1024
 """The most one event may hold."""
 
+_KEPT = "What came is kept, and was probably billed"
+
 encode_events = msgspec.msgpack.Encoder().encode
 
 
@@ -49,6 +51,7 @@ class Hearing:
         self._calling = calling
         self._attempt = attempt
         self._stream: _Stream | None = None
+        self._arrived: Arrived | None = None
         self._is_plain = not calling.streaming
 
     def is_over(self) -> bool:
@@ -66,6 +69,7 @@ class Hearing:
         """
         if not arrived.status:
             return
+        self._arrived = arrived
         if self._stream is None and not self._is_plain:
             headers = by_name(arrived.headers)
             self._is_plain = not _is_stream(arrived.status, headers)
@@ -75,29 +79,41 @@ class Hearing:
             self._attempt.heard()
         elif arrived.parts:
             parts, arrived.parts = arrived.parts, []
-            await self._stream.take(parts[0] if len(parts) == 1 else b"".join(parts))
+            piece = self._stream.take(parts[0] if len(parts) == 1 else b"".join(parts))
+            if piece:
+                await self._attempt.hand_over(piece)
 
     async def end(self) -> None:
-        """All has come. An event that lacks only its blank line is handed over, too."""
-        if self._stream is not None:
-            await self._stream.end()
+        """All has come. What was not looked at yet is, and an event that lacks only its blank line is handed over, too.
+
+        Raises: what `look` does.
+        """
+        if self._stream is not None and self._arrived is not None:
+            await self.look(self._arrived)
+            piece = self._stream.end()
+            if piece:
+                await self._attempt.hand_over(piece)
 
     def answer(self, arrived: Arrived, *, keep: bool) -> Answer:
         """The answer for a response that has come whole, or whose stream has."""
         if self._stream is None:
             body = b"".join(arrived.parts)
             return self._target.answer(self._calling, arrived.status, arrived.headers, body, keep=keep)
+        document = self._stream.document()
+        if document is not None:
+            headers = [pair for pair in arrived.headers if pair[0].lower() != b"content-encoding"]
+            return self._target.answer(self._calling, arrived.status, headers, document, keep=keep)
         return self._stream.answer(self._calling, arrived.status, keep=keep)
 
     def lost(self, arrived: Arrived, reason: str) -> Answer:
         """The answer for a response that broke off: of a stream, what came of it."""
         if self._stream is None or not self._stream.monitor.events:
             return self._target.lost(arrived.status, arrived.headers, reason)
-        return self._stream.answer(self._calling, arrived.status, keep=False)
+        return self._stream.answer(self._calling, arrived.status, keep=False, reason=reason)
 
 
 class _Stream:
-    """A stream of events on its way through a worker."""
+    """A stream of events on its way through a worker. What it returns is to be handed over, if there is any of it."""
 
     def __init__(self, target: Target, headers: Mapping[str, str], attempt: Attempt) -> None:
         self.monitor: StreamMonitor = cast(StreamFormat, target.format).monitor()
@@ -111,7 +127,7 @@ class _Stream:
         lines = "ndjson" in headers.get("content-type", "")
         self._reader = (LineReader if lines else EventReader)(cap_bytes=EVENT_BYTES)
 
-    async def take(self, data: bytes) -> None:
+    def take(self, data: bytes) -> bytes:
         if self._inflater is not None:
             data = self._inflater.feed(data)
         self._body.append(data)
@@ -119,29 +135,42 @@ class _Stream:
             events = self._reader.feed(data)
         except TooLong:
             raise TooLarge from None
-        if events:
-            await self._pass_on(events)
+        return self._pass_on(events) if events else b""
 
-    async def end(self) -> None:
+    def end(self) -> bytes:
         try:
             events = self._reader.end()
         except TooLong:
             raise TooLarge from None
-        if events:
-            await self._pass_on(events)
+        return self._pass_on(events) if events else b""
 
-    async def _pass_on(self, events: list[Event]) -> None:
-        self.monitor.heard(events)
+    def _pass_on(self, events: list[Event]) -> bytes:
+        if self._handed:
+            self.monitor.heard(events)
+        else:
+            # The first one by itself: what is withheld must not depend on how much came together.
+            self.monitor.heard(events[:1])
+            self._handed = self.monitor.error is None
+            self.monitor.heard(events[1:])
         self._attempt.heard()
-        if self._handed or self.monitor.error is None:
-            self._handed = True
-            await self._attempt.hand_over(encode_events(events))
+        return encode_events(events) if self._handed else b""
 
-    def answer(self, calling: APICalling, status: int, *, keep: bool) -> Answer:
-        """What has come of it, whole or not."""
+    def document(self) -> bytes | None:
+        """All that came, if it holds no event and begins as one JSON document: some servers do not name it so."""
+        if self.monitor.events:
+            return None
+        body = b"".join(self._body)
+        return body if body.lstrip()[:1] in (b"{", b"[") else None
+
+    def answer(self, calling: APICalling, status: int, *, keep: bool, reason: str = "") -> Answer:
+        """What has come of it, whole or not; `reason` says why it broke off."""
         reading = self.monitor.reading(status, self._headers, now_s=time.time())
         self._target.learn(calling, reading)
-        cut = reading.fault is not None and reading.fault.kind == "Truncated"
+        fault = reading.fault
+        cut = fault is not None and fault.kind == "Truncated"
+        if fault is not None and cut and reason:
+            text = f"the stream broke off after {self.monitor.events} events ({reason}). {_KEPT}"
+            reading = msgspec.structs.replace(reading, fault=msgspec.structs.replace(fault, message=text))
         body, secrets = b"".join(self._body), self._target.secrets
         answer = answer_of(reading, status=status, body=body, keep=keep and not cut, secrets=secrets, streamed=True)
         # Whether another attempt may follow is not for the wire to say: see `Verdict`.

@@ -24,7 +24,7 @@ from engine.transports.answers import Undecodable
 from engine.transports.exchange import BROKEN, converse
 from engine.transports.hearing import Hearing
 from engine.transports.http1 import Cut, NotHttp, ResponseReader, TooLarge, request_head
-from engine.transports.streams import ByteStream, default_tls, open_stream
+from engine.transports.streams import ByteStream, NothingSent, default_tls, open_stream, tls_cause
 from engine.transports.target import CAP_BYTES, Target
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class HttpConnection:
         last. `keep` is true only if the answer was whole and clean and another call may follow.
 
         Raises:
-          ConnectFailed: the connection was found closed before anything was written.
+          ConnectFailed: the connection was closed, or broke before any byte was taken; nothing was sent.
           TooLate: from `begin`; nothing was written and the connection can be used again.
 
         Cancellation passes through; once a byte may have left, the connection is closed.
@@ -115,6 +115,7 @@ class HttpConnection:
         if now_us() - self._looked_us > _FRESH_US and not self._stream.quiet():
             self._stream.close()
             raise ConnectFailed(f"the connection to {self._target.place} was no longer good. Nothing was sent.")
+        self._looked_us = 0
         attempt.begin()
         self._exchanges += 1
         reader = ResponseReader(cap_bytes=self._target.cap_bytes)
@@ -123,7 +124,11 @@ class HttpConnection:
         lost = ""
         try:
             whole = await converse(self._stream, self._transport.request(calling), reader, attempt.sent, hearing)
+        except NothingSent as error:
+            self._stream.close()
+            raise ConnectFailed(f"the connection to {self._target.place} broke. Nothing was sent.") from error
         except TooLarge:
+            self._target.note(calling, reader.status)
             self._stream.close()
             return self._target.too_large(reader.status, reader.headers)
         except BROKEN as error:
@@ -160,4 +165,6 @@ def _reason(error: Exception) -> str:
         return str(error)
     if isinstance(error, Cut):
         return "the server disconnected before it was complete"
+    if isinstance(error, ssl.SSLError):
+        return tls_cause(error)
     return (error.strerror if isinstance(error, OSError) else None) or "the connection broke"

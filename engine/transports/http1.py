@@ -19,6 +19,7 @@ HEAD_BYTES = 256 * 1024
 _CHUNKS = b"transfer-encoding"
 _FRAMING = (b"content-length", _CHUNKS)
 _LENGTHS = frozenset(map(len, _FRAMING))
+_MOST_PARTS = 4_096
 
 
 class NotHttp(Exception):  # a signal from the reader to the connection above it, never seen by a caller
@@ -46,7 +47,9 @@ class ResponseReader:
     """
 
     __slots__ = (
+        "_blocks",
         "_bodiless",
+        "_cap_bytes",
         "_framed",
         "_head_room",
         "_keep",
@@ -69,7 +72,8 @@ class ResponseReader:
         self.parts: list[bytes] = []
         self.complete = False
         self._bodiless = bodiless
-        self._room = cap_bytes
+        self._room = self._cap_bytes = cap_bytes
+        self._blocks = 0
         self._head_room = HEAD_BYTES
         self._framed = False
         self._keep = False
@@ -80,6 +84,16 @@ class ResponseReader:
     def clean(self) -> bool:
         """Whether another response can follow on the same connection."""
         return self.complete and self._keep and not self._spoilt
+
+    @property
+    def may_keep(self) -> bool:
+        """Whether the connection could be used again, should the response come to its end."""
+        return self._keep and not self._spoilt
+
+    @property
+    def body_bytes(self) -> int:
+        """How much of the body has come."""
+        return self._cap_bytes - self._room
 
     @property
     def version(self) -> bytes:
@@ -178,6 +192,16 @@ class ResponseReader:
         self._room -= len(data)
         if self._room >= 0:
             self.parts.append(data)
+            if len(self.parts) > self._blocks + _MOST_PARTS:
+                self._gather()
+
+    def _gather(self) -> None:
+        """Chunks of a few bytes each would take thirty times their size: many together become one block."""
+        self._blocks = min(self._blocks, len(self.parts))  # a reader of streams may have taken some away
+        tail = b"".join(self.parts[self._blocks :])
+        del self.parts[self._blocks :]
+        self.parts.append(tail)
+        self._blocks += 1
 
     def on_message_complete(self) -> None:
         if self.status:

@@ -23,7 +23,7 @@ import trio
 from actors.errors import ConnectFailed
 from engine.transports.exchange import BROKEN, hear, send
 from engine.transports.http1 import Cut, NotHttp, ResponseReader, request_head
-from engine.transports.streams import ByteStream, default_tls, open_stream
+from engine.transports.streams import ByteStream, NothingSent, default_tls, open_stream
 
 IDLE_S = 60.0
 _BOUNDLESS = 1 << 62
@@ -330,6 +330,8 @@ def _deadline(limit_s: float | None) -> float:
 async def _send(stream: ByteStream, data: bytes, reader: ResponseReader) -> bool:
     try:
         return not data or await send(stream, data, reader)
+    except NothingSent:
+        return False  # of an earlier part something may have left, and a server that refuses early says why
     except BROKEN as error:
         raise _broken(error) from error
 

@@ -33,6 +33,10 @@ DRAIN_READS = 4
 """How many reads a look at an idle TLS connection may take: session tickets are a few hundred bytes."""
 
 
+class NothingSent(OSError):
+    """The connection broke before a byte was taken of what was to be sent."""
+
+
 class ByteStream(Protocol):
     """What `open_stream` returns: an open connection, used by one task at a time."""
 
@@ -44,7 +48,8 @@ class ByteStream(Protocol):
         """Hand as much of `data` to the kernel as it takes now; the rest, as `send_rest` wants it, is returned.
 
         Raises:
-          OSError: the connection broke; some of the bytes may have left.
+          NothingSent: the connection broke before any of the bytes was taken.
+          OSError: it broke; some of the bytes may have left.
           trio.ClosedResourceError: it was closed on this side.
         """
 
@@ -63,8 +68,12 @@ class ByteStream(Protocol):
 
 @functools.cache
 def default_tls() -> ssl.SSLContext:
-    """The one TLS context of the process: certifi's roots, names checked, HTTP/1.1. Loading the roots takes 10 ms."""
-    context = ssl.create_default_context(cafile=certifi.where())
+    """The one TLS context of the process: names checked, HTTP/1.1, certifi's roots, or those that ``SSL_CERT_FILE`` and
+    ``SSL_CERT_DIR`` name. Loading the roots takes 10 ms."""
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    context = ssl.create_default_context(cafile=file or (None if folder else certifi.where()), capath=folder)
+    # An idle connection on which the other side asks for other keys would look quiet, and could not be written to.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -83,7 +92,10 @@ class SocketByteStream:
     def send_nowait(self, data: bytes | memoryview) -> memoryview:
         """See `ByteStream`."""
         self._check_open()
-        taken = self._send(data)
+        try:
+            taken = self._send(data)
+        except OSError as error:
+            raise NothingSent(error.errno, error.strerror) from error
         if taken == len(data):
             return _NOTHING  # nearly always: there is room in the kernel for more than most requests
         rest = memoryview(data)[taken:]
@@ -175,11 +187,17 @@ class TlsByteStream:
 
     def send_nowait(self, data: bytes) -> memoryview:
         """See `ByteStream`. TLS 1.3 never has to read before it can write; where TLS 1.2 does, renegotiating, the
-        connection is given up."""
+        connection is given up, as it is with half a record of an earlier request in it."""
+        if self._half_sent:
+            raise NothingSent(errno.EPIPE, "an earlier request was cut short")
         view = memoryview(data)
-        while view:
-            # The engine takes a record of 16 KiB at a time; all of them leave together below.
-            view = view[self._engine.write(view) :]
+        try:
+            while view:
+                # The engine takes a record of 16 KiB at a time; all of them leave together below.
+                view = view[self._engine.write(view) :]
+        except ssl.SSLError as error:
+            self.close()
+            raise NothingSent(errno.EPIPE, "TLS has to agree on keys anew") from error
         rest = self._below.send_nowait(self._outgoing.read())
         self._half_sent = bool(rest)
         return rest
@@ -307,7 +325,7 @@ async def open_stream(
     Raises:
       ConnectFailed: naming `host:port` and the cause.
     """
-    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    place = place_of(host, port)
     try:
         plain = SocketByteStream(await _connected(host, port))
     except (OSError, UnicodeError) as error:
@@ -327,6 +345,11 @@ async def open_stream(
         plain.close()
         raise ConnectFailed(f"{place} insists on {chosen}, and only HTTP/1.1 is spoken here. Nothing was sent.")
     return stream
+
+
+def place_of(host: str, port: int) -> str:
+    """How messages call an address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connect_cause(error: BaseException) -> str:

@@ -25,6 +25,7 @@ from actors.messages import APICalling
 from actors.transport import Answer
 from engine.log import debugging, log
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
+from engine.transports.streams import place_of
 
 if TYPE_CHECKING:
     from engine.providers.wire import Reading, Usage, WireFormat
@@ -36,7 +37,8 @@ RawHeaders = Iterable[tuple[bytes, bytes]]
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
-_SECRET = re.compile(r"auth|key|secret|credential|cookie|passw", re.IGNORECASE)
+_SECRET = re.compile(r"auth|key|secret|credential|cookie|passw|token", re.IGNORECASE)
+_CACHED_BYTES = 64
 
 
 @functools.cache
@@ -79,11 +81,12 @@ class Target:
             **lowered,
         }
         self.headers = [_checked(name, value) for name, value in merged.items()]
-        self.secrets = (*_secrets(merged), *hidden)
+        password = httpx.URL(url).password
+        self.secrets = (*_secrets(merged), *hidden, *([password] if len(password) >= SHORTEST_SECRET else []))
         self.cap_bytes = cap_bytes
         self.host = self.url.raw_host.decode("ascii")
         self.port = self.url.port or (443 if self.url.scheme == "https" else 80)
-        self.place = f"{self.url.host}:{self.port}"
+        self.place = place_of(self.url.host, self.port)
         self.format = format
         self._on_usage = on_usage
 
@@ -141,16 +144,20 @@ class Target:
         return f"POST {self.url.scheme}://{self.place}{path}"
 
 
-@functools.lru_cache(maxsize=1024)
-def _name(raw: bytes) -> str:
+def _lower(raw: bytes) -> str:
     return raw.decode("latin-1").lower()
+
+
+_name = functools.lru_cache(maxsize=1024)(_lower)
 
 
 def by_name(raw: RawHeaders) -> dict[str, str]:
     """Response headers by lower-case name; repeated ones joined as RFC 9110, section 5.3, joins them."""
     headers: dict[str, str] = {}
     for name, value in raw:
-        key, text = _name(name), value.decode("latin-1")
+        # A server that makes up names must not fill the memory with them.
+        key = _name(name) if len(name) <= _CACHED_BYTES else _lower(name)
+        text = value.decode("latin-1")
         headers[key] = f"{headers[key]}, {text}" if key in headers else text
     return headers
 
@@ -159,8 +166,9 @@ def _address(url: str) -> tuple[httpx.URL, dict[str, str]]:
     """The address without user name and password, and the header these make."""
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as error:
-        raise UsageError(f"the address of the endpoint is not valid: {error}. Nothing was sent.") from None
+    except (httpx.InvalidURL, TypeError):
+        # Not quoted, and nor is what httpx says of it: a key may be in it.
+        raise UsageError("the address of the endpoint is no valid URL. Nothing was sent.") from None
     if parsed.scheme not in ("http", "https") or not parsed.host or not 0 < (parsed.port or 1) < 65_536:
         raise UsageError(
             f"the address of the endpoint must be like https://host/path, and {parsed.scheme or 'no scheme'!r} with "

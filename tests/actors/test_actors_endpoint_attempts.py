@@ -112,6 +112,7 @@ async def test_a_report_says_what_ended_an_attempt_even_if_it_had_begun(
 
     async def begin_and_end(connection: SteeredConnection, calling: APICalling, attempt: Attempt) -> Answer:
         attempt.begin()
+        attempt.sent()
         await trio.lowlevel.checkpoint()
         if ends is not None:
             raise ends
@@ -127,6 +128,17 @@ async def test_a_report_says_what_ended_an_attempt_even_if_it_had_begun(
     fault = bench.replies[1].fault
     assert fault is not None
     assert (fault.kind, fault.detail, fault.sent) == ("OutcomeUnknown", reason, True)
+
+
+async def test_a_connection_that_took_nothing_costs_nothing_though_it_had_begun(autojump_clock: MockClock) -> None:
+    async def begin_and_break(connection: SteeredConnection, calling: APICalling, attempt: Attempt) -> Answer:
+        attempt.begin()
+        raise ConnectFailed("it broke. Nothing was sent.")
+
+    async with on_bench(SteeredTransport(begin_and_break)) as bench:
+        await bench.ready(1, replace=False)
+        bench.give(1)
+        assert ms.Unsent(1, 1, NUMBER, ready=False) in await bench.told()
 
 
 async def test_a_grant_whose_time_to_begin_has_passed_is_handed_back_with_its_connection(

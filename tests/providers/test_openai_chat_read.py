@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import error_of
+from engine.providers import openai_chat
 from engine.providers.wire import ToolCall, Usage, View
 
 # --- answers ------------------------------------------------------------------------------------------------------------
@@ -279,3 +280,51 @@ def test_a_deeply_nested_error_is_read_or_refused_like_any_other(depth: int) -> 
     body = b'{"error": {"message": ' + b"[" * depth + b"]" * depth + b"}}"
     for status in (200, 400, 500):
         assert read(body, status).fault is not None
+
+
+PLAIN = {"usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, "choices": [{}]}
+ODD = [
+    {},
+    {"error": {"message": "no", "code": "rate_limit_exceeded"}},
+    {"error": None},
+    {"x_groq": {"error": "no"}},
+    {"choices": []},
+    {"choices": None},
+    {"choices": {}},
+    {"usage": None},
+    *(
+        {"usage": {**PLAIN["usage"], **more}}
+        for more in (
+            {"prompt_tokens": "3"},
+            {"prompt_tokens": 3.0},
+            {"prompt_tokens": -3},
+            {"prompt_tokens": True},
+            {"prompt_tokens": 10**13, "total_tokens": 10**13 + 4},
+            {"total_tokens": 9},
+            {"total_tokens": None},
+            {"input_tokens": 5},
+            {"prompt_tokens_details": {"cached_tokens": 2}},
+            {"prompt_tokens_details": {"cached_tokens": None}},
+            {"prompt_tokens_details": []},
+            {"input_tokens_details": {"cached_tokens": 1}},
+            {"completion_tokens_details": {"reasoning_tokens": 2}},
+            {"output_tokens_details": {"reasoning_tokens": 2}},
+            {"prompt_cache_hit_tokens": 2},
+            {"reasoning_tokens": 2},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize("dialect", FORMATS)
+def test_the_short_way_to_the_usage_finds_what_the_long_one_finds(
+    odd: dict[str, object], escaped: bool, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps({**PLAIN, **odd}).encode()
+    if escaped:
+        body = body.replace(b'"error"', b'"\\u0065rror"')
+    short = FORMATS[dialect].read(200, {}, body, now_s=NOW_S)
+    monkeypatch.setattr(openai_chat, "_plain_usage", lambda body: None)
+    assert FORMATS[dialect].read(200, {}, body, now_s=NOW_S) == short

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors.messages import Fault
 from engine.providers.wire import Reading, Usage
 from engine.retry import Advice
-from engine.transports.answers import REMOVED, Undecodable, answer_of, counted, decompressed
+from engine.transports.answers import REMOVED, Inflater, Undecodable, answer_of, counted, decompressed, without
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,45 @@ def test_a_bomb_is_never_unpacked_beyond_the_cap() -> None:
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 1_000_000
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    ("coding", "body"),
+    [
+        ("gzip", gzip.compress(b"one ") + gzip.compress(b"two")),
+        ("gzip", gzip.compress(b"one two") + b"\0" * 8),
+        ("gzip, identity", gzip.compress(b"one two")),
+        ("gzip, deflate", zlib.compress(gzip.compress(b"one two"))),
+        ("deflate", zlib.compress(b"one two")),
+        ("deflate", zlib.compress(b"one two")[2:-4]),
+        ("identity", b"one two"),
+    ],
+)
+def test_what_comes_in_pieces_is_decompressed_like_the_whole(coding: str, body: bytes, pieces: int) -> None:
+    inflater = Inflater(coding, cap_bytes=100)
+    found = b"".join(inflater.feed(body[at : at + pieces]) for at in range(0, len(body), pieces))
+    inflater.end()
+    assert found == decompressed(body, coding, cap_bytes=100) == b"one two"
+
+
+def test_a_body_of_very_many_compressed_parts_is_refused() -> None:
+    """Each is cheap to send and costs a copy of all that follow."""
+    with pytest.raises(Undecodable, match="more than 1000"):
+        decompressed(gzip.compress(b"") * 1_001, "gzip", cap_bytes=100)
+
+
+SECRET = "mine-0123456789-abcdefghij-KLMNOP"
+
+
+@pytest.mark.parametrize("kept", range(6, len(SECRET)))
+def test_a_key_that_was_cut_with_its_text_is_removed_too(kept: int) -> None:
+    sentence = f"no such key: {SECRET[:kept]}"
+    for text in (sentence, f"{sentence}…", f"rejected ({sentence}…): see the documentation"):
+        assert SECRET[:6] not in without(text, (SECRET,))
+        assert "no such key" in without(text, (SECRET,))
+
+
+def test_the_beginning_of_a_key_inside_a_text_is_left() -> None:
+    """Keys of one provider begin alike: only what was cut off may be ours."""
+    assert without("keys begin with mine-0 and go on", (SECRET,)) == "keys begin with mine-0 and go on"

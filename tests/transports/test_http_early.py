@@ -255,3 +255,18 @@ async def test_giving_up_in_the_middle_of_the_request_leaves_no_socket(how: str,
         assert [answer.verdict for answer in answers] == (
             [] if how == "cancelled" else ["failed" if said == "half a refusal" else "unknown"]
         )
+
+
+@pytest.mark.parametrize("way", [Peer.close, Peer.reset])
+async def test_an_answer_that_runs_ahead_and_then_breaks_ends_the_exchange(way: Script, tls: bool) -> None:
+    """More than is held ahead has come when the server leaves, and nobody listens any more."""
+    ahead = b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n" + b"y" * 1_150_000
+
+    async def script(peer: Peer) -> None:
+        await peer.some()
+        await peer.send(ahead)
+        await trio.testing.wait_all_tasks_blocked()
+        await way(peer)
+
+    answer, ear = await exchanged(script, tls)
+    assert (answer.verdict, ear.told) == ("unknown", ["begin"])
