@@ -34,8 +34,9 @@ def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixtur
             nursery.cancel_scope.cancel()
 
     trio.run(against_the_simulator)
-    first, *rest = capsys.readouterr().out.splitlines()
+    first, streamed, *rest = capsys.readouterr().out.splitlines()
     assert "Usage(" in first
+    assert re.fullmatch(r"(\w+ )+Usage\(.*\)", streamed)
     assert len(rest) == 20
     assert all(" completed " in line for line in rest)
 

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
-import trio
+from call_provider import provider
 from command_line import Penstock, Typed
 
-from engine.simulator import ConstantLatency, FaultRates, Simulator, SimulatorConfig, serve
-
-
-@asynccontextmanager
-async def provider(**changes: object) -> AsyncIterator[Simulator]:
-    """A simulated provider in this process."""
-    async with trio.open_nursery() as nursery:
-        config = SimulatorConfig(latency=ConstantLatency(0.0), **changes)  # type: ignore[arg-type]  # as each test needs
-        yield await nursery.start(serve, config)
-        nursery.cancel_scope.cancel()
+from engine.simulator import FaultRates
 
 
 async def test_the_answer_is_all_that_stdout_has(penstock: Penstock) -> None:
@@ -105,8 +94,9 @@ async def test_nobody_at_the_address_is_told(penstock: Penstock) -> None:
         ),
         (["hello", "--model", "m", "--base-url", "http://127.0.0.1", "--temperature", "9"], ["temperature"]),
         (["hello", "--model", "m", "--temperature", "-1"], ["--temperature"]),
-        (["hello", "--model", "m", "--stream"], ["Unknown option: --stream"]),
-        (["--stream", "--model", "m"], ["unknown option --stream", "standard input"]),
+        (["hello", "--model", "m", "--streem"], ["Unknown option: --streem", "--stream"]),
+        (["--stream", "--model", "m"], ["PROMPT"]),
+        (["--verbose", "--model", "m"], ["unknown option --verbose", "standard input"]),
         (["", "--model", "m"], ["prompt is empty"]),
         (["-", "--model", "m"], ["prompt is empty"]),
     ],

@@ -1,7 +1,7 @@
 """What a type checker makes of the public names. Never run: read by `mypy --strict` in `test_api_types`.
 
 Each `reveal_type` line says behind it, after "R:", what is to be revealed. Lines that must be errors say which, after
-"E:". Everything else must have no error. Must import from `engine` alone, as users do.
+"E:". Everything else must have no error. Must import from `engine` and `engine.testing` alone, as users do.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -18,9 +18,32 @@ from engine import (
     PenstockError,
     ProviderError,
     Quota,
+    ReplyStream,
+    StreamChunk,
+    Truncated,
     gather,
     iModel,
     open_engine,
+)
+from engine.testing import (
+    FAULTS,
+    PATIENCE_S,
+    FaultName,
+    ProviderReply,
+    Request,
+    Says,
+    Script,
+    ScriptedConnection,
+    ScriptedProvider,
+    ScriptedTransport,
+    assert_quiet,
+    chat_reply,
+    error_reply,
+    fault,
+    in_virtual_time,
+    run_virtual,
+    same_order,
+    scripted_engine,
 )
 
 
@@ -84,6 +107,49 @@ async def use_a_stream(engine: Engine, model: iModel) -> None:
     reveal_type(kept)  # R: engine.streaming.CallStream[engine.call.Call]
 
 
+async def read_a_reply(engine: Engine, model: iModel, call: Call) -> None:
+    reveal_type(model.stream(messages=[]))  # R: engine.streaming.ReplyStream
+    reveal_type(model.stream(call))  # R: engine.streaming.ReplyStream
+    reveal_type(engine.stream(call, process=str))  # R: engine.streaming.ReplyStream
+    async with model.stream(messages=[], first_byte_s=5, idle_s=1.5) as chunks:
+        reveal_type(chunks)  # R: engine.streaming.ReplyStream
+        async for chunk in chunks:
+            reveal_type(chunk)  # R: engine.providers.wire.StreamChunk
+            reveal_type(str(chunk))  # R: str
+        await chunks.aclose()
+    async for chunk in model.stream(messages=[]):
+        reveal_type(chunk.content)  # R: str | None
+    async for chunk in await model.stream(messages=[]):
+        reveal_type(chunk.metadata["event"])  # R: object
+    kept: ReplyStream = await model.stream(messages=[])
+    reveal_type(kept)  # R: engine.streaming.ReplyStream
+    reveal_type(kept.call)  # R: engine.call.Call
+    reveal_type(chunks.call.timings)  # R: engine.call.Timings | None
+    items: CallStream[StreamChunk] = chunks
+    reveal_type(items.call)  # R: Any  # E: attr-defined
+    model.stream("hello")  # E: arg-type
+    engine.stream(call, process="print")  # E: arg-type
+
+
+def use_a_chunk(chunk: StreamChunk) -> str:
+    reveal_type(chunk.type == "tool_use")  # R: bool
+    reveal_type(chunk.type == "tool")  # R: bool  # E: comparison-overlap
+    reveal_type(chunk.is_delta)  # R: bool
+    reveal_type(chunk.tool_name)  # R: str | None
+    reveal_type(chunk.tool_input)  # R: Any
+    chunk.content = ""  # E: misc
+    return str(chunk)
+
+
+async def use_a_process_function() -> None:
+    async def later(chunk: StreamChunk) -> StreamChunk:
+        return chunk
+
+    iModel(model="m", streaming_process_func=later)
+    iModel(model="m", streaming_process_func=print)
+    iModel(model="m", streaming_process_func="print")  # E: arg-type
+
+
 async def use_a_call(call: Call, seed: APICalling) -> None:
     reveal_type(seed)  # R: engine.call.Call
     reveal_type(call.status == "completed")  # R: bool
@@ -132,8 +198,56 @@ def use_errors(error: PenstockError, statistics: EngineStatistics) -> None:
     if isinstance(error, ProviderError):
         reveal_type(error.status)  # R: int | None
         reveal_type(error.retry_after_s)  # R: float | None
+        if isinstance(error, Truncated):
+            reveal_type(error.message)  # R: str
     elif isinstance(error, OutcomeUnknown):
         reveal_type(error.reason)  # R: str
     elif isinstance(error, NotAdmitted):
         reveal_type(error.call)  # R: object
     statistics.live = {}  # E: misc
+
+
+def use_scripts(request: Request, reply: ProviderReply) -> None:
+    def decide(request: Request) -> Says:
+        reveal_type(request.chance)  # R: float
+        reveal_type(request.prompt)  # R: str
+        return reply if request.attempt == 1 else "echo"
+
+    scripts: list[Script] = ["Paris", b"{}", reply, ["Paris", reply], decide]
+    provider = ScriptedProvider(decide, connect_failures=2, delay_s=0.5, seed=3)
+    provider.follow(scripts[0])
+    reveal_type(provider.times)  # R: list[float]
+    reveal_type(provider.requests[0].attempt)  # R: int
+    reveal_type(provider.fullest(60))  # R: int
+    reveal_type(chat_reply("Paris", input_tokens=9, delay_s=2))  # R: engine.testing.replies.ProviderReply
+    reveal_type(error_reply(429, retry_after_s=5))  # R: engine.testing.replies.ProviderReply
+    reveal_type(fault("cut_reading", status=503))  # R: engine.testing.replies.ProviderReply
+    every: tuple[FaultName, ...] = FAULTS
+    reveal_type(PATIENCE_S)  # R: float
+    fault(every[0])
+    fault("cuts")  # E: arg-type
+    ScriptedProvider(5)  # E: arg-type
+
+
+async def use_virtual_time(provider: ScriptedProvider, transport: ScriptedTransport) -> None:
+    async with scripted_engine(provider) as engine:
+        reveal_type(engine)  # R: engine.runtime.Engine
+        reveal_type(assert_quiet(engine))  # R: None
+    connection: ScriptedConnection = await transport.connect()
+    reveal_type(connection.usable())  # R: bool
+
+
+def run_in_virtual_time() -> None:
+    async def main() -> int:
+        return 5
+
+    reveal_type(run_virtual(main, seed=3))  # R: int
+    with same_order(seed=1):
+        pass
+
+    @in_virtual_time
+    async def test(number: int) -> None:
+        pass
+
+    reveal_type(test)  # R: def (number: int)
+    test("5")  # E: arg-type
