@@ -25,6 +25,8 @@ TINY = {
     "engine_overhead": ["--calls", "50", "--in-flight", "8", "--repeats", "2"],
     "wire": ["--calls", "20", "--stretches", "2", "--in-flight", "4", "--many", "6", "--most", "8", "--hold", "0.01",
              "--crowd", "50"],
+    # Slow enough to be kept to by a busy machine: a server that is late is disturbed, and its run made again.
+    "streams": ["--streams", "5", "--events", "6", "--interval", "0.05", "--burst", "3", "--idle", "7"],
     "payload": ["--calls", "4", "--repeats", "2", "--large", "20000"],
     "queue_scale": ["--calls", "200", "--few", "50"],
     "faults": ["--calls", "40", "--latency", "0.001", "--refused", "0.1", "--failed", "0.1"],
@@ -113,6 +115,25 @@ def test_crowd_is_in_flight_at_once_before_it_is_counted(reports: dict[str, Path
     goals = [(one["case"], one["name"]) for one in report["figures"] if one["goal"] and "warm" in one["case"]]
     tuned = "engine: 50 of 0.01 s, warm, gc 100,000"
     assert goals == [(tuned, "wall / ideal"), (tuned, "memory per call in flight")]
+
+
+def test_streams_are_read_whole_by_every_client(reports: dict[str, Path]) -> None:
+    """By the server's count, over as many connections as there are streams; no wall is shorter than the schedule."""
+    report = json.loads(reports["streams"].read_bytes())["reports"][0]
+    assert len({run["case"] for run in report["runs"]}) == 11
+    for run in report["runs"]:
+        measured, settings = run["measured"], run["settings"]
+        if "missing" in measured:
+            continue
+        width, warm = settings["streams"], settings["situation"] in ("warm", "bursts")
+        assert measured["server"]["connections"] == measured["server"]["most_open"] == width
+        assert measured["server"]["requests"] == (2 * width if warm else width)
+        assert measured["wall_s"] >= measured["ideal_s"] > 0
+        assert measured["event_s"] > 0
+        assert (measured["bytes_per_stream"] > 0) == (settings["situation"] == "idle")
+    goals = [one["goal"] for one in report["figures"] if one["goal"]]
+    assert goals[0] == "<= 1.05"
+    assert goals[-2:] == ["<= 0.35", "<= 30720"]
 
 
 def test_payload_is_timed_apart_from_its_encoding(reports: dict[str, Path]) -> None:
