@@ -93,6 +93,8 @@ class ChatAssembler:
         self._pause = 0
 
     def feed(self, event: Event) -> list[StreamChunk]:
+        if self._done:
+            return []  # what stands behind the end of an answer is no part of it
         # Once a choice has begun, an event is taken for a plain one; after each miss in a row fewer are.
         if self._pause:
             self._pause -= 1

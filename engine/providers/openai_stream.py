@@ -49,6 +49,10 @@ class ChatMonitor:
     def finished(self) -> bool:
         return self._done or _is_end(self._last)  # where the terminator is sure, no last events are kept
 
+    @property
+    def terminated(self) -> bool:
+        return self._done
+
     def heard(self, block: Sequence[Event]) -> None:
         if not block:
             return

@@ -197,6 +197,11 @@ class StreamMonitor(Protocol):
     def finished(self) -> bool:
         """Whether the answer is complete: its terminator came, or what counts as one where there may be none."""
 
+    @property
+    def terminated(self) -> bool:
+        """Whether its terminator itself came, after which nothing follows. Without it, a stream that is `finished` may
+        still tell its usage, or go on with another choice; its end is that of the response."""
+
     def heard(self, block: Sequence[Event]) -> None:
         """Take note of these events, in the order in which they came."""
 

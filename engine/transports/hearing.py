@@ -56,7 +56,7 @@ class Hearing:
 
     def is_over(self) -> bool:
         """Whether the stream has said that it is over; what then still comes is of no interest."""
-        return self._stream is not None and self._stream.monitor.finished
+        return self._stream is not None and self._stream.monitor.terminated
 
     async def look(self, arrived: Arrived) -> None:
         """Something has come. The parts of a stream are taken away.

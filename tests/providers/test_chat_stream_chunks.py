@@ -390,3 +390,12 @@ def test_reading_a_stream_never_raises(events: list[Event]) -> None:
     assert isinstance(GENERIC.decode_stream(body), dict)
     assert isinstance(GENERIC.decode_stream(body[: len(body) // 2]), dict)
     assert len(events_of(body)) <= body.count(b"\n\n") + 1
+
+
+def test_what_stands_behind_the_terminator_is_no_part_of_the_answer() -> None:
+    assembler = FORMATS["openai"].assembler()
+    late = b'{"choices":[{"index":0,"delta":{"content":"late"}}]}'
+    for found in (late.replace(b"late", b"in time"), b'{"choices":[{"index":0,"finish_reason":"stop"}]}', b"[DONE]"):
+        assembler.feed(found)
+    assert assembler.feed(late) == []
+    assert assembler.response()["choices"][0]["message"]["content"] == "in time"
