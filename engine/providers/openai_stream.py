@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from actors.messages import Fault
+from actors.messages import Charge, Fault
 from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
 from engine.providers.wire import Reading, Usage, decode_json, mapping
 from engine.retry import Advice, ErrorView, advise
@@ -33,7 +33,7 @@ _LAST_EVENTS = 8
 class ChatMonitor:
     """`StreamMonitor` of one attempt. `usage_of` reads the usage of a decoded event, in the dialect's way."""
 
-    __slots__ = ("_done", "_failed", "_last", "_sure_of_done", "_usage_of", "error", "events", "usage")
+    __slots__ = ("_damaged", "_done", "_failed", "_last", "_sure_of_done", "_usage_of", "error", "events", "usage")
 
     def __init__(self, dialect: str, usage_of: Callable[[object], Usage | None]) -> None:
         self.events = 0
@@ -41,6 +41,7 @@ class ChatMonitor:
         self.error: ErrorView | None = None
         self._failed: object = None
         self._done = False
+        self._damaged = 0
         self._last: list[Event] = []
         self._sure_of_done = dialect in _SURE_OF_DONE
         self._usage_of = usage_of
@@ -63,13 +64,15 @@ class ChatMonitor:
             if len(block) == 1:
                 text: bytes = block[0]  # type: ignore[assignment]  # a named one fails at the next line
                 shortest = len(text)
+                is_whole = text[-1:] == b"}"
             else:
                 text = b"\n".join(block)  # type: ignore[arg-type]  # as above
                 shortest = min(map(len, block))  # type: ignore[arg-type]  # as above
+                is_whole = text[-1:] == b"}" and text.count(b"}\n") >= len(block) - 1
         except TypeError:
             self._look_at(block)
         else:
-            if shortest < _DONE_BYTES or b'_tokens"' in text or b'"error"' in text:
+            if shortest < _DONE_BYTES or not is_whole or b'_tokens"' in text or b'"error"' in text:
                 self._look_at(block)
 
     def reading(self, status: int, headers: Mapping[str, str], *, now_s: float) -> Reading:
@@ -79,6 +82,14 @@ class ChatMonitor:
         error = self.error
         if error is None and not 200 <= status <= 299:
             error = ErrorView()
+        if error is None and self._damaged and self.finished:
+            message = (
+                f"{self._damaged} events of the stream are damaged, so that the answer has holes. What came is kept, "
+                "and was probably billed"
+            )
+            hole = Fault("MalformedReply", message, status=status, request_id=request_id_of(headers, None), sent=True)
+            charge: Charge = "usage" if known else "kept"
+            return Reading(usage, hole, Advice("failed", charge, kind="MalformedReply"), kept)
         if error is not None or self.finished:
             advice = advise(status, headers, error, now_s, charge_usage=known)
             request_id = request_id_of(headers, self._failed)
@@ -96,14 +107,18 @@ class ChatMonitor:
     def _look_at(self, block: Sequence[Event]) -> None:
         """Decode the events of a block that hold a word that matters."""
         for event in block:
+            if self._done:
+                return  # what stands behind the end is no part of it
             name, data = (event.name, event.data) if isinstance(event, Named) else (b"", event)
             if len(data) < _DONE_BYTES and data.strip() == DONE:
                 self._done = True
-            elif name or b'_tokens"' in data or b'"error"' in data:
+            elif name or b'_tokens"' in data or b'"error"' in data or data.rstrip()[-1:] != b"}":
                 self._note(name, data)
 
     def _note(self, name: bytes, data: bytes) -> None:
         payload = decoded_or_none(data)
+        # What does not even begin like JSON is somebody's heartbeat, and costs nobody an answer.
+        self._damaged += payload is None and data[:1] == b"{"
         if self.error is None and (name or b'"error"' in data):
             error = error_of_event(name, payload)
             if error is not None:

@@ -199,3 +199,30 @@ def test_hearing_never_raises_and_does_not_depend_on_the_blocks(
     assert msgspec.msgpack.encode(found)
     if found.fault is not None:
         assert type(error_of(found.fault)).__name__ == found.fault.kind
+
+
+@pytest.mark.parametrize("block", [1, 2, 1_000])
+@pytest.mark.parametrize(
+    ("odd", "kind"),
+    [
+        (text("whole")[:-9], "MalformedReply"),
+        (b'{"choices":[],"usage":{"prompt_tokens":3,"comple', "MalformedReply"),
+        (b'{"choices":[],"error":{"mess', "MalformedReply"),
+        (b"heartbeat: all is well at this end of the line", ""),
+        (b'{"choices":[], "not": "damaged" }  ', ""),
+        (Named(b"heartbeat", b"still here"), ""),
+    ],
+)
+def test_a_damaged_event_leaves_a_hole_that_is_not_passed_over(odd: Event, kind: str, block: int) -> None:
+    monitor = heard([text("one"), odd, text("two"), event(usage=USAGE), DONE], block=block)
+    reading = monitor.reading(200, {}, now_s=NOW_S)
+    assert (reading.fault.kind if reading.fault else "") == kind
+    assert (reading.advice.verdict, reading.advice.charge) == ("failed" if kind else "done", "usage")
+
+
+@pytest.mark.parametrize("block", [1, 1_000])
+def test_what_is_cut_short_is_truncated_whatever_was_damaged_before(block: int) -> None:
+    monitor = heard([text("one"), text("whole")[:-9], text("two")], block=block)
+    fault = monitor.reading(200, {}, now_s=NOW_S).fault
+    assert fault is not None
+    assert fault.kind == "Truncated"
