@@ -260,6 +260,9 @@ class Admission:
             return lane.barrier.until_us
         if lane.permits_free < 1:
             return None
+        if not lane.meters and not self._any_worker(lane):  # what follows, for a lane without limits
+            lane.short_of_workers = lane.only_short_of_workers = True
+            return None
         kept = self._others(lane, now_us)
         soonest = opening = None  # with a worker that is there; with one that would have to be opened first
         fits_us = self._when(lane, head.cost, kept, now_us)

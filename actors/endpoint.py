@@ -17,7 +17,7 @@ from actors.clock import now_us, trio_deadline
 from actors.errors import ConnectFailed
 from actors.mailbox import Mailbox, MailboxStatistics
 from actors.messages import Fault, decode_calling, encode
-from actors.reports import Ending, answered, given_up, unsent
+from actors.reports import answered, given_up, unsent
 from actors.slots import StreamBuffer
 from actors.transport import Connection, TooLate, Transport
 from actors.worker import Timeouts, Worker, WorkersAttempt
@@ -323,7 +323,7 @@ class EndpointActor:
             else:
                 answer = await worker.connection.exchange(asked, attempt)
                 jitter = 0 if answer.verdict == "done" else self._jitter()
-                report = answered(self._ending(attempt, worker, jitter), answer)
+                report = answered(attempt, self.number, answer, at_us=now_us(), jitter=jitter)
                 keep = answer.keep
         except TooLate:
             reason = "late"
@@ -341,7 +341,7 @@ class EndpointActor:
             # Also when this task is cancelled or the transport has a bug: every grant is answered, once.
             if report is None:
                 reason = "crashed" if self._crashed else worker.stopped or reason
-                report = given_up(self._ending(attempt, worker, self._jitter()), reason, ready=keep)
+                report = self._given_up(attempt, worker, reason, ready=keep)
             del self._busy[grant.call_id]
             # It stood when the grant came and broke before a byte left. However old: httpx connects at the first use.
             stillborn = not (worker.served or keep or attempt.begun or worker.stopped)
@@ -354,17 +354,9 @@ class EndpointActor:
             self._closed_at_once(cause)
         return keep
 
-    def _ending(self, attempt: WorkersAttempt, worker: Worker, jitter: int) -> Ending:
-        return Ending(
-            grant=attempt.grant,
-            endpoint=self.number,
-            at_us=now_us(),
-            jitter=jitter,
-            begun=attempt.begun,
-            handed_over=attempt.handed_over,
-            first_us=attempt.first_us,
-            bound=worker.bound,
-        )
+    def _given_up(self, attempt: WorkersAttempt, worker: Worker, reason: str, *, ready: bool) -> ms.Mail:
+        at_us, jitter = now_us(), self._jitter()
+        return given_up(attempt, self.number, reason, bound=worker.bound, ready=ready, at_us=at_us, jitter=jitter)
 
     def _unsent(self, grant: ms.Grant | None, *, ready: bool) -> ms.Mail:
         assert grant is not None, "a busy worker has a grant"

@@ -45,6 +45,7 @@ class Moves:
         self._changed: dict[int, None] = {}
         self._last_alike: tuple[Cost, int] = (cost_of(0, 0), 0)
         self._submitted = 0
+        self._tied = False  # whether any lanes share a quota
         self._ledger = Ledger()
         self._in_flight = 0
         self._late = 0
@@ -103,9 +104,10 @@ class Moves:
         dirty = self._dirty
         if not dirty and not self._changed:
             return effects
-        for number in dirty:
-            self._lanes[number].compete(now_us)
-        self._admission.look_again()
+        if self._tied:
+            for number in dirty:
+                self._lanes[number].compete(now_us)
+            self._admission.look_again()
         line: list[int] = []
         while dirty:
             if not line:

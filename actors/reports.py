@@ -5,6 +5,8 @@ Pure: no trio, no clock, no I/O.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from actors import messages as ms
@@ -18,21 +20,19 @@ _BOUNDS = {
 }
 
 
-class Ending(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt has come to, as far as its worker knows.
+class Made(Protocol):
+    """An attempt that was made, or was about to be.
 
     `begun`: a byte may have left. `handed_over`: somebody has read the beginning of the answer, so that it cannot be
-    asked for again. `first_us` is when the first event of a stream came, or -1. `bound` names what a timeout was of.
+    asked for again. `first_us` is when the first event of a stream came, or -1.
     """
 
     grant: ms.Grant
-    endpoint: int
-    at_us: int
-    jitter: int
     begun: bool
-    handed_over: bool
     first_us: int
-    bound: str = "timeout_s"
+
+    @property
+    def handed_over(self) -> bool: ...
 
 
 def unsent(grant: ms.Grant, endpoint: int, *, ready: bool) -> ms.Mail:
@@ -40,19 +40,19 @@ def unsent(grant: ms.Grant, endpoint: int, *, ready: bool) -> ms.Mail:
     return encode(ms.Unsent(grant.call_id, grant.attempt, endpoint, ready=ready)), b""
 
 
-def answered(ending: Ending, answer: Answer) -> ms.Mail:
+def answered(made: Made, endpoint: int, answer: Answer, *, at_us: int, jitter: int) -> ms.Mail:
     """An attempt that was made, and what its connection made of it."""
     reply, verdict = answer.reply, answer.verdict
-    if reply.streamed and ending.first_us >= 0:
-        reply = msgspec.structs.replace(reply, first_us=ending.first_us)
-    if ending.handed_over and verdict in ("retry", "unknown"):
+    if reply.streamed and made.first_us >= 0:
+        reply = msgspec.structs.replace(reply, first_us=made.first_us)
+    if verdict in ("retry", "unknown") and made.handed_over:
         verdict = "failed"
     outcome = ms.Outcome(
-        call_id=ending.grant.call_id,
-        attempt=ending.grant.attempt,
-        endpoint=ending.endpoint,
+        call_id=made.grant.call_id,
+        attempt=made.grant.attempt,
+        endpoint=endpoint,
         ready=answer.keep,
-        at_us=ending.at_us,
+        at_us=at_us,
         verdict=verdict,
         charge=answer.charge,
         input_tokens=answer.input_tokens,
@@ -60,32 +60,32 @@ def answered(ending: Ending, answer: Answer) -> ms.Mail:
         barrier=answer.barrier,
         hint_us=answer.hint_us,
         exempt=answer.exempt,
-        jitter=ending.jitter,
+        jitter=jitter,
     )
     return encode(outcome), ms.encode_to_keep(reply)
 
 
-def given_up(ending: Ending, reason: str, *, ready: bool) -> ms.Mail:
-    """An attempt that was stopped: by its timeout, a cancellation, the engine, or a bug."""
-    grant, begun = ending.grant, ending.begun
+def given_up(made: Made, endpoint: int, reason: str, *, bound: str, ready: bool, at_us: int, jitter: int) -> ms.Mail:
+    """An attempt that was stopped: by its timeout (`bound` says of what), a cancellation, the engine, or a bug."""
+    grant, begun = made.grant, made.begun
     if not begun and reason != "timeout":
-        return unsent(grant, ending.endpoint, ready=ready)
+        return unsent(grant, endpoint, ready=ready)
     if begun:
-        why = _BOUNDS[ending.bound] if reason == "timeout" else reason
+        why = _BOUNDS[bound] if reason == "timeout" else reason
         text = f"no complete answer came ({why}); the request had left and may have been billed"
         fault = Fault("OutcomeUnknown", text, detail=reason, sent=True)
     else:
         fault = Fault("ConnectFailed", "the attempt's time was over before a byte was sent; nothing was spent")
-    stopped: ms.Verdict = "failed" if ending.handed_over else "unknown"
+    stopped: ms.Verdict = "failed" if made.handed_over else "unknown"
     outcome = ms.Outcome(
         call_id=grant.call_id,
         attempt=grant.attempt,
-        endpoint=ending.endpoint,
+        endpoint=endpoint,
         ready=False,
-        at_us=ending.at_us,
+        at_us=at_us,
         verdict="cancelled" if reason == "cancelled" else stopped if begun else "retry",
         charge="kept" if begun else "nothing",
         wrote=begun,
-        jitter=ending.jitter,
+        jitter=jitter,
     )
-    return encode(outcome), encode(Reply(fault=fault, first_us=ending.first_us))
+    return encode(outcome), encode(Reply(fault=fault, first_us=made.first_us))

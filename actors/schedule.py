@@ -62,6 +62,7 @@ class Schedule(Moves):
 
     def _tie(self, lane: LaneState, other: LaneState) -> None:
         if lane.tied is not other.tied:
+            self._tied = True
             other.tied.extend(lane.tied)
             for number in lane.tied:
                 self._lanes[number].tied = other.tied

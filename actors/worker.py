@@ -173,9 +173,11 @@ class Timeouts:
 
     def watch(self, worker: Worker, grant: ms.Grant) -> None:
         """From now on watch over the attempt this grant began."""
+        due_us = worker.due_us = worker.watched_us = grant.stop_us
         worker.bound = TIMEOUT
-        worker.due_us = grant.stop_us
-        self._enter(worker, grant)
+        heappush(self._heap, (due_us, grant.call_id))
+        if due_us < self._until_us:
+            self._wake_by(due_us)
         if len(self._heap) > 2 * len(self._busy) + _SPARE:
             self._heap = [(busy.due_us, call_id) for call_id, busy in self._busy.items()]
             for busy in self._busy.values():
@@ -204,8 +206,11 @@ class Timeouts:
         due_us = worker.watched_us = worker.due_us
         heappush(self._heap, (due_us, grant.call_id))
         if due_us < self._until_us:
-            self._until_us = due_us
-            self._asleep.deadline = trio_deadline(due_us)
+            self._wake_by(due_us)
+
+    def _wake_by(self, due_us: int) -> None:
+        self._until_us = due_us
+        self._asleep.deadline = trio_deadline(due_us)
 
     async def run(self) -> None:
         """Sleep until the next attempt's time is over, and stop it; until cancelled."""
