@@ -1,4 +1,4 @@
-"""What a user holds: a `Call`, and the `CallStream` that calls come out of.
+"""What a user holds: a `Call`, what it was asked with, and what became of it.
 
 A call is its own reply slot: identity and arguments first, its one outcome later. Its arguments are written once, by
 the wire format, when the call is made, so changing them afterwards changes nothing; what came back is decoded when it

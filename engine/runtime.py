@@ -264,6 +264,7 @@ class Engine:
             "live_reservations": schedule.live_reservations,
             "waiters": self._slots.waiters,
             "places_taken": self._intake.places_taken,
+            "open_streams": len(self._streams),
             "busy_connections": sum(endpoint.busy for endpoint in endpoints),
         }
         return EngineStatistics(live, scheduler, endpoints, hook_bus)

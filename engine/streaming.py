@@ -101,7 +101,7 @@ class ReplyStream(CallStream[StreamChunk]):
 
     The call is queued when the stream is first waited for: by ``await``, ``async with`` or ``async for``. A reader who
     is slow slows the provider down; one who leaves, or is cancelled, ends the call, its connection and its cost there.
-    Silence counts only while the reader waits.
+    Silence counts while the engine reads, which it does until a reader has left 128 KB unread.
 
     Raises, from whichever comes first of the three:
       What `Engine.submit` raises.
@@ -182,6 +182,13 @@ class ReplySource:
     def _ended(self, slot: ReplySlot) -> None:
         self._engine.forget_stream(self.call)
         self._buffer.wake()
+        if self._stopped:
+            self._keep_what_was_read()
+
+    def _keep_what_was_read(self) -> None:
+        """Of a call that was given up, the part that its reader has seen; else the reply holds more than that."""
+        if self._streamed and not self.call.reply.streamed:
+            self.call.put_together(self._assembler.response())
 
     async def take(self) -> StreamChunk | None:
         self._taken += 1
@@ -253,8 +260,7 @@ class ReplySource:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._begun:
             await self.call.wait_ended()
-            if self._streamed and not self.call.reply.streamed:  # else the reply holds more than was read
-                self.call.put_together(self._assembler.response())
+            self._keep_what_was_read()
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     def abandon(self) -> None:

@@ -18,7 +18,7 @@ import msgspec
 from engine.providers.openai_choice import Choice, merged
 from engine.providers.openai_stream import DONE, error_of_event, first_choice, is_failure
 from engine.providers.wire import RawEvent, StreamChunk, count, mapping, text_or_none, whole_text, without_halves
-from engine.sse import Event, EventReader, Named
+from engine.sse import Event, EventReader, LineReader, Named
 
 _UNREADABLE = object()
 _MOST_PAUSE = 31
@@ -230,7 +230,7 @@ def is_stream(body: bytes | memoryview) -> bool:
 
 def decode_stream(body: bytes | memoryview) -> dict[str, object]:
     """A recorded stream of events as the one answer that it makes up. Never raises."""
-    reader = EventReader(cap_bytes=len(body))
+    reader = (EventReader if is_stream(body) else LineReader)(cap_bytes=len(body))
     assembler = ChatAssembler()
     for event in [*reader.feed(bytes(body)), *reader.end()]:
         assembler.feed(event)

@@ -158,14 +158,17 @@ def first_choice(payload: object) -> object:
 
 
 def _is_end(events: Sequence[Event]) -> bool:
-    """Whether the last thing that a choice said is why it finished."""
+    """Whether the last thing that was said is why a choice finished, and nobody else was in the middle of something."""
+    finished: set[object] = set()
     for event in reversed(events):
         payload = decoded_or_none(event.data if isinstance(event, Named) else event)
         choices = mapping(payload).get("choices")
         for choice in choices if isinstance(choices, list) else ():
+            index = mapping(choice).get("index")
             if mapping(choice).get("finish_reason"):
-                return True
+                finished.add(index)
+                continue
             said = mapping(mapping(choice).get("delta"))
-            if any(value for field, value in said.items() if field != "role"):
+            if index not in finished and any(value for field, value in said.items() if field != "role"):
                 return False
-    return False
+    return bool(finished)

@@ -142,8 +142,7 @@ class Received:
             await self._hearing.look(self)  # also where no part will follow: then this, too, is how it began
             if not self.whole:
                 with trio.CancelScope() as lingering:
-                    await self._read_parts(response, lingering)
-                    self.whole = True
+                    self.whole = await self._read_parts(response, lingering)
             if self._room < 0:
                 raise TooLarge
             await self._hearing.end()
@@ -151,7 +150,8 @@ class Received:
             with trio.CancelScope(shield=True):
                 await response.aclose()
 
-    async def _read_parts(self, response: httpx.Response, lingering: trio.CancelScope) -> None:
+    async def _read_parts(self, response: httpx.Response, lingering: trio.CancelScope) -> bool:
+        """Read until all has come, or the stream in it is over. Whether it was all."""
         parts = response.aiter_raw()
         end_by = math.inf
         try:
@@ -170,9 +170,17 @@ class Received:
                 # What seemed to be the end need not be: where none is announced, more may follow.
                 end_by = min(end_by, trio.current_time() + LINGER_S) if self._hearing.is_over() else math.inf
                 lingering.deadline = end_by
-        except Exception:
-            if self._room >= 0:
+        except trio.Cancelled:
+            # Whoever gives the call up by now has an answer all the same: nothing of it is missing but the goodbye.
+            if not self._hearing.is_over():
                 raise
+            return False
+        except Exception:
+            await self._hearing.break_off(self)  # what came before may have been all of it
+            if self._room >= 0 and not self._hearing.is_over():
+                raise
+            return False
+        return True
 
 
 async def _let_go(response: httpx.Response, parts: AsyncIterator[bytes]) -> None:

@@ -55,11 +55,17 @@ async def converse(
 
 async def _hear_out(stream: ByteStream, reader: ResponseReader, hearing: Hearing) -> None:
     await hearing.look(reader)  # a part of it may have come while the request was sent
-    while not reader.complete and not hearing.is_over():
-        await hear(stream, reader)
-        await hearing.look(reader)
+    try:
+        while not reader.complete and not hearing.is_over():
+            await hear(stream, reader)
+            await hearing.look(reader)
+    except BROKEN:
+        await hearing.break_off(reader)  # what came before may have been all of it
+        if not hearing.is_over():
+            raise
     if not reader.complete and reader.may_keep:
-        with trio.move_on_after(LINGER_S), contextlib.suppress(*BROKEN, TooLarge):
+        # Whoever gives the call up by now has an answer all the same: nothing of it is missing but the goodbye.
+        with trio.move_on_after(LINGER_S), contextlib.suppress(*BROKEN, TooLarge, trio.Cancelled):
             while not reader.complete:
                 await hear(stream, reader)
     await hearing.end()

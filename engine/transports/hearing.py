@@ -10,6 +10,7 @@ How the bytes travel is for `engine.transports.http` and `engine.transports.clie
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Protocol, cast
@@ -18,9 +19,9 @@ import msgspec
 
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt
-from engine.providers.wire import StreamFormat, StreamMonitor
-from engine.sse import Event, EventReader, LineReader, TooLong
-from engine.transports.answers import Inflater, answer_of
+from engine.providers.wire import StreamFormat, StreamMonitor, decode_json
+from engine.sse import Event, EventReader, LineReader, Named, TooLong
+from engine.transports.answers import Inflater, Undecodable, answer_of
 from engine.transports.http1 import TooLarge
 from engine.transports.target import Target, by_name
 
@@ -94,6 +95,17 @@ class Hearing:
             if piece:
                 await self._attempt.hand_over(piece)
 
+    async def break_off(self, arrived: Arrived) -> None:
+        """Nothing more will come. What had come is looked at to its last event, if that is whole.
+
+        A body that is too large or damaged besides is no news.
+        """
+        with contextlib.suppress(TooLarge, Undecodable):
+            await self.look(arrived)
+            piece = self._stream.end(only_whole=True) if self._stream is not None else b""
+            if piece:
+                await self._attempt.hand_over(piece)
+
     def answer(self, arrived: Arrived, *, keep: bool) -> Answer:
         """The answer for a response that has come whole, or whose stream has."""
         if self._stream is None:
@@ -137,11 +149,13 @@ class _Stream:
             raise TooLarge from None
         return self._pass_on(events) if events else b""
 
-    def end(self) -> bytes:
+    def end(self, *, only_whole: bool = False) -> bytes:
         try:
             events = self._reader.end()
         except TooLong:
             raise TooLarge from None
+        if only_whole:
+            events = [event for event in events if _is_whole(event)]
         return self._pass_on(events) if events else b""
 
     def _pass_on(self, events: list[Event]) -> bytes:
@@ -175,6 +189,16 @@ class _Stream:
         answer = answer_of(reading, status=status, body=body, keep=keep and not cut, secrets=secrets, streamed=True)
         # Whether another attempt may follow is not for the wire to say: see `Verdict`.
         return msgspec.structs.replace(answer, verdict="unknown") if cut else answer
+
+
+def _is_whole(event: Event) -> bool:
+    """Whether an event that the end of everything cut off lacks nothing but its blank line."""
+    data = event.data if isinstance(event, Named) else event
+    try:
+        decode_json(data)
+    except msgspec.DecodeError:
+        return data.strip() == b"[DONE]"
+    return True
 
 
 def _is_stream(status: int, headers: Mapping[str, str]) -> bool:

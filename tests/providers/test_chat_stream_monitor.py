@@ -226,3 +226,10 @@ def test_what_is_cut_short_is_truncated_whatever_was_damaged_before(block: int) 
     fault = monitor.reading(200, {}, now_s=NOW_S).fault
     assert fault is not None
     assert fault.kind == "Truncated"
+
+
+def test_a_choice_that_ends_ends_nothing_while_another_is_in_the_middle() -> None:
+    """Where no terminator is sure to come."""
+    events = [event(delta(0, content="a")), event(delta(1, content="half of")), event(delta(0, "stop"))]
+    assert not heard(events, GENERIC).finished
+    assert heard([*events, event(delta(1, "stop"))], GENERIC).finished
