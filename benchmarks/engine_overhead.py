@@ -16,7 +16,7 @@ from statistics import median
 import trio
 
 from benchmarks.harness import Benchmark, Case, Figure, Measured, Option, Settings, at_most, figure
-from benchmarks.units import ScriptedConnection, ScriptedTransport, chat_answer, pair_s, timed
+from benchmarks.units import IdleAttempt, ScriptedConnection, ScriptedTransport, chat_answer, pair_s, timed
 from engine import Call, Engine, Quota, iModel, open_engine
 
 IN_FLIGHT = {64: 8.0, 1000: 10.0}
@@ -30,25 +30,9 @@ def cases(options: Settings, number: int) -> list[Case]:
     return [Case(f"{width} in flight", {"in_flight": width, **shared}) for width in widths]
 
 
-class _Attempt:
-    """What a worker gives a connection, doing nothing."""
-
-    def begin(self) -> None:
-        pass
-
-    def sent(self) -> None:
-        pass
-
-    def heard(self) -> None:
-        pass
-
-    async def hand_over(self, piece: bytes) -> None:
-        pass
-
-
 async def _direct(in_flight: int, calls: int, reply_bytes: int) -> None:
     """The calls without an engine: each task takes the next one until none is left."""
-    connection, attempt, numbers = ScriptedConnection(chat_answer(reply_bytes)), _Attempt(), iter(range(calls))
+    connection, attempt, numbers = ScriptedConnection(chat_answer(reply_bytes)), IdleAttempt(), iter(range(calls))
 
     async def work() -> None:
         for _ in numbers:

@@ -14,19 +14,13 @@ together, and is cheaper.
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import json
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import trio
 
 from benchmarks.harness import (
-    ROOT,
     Benchmark,
     Case,
     Figure,
@@ -38,12 +32,14 @@ from benchmarks.harness import (
     at_most,
     figure,
 )
+from benchmarks.served import may_open, server
 from benchmarks.streams_clients import AIOHTTP, AIOHTTP_JSON, BARE, ENGINE, READERS, TRANSPORT, provider, run
 from benchmarks.units import pair_s
 from benchmarks.wire_clients import missing
 
 PAIRS = 5_000
 SPARE_FILES = 200
+_TOLD = ("streams", "events", "interval", "burst", "size", "gather", "idle")
 IDLE_S = 1.0
 """How long idle streams stay so: time enough to read the first event of each of them."""
 
@@ -119,13 +115,13 @@ def measure(settings: Settings) -> Measured:
     peer = missing(AIOHTTP) if client in (AIOHTTP, AIOHTTP_JSON) else None
     if peer is not None:
         return {**side, "missing": peer}
-    _may_open(streams + SPARE_FILES)
+    may_open(streams + SPARE_FILES)
     before_s = trio.run(pair_s, PAIRS)
     if settings["gc"]:
         gc.collect()
         gc.freeze()
         gc.set_threshold(settings["gc"], 50, 1_000)
-    with _server(settings) as (port, counted):
+    with server("benchmarks.streams_server", settings, _TOLD) as (port, _, counted):
         took = run(settings, provider(port))
     if client in READERS and took.characters != streams * events * settings["size"]:
         raise RuntimeError(f"{client} read {took.characters} characters, not those of {streams * events} events")
@@ -151,29 +147,6 @@ def ideal_s(settings: Settings) -> float:
         return float(settings["idle"])
     writes = -(-settings["events"] // settings["burst"])
     return float((writes - 1) * settings["burst"] * settings["interval"])
-
-
-def _may_open(files: int) -> None:
-    """Let this process, and those it starts, hold so many open files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < files:
-        raise SystemExit(f"{files} open files are needed and the system allows {hard}: see ulimit -Hn")
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-
-
-@contextlib.contextmanager
-def _server(settings: Settings) -> Iterator[tuple[int, Measured]]:
-    """The server's port, and what it counted once the block has ended."""
-    names = ("streams", "events", "interval", "burst", "size", "gather", "idle")
-    told = json.dumps({name: settings[name] for name in names})
-    command = [sys.executable, "-m", "benchmarks.streams_server", told]
-    counted: Measured = {}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline()), counted
-        rest, _ = process.communicate(timeout=60)  # ends its standard input
-        counted.update(json.loads(rest))
 
 
 # --- the figures ---

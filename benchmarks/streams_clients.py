@@ -25,7 +25,7 @@ import trio
 
 from actors.messages import APICalling
 from benchmarks.harness import Settings
-from benchmarks.units import held_bytes, resident_bytes
+from benchmarks.units import IdleAttempt, held_bytes, resident_bytes
 from benchmarks.wire_clients import HEADERS, KEY
 from engine import iModel, open_engine
 from engine.providers.catalogue import resolve
@@ -136,22 +136,6 @@ async def _engine(at: Provider, width: int) -> AsyncIterator[Open]:
         yield opened
 
 
-class _Attempt:
-    """What a worker gives a connection, doing nothing."""
-
-    def begin(self) -> None:
-        pass
-
-    def sent(self) -> None:
-        pass
-
-    def heard(self) -> None:
-        pass
-
-    async def hand_over(self, piece: bytes) -> None:
-        pass
-
-
 def _asked(at: Provider) -> tuple[HttpTransport, APICalling]:
     spec = resolve("openai", "chat", at.base_url)
     transport = HttpTransport(url=at.url, headers={"authorization": f"Bearer {KEY}"}, format=spec.format)
@@ -163,7 +147,7 @@ async def _transport(at: Provider, width: int) -> AsyncIterator[Open]:
     transport, calling = _asked(at)
 
     async def opened() -> Read:
-        connection, attempt = await transport.connect(), _Attempt()
+        connection, attempt = await transport.connect(), IdleAttempt()
 
         async def read(say: Say) -> None:
             answer = await connection.exchange(calling, attempt)

@@ -66,6 +66,22 @@ async def timed(work: Callable[[], Awaitable[object]]) -> float:
     return processor_s() - started_s
 
 
+class IdleAttempt:
+    """What a worker gives a connection, doing nothing: an `Attempt`."""
+
+    def begin(self) -> None:
+        """Leave to begin."""
+
+    def sent(self) -> None:
+        """No stamp."""
+
+    def heard(self) -> None:
+        """No bounds."""
+
+    async def hand_over(self, piece: bytes) -> None:
+        """No reader."""
+
+
 class ScriptedConnection:
     """Answers every call at once, after one checkpoint, with the same reply."""
 

@@ -13,24 +13,21 @@ connections. How garbage is collected is set here, for a whole process, and stan
 
 from __future__ import annotations
 
-import contextlib
 import gc
-import json
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from statistics import median
 from typing import NamedTuple
 
 import trio
 
-from benchmarks.harness import ROOT, Benchmark, Case, Figure, Goal, Measured, Option, Settings, at_most, figure
+from benchmarks.harness import Benchmark, Case, Figure, Goal, Measured, Option, Settings, at_most, figure
+from benchmarks.served import may_open, server
 from benchmarks.units import pair_s
 from benchmarks.wire_clients import AIOHTTP, BARE, ENGINE, HTTPX, MOUNTED, TRANSPORT, Calls, missing, provider, run
 
 PAIRS = 5_000
 SPARE_FILES = 200
+_TOLD = ("reply", "low", "high", "seed", "spin", "gather")
 
 Side = tuple[str, str]
 """A client, and a situation: ``now`` (replies at once), ``late`` and ``wide`` (after a while); ``cold`` (each call
@@ -113,14 +110,14 @@ def measure(settings: Settings) -> Measured:
     peer = missing(settings["client"])
     if peer is not None:
         return {**side, "missing": peer}
-    _may_open(settings["in_flight"] + SPARE_FILES)
+    may_open(settings["in_flight"] + SPARE_FILES)
     before_s = trio.run(pair_s, PAIRS)
     calls = Calls(settings)
     if settings["gc"]:
         gc.collect()
         gc.freeze()
         gc.set_threshold(settings["gc"], 50, 1_000)
-    with _server(settings) as (port, told, counted):
+    with server("benchmarks.wire_server", settings, _TOLD) as (port, told, counted):
         took = run(settings, provider(port, told, settings["size"]), calls)
     after_s = trio.run(pair_s, PAIRS)
     call_s, system_s = calls.each_s()
@@ -135,28 +132,6 @@ def measure(settings: Settings) -> Measured:
         "bytes_per_call": took.grown_bytes / settings["in_flight"],
         "server": counted,
     }
-
-
-def _may_open(files: int) -> None:
-    """Let this process, and those it starts, hold so many open files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < files:
-        raise SystemExit(f"{files} open files are needed and the system allows {hard}: see ulimit -Hn")
-    if soft != resource.RLIM_INFINITY and soft < files:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-
-
-@contextlib.contextmanager
-def _server(settings: Settings) -> Iterator[tuple[int, int, Measured]]:
-    """The server's port, the file it writes to once it has gathered, and what it counted once the block has ended."""
-    told = json.dumps({name: settings[name] for name in ("reply", "low", "high", "seed", "spin", "gather")})
-    command = [sys.executable, "-m", "benchmarks.wire_server", told]
-    counted: Measured = {}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline()), process.stdout.fileno(), counted
-        rest, _ = process.communicate(timeout=60)  # ends its standard input
-        counted.update(json.loads(rest))
 
 
 # --- the figures ---

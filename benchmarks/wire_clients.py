@@ -29,7 +29,7 @@ import trio
 
 from actors.messages import APICalling
 from benchmarks.harness import Settings
-from benchmarks.units import held_bytes, resident_bytes
+from benchmarks.units import IdleAttempt, held_bytes, resident_bytes
 from engine import Call, iModel, open_engine
 from engine.providers.catalogue import resolve
 from engine.transports.http import HttpTransport
@@ -138,22 +138,6 @@ def provider(port: int, told: int, size_bytes: int) -> Provider:
     return Provider(port, told, f"http://127.0.0.1:{port}/v1", spec.url, text, spec.format.encode(arguments).body)
 
 
-class _Attempt:
-    """What a worker gives a connection, doing nothing."""
-
-    def begin(self) -> None:
-        pass
-
-    def sent(self) -> None:
-        pass
-
-    def heard(self) -> None:
-        pass
-
-    async def hand_over(self, piece: bytes) -> None:
-        pass
-
-
 @contextlib.asynccontextmanager
 async def _transport(at: Provider, width: int) -> AsyncIterator[Open]:
     spec = resolve("openai", "chat", at.base_url)
@@ -161,7 +145,7 @@ async def _transport(at: Provider, width: int) -> AsyncIterator[Open]:
     calling = APICalling(1, 1, 1, 0, body=memoryview(at.body))
 
     async def connected() -> Request:
-        connection, attempt = await transport.connect(), _Attempt()
+        connection, attempt = await transport.connect(), IdleAttempt()
 
         async def request() -> None:
             answer = await connection.exchange(calling, attempt)

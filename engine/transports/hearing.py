@@ -45,7 +45,7 @@ class Arrived(Protocol):
 
 
 class Hearing:
-    """One answer as it arrives. Made for a call that is a stream, or whose silence is bounded."""
+    """One answer as it arrives, be it a stream or not."""
 
     def __init__(self, target: Target, calling: APICalling, attempt: Attempt) -> None:
         self._target = target

@@ -4,7 +4,8 @@ A `Target` is one address with one key: the headers of its requests, and the `An
 (its response read, cut off, or too large). How the bytes travel is for `engine.transports.http`, a wire of our own, and
 `engine.transports.client`, that of httpx.
 
-The key is in the headers of every request and nowhere else: no repr, no message and no answer holds it. No sockets.
+The key is in the headers of every request and nowhere else: no repr and no message holds it, and of an answer only the
+body, which is the provider's own and left as it came. No sockets.
 """
 
 from __future__ import annotations

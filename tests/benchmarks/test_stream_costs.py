@@ -166,13 +166,13 @@ def after(late_s: float, characters: int, monkeypatch: pytest.MonkeyPatch) -> Me
     """What is measured of 2 streams of 5 events with 3 characters each, after such a run."""
 
     @contextlib.contextmanager
-    def server(settings: Settings) -> Any:
+    def server(module: str, settings: Settings, names: tuple[str, ...]) -> Any:
         counted: Measured = {}
-        yield 1, counted
+        yield 1, 2, counted
         counted["late_s"] = {"99 of 100": late_s}
 
     took = streams_clients.Took(wall_s=3.0, used_s=0.5, system_s=0.1, grown_bytes=600, characters=characters)
-    monkeypatch.setattr(streams, "_server", server)
+    monkeypatch.setattr(streams, "server", server)
     monkeypatch.setattr(streams, "run", lambda *_: took)
     settings = {**TOLD, "client": "engine", "situation": "warm", "round": 1, "gc": 0, "interval": 0.01}
     return streams.measure(settings)

@@ -114,7 +114,7 @@ def test_opening_counts_where_it_is_cold_and_not_where_it_is_warm(
     """Opening took 7 s, the calls after it 3; memory is each connection's share."""
     ran = wire_clients.Took(opened_s=7.0, rest_s=3.0, grown_bytes=50_000)
     monkeypatch.setattr(wire, "run", lambda *_: ran)
-    monkeypatch.setattr(wire, "_server", lambda settings: contextlib.nullcontext((1, 2, {})))
+    monkeypatch.setattr(wire, "server", lambda *told: contextlib.nullcontext((1, 2, {})))
     options = {**OPTIONS, "cases": "fg", "most": 50, "crowd": 50}
     settings = [case.settings for case in wire.cases(options, 1)]
     (chosen,) = [one for one in settings if (one["client"], one["situation"]) == ("engine", situation)]
