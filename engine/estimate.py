@@ -12,9 +12,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import msgspec
+
+CountText: TypeAlias = Callable[[str], int]
+"""Says what a text will count as: `estimate_text`, or a counter of the user's own."""
 
 PER_MESSAGE = 4
 """What a message costs beside its text: role and separators (OpenAI's cookbook says 3 and a primer of 3)."""
@@ -53,26 +57,33 @@ def estimate_json(value: object) -> int:
         return 0
 
 
-def estimate_content(content: object) -> int:
+def estimate_content(content: object, count_text: CountText = estimate_text) -> int:
     """A message's content: a text, a list of parts, or nothing. Images and the like count `PER_MEDIUM` each."""
     if isinstance(content, str):
-        return estimate_text(content)
+        return count_text(content)
     if not isinstance(content, (list, tuple)):
         return 0 if content is None else estimate_json(content)
-    return sum(_estimate_part(part) for part in content)
+    return sum(_estimate_part(part, count_text) for part in content)
 
 
-def estimate_chat(arguments: Mapping[str, object]) -> int:
+def with_margin(total: int) -> int:
+    """An estimate ready to be reserved: a tenth more, rounded up."""
+    return -(-11 * total // 10)
+
+
+def estimate_chat(arguments: Mapping[str, object], count_text: CountText = estimate_text) -> int:
     """The input of a chat call, with everything that is sent, ready to be reserved: the margin of a tenth is in it.
 
     Takes the arguments as a user gives them and accepts any nonsense (it counts little or nothing).
     """
     messages = arguments.get("messages")
-    total = sum(map(_estimate_message, messages)) if isinstance(messages, (list, tuple)) else 0
+    total = 0
+    for message in messages if isinstance(messages, (list, tuple)) else ():
+        total += _estimate_message(message, count_text)
     for name, value in arguments.items():
         if name not in _UNCOUNTED and isinstance(value, (dict, list, tuple)) and value:
             total += estimate_json(value)
-    return -(-11 * total // 10)
+    return with_margin(total)
 
 
 def output_of(arguments: Mapping[str, object]) -> int | None:
@@ -129,28 +140,28 @@ class OutputGuess:
         return f"OutputGuess(guess={self.guess()}, seen={len(self._sorted)})"
 
 
-def _estimate_message(message: object) -> int:
+def _estimate_message(message: object, count_text: CountText) -> int:
     if not isinstance(message, dict):
         return PER_MESSAGE
     total = PER_MESSAGE
     for name, value in message.items():
         if name == "content":
-            total += estimate_content(value)
+            total += estimate_content(value, count_text)
         elif name == "role" or value is None:
             continue
         elif isinstance(value, str):
-            total += estimate_text(value)
+            total += count_text(value)
         else:
             total += estimate_json(value)
     return total
 
 
-def _estimate_part(part: object) -> int:
+def _estimate_part(part: object, count_text: CountText) -> int:
     if isinstance(part, str):
-        return estimate_text(part)
+        return count_text(part)
     if not isinstance(part, dict):
         return estimate_json(part)
     if part.get("type") in _MEDIA:
         return PER_MEDIUM
     text = part.get("text")
-    return estimate_text(text) if isinstance(text, str) else estimate_json(part)
+    return count_text(text) if isinstance(text, str) else estimate_json(part)

@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from engine.errors import InvalidCall
+from engine.providers.arguments import SECRETS, invalid
 
 _RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -42,8 +40,6 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "user": ((str,), "a text"),
 }
 _CONTENT = (str, list, tuple, type(None))
-# What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
-_SECRETS = frozenset({"api_key", "apikey", "authorization", "headers", "extra_headers", "default_headers"})
 
 
 def check(payload: Mapping[str, object]) -> None:
@@ -63,7 +59,7 @@ def check(payload: Mapping[str, object]) -> None:
 def _check_name(name: object) -> None:
     if not isinstance(name, str):
         raise invalid(repr(name)[:60], "an argument's name must be a text")
-    if name.lower() in _SECRETS:
+    if name.lower() in SECRETS:
         raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
 
 
@@ -154,36 +150,6 @@ def without_nulls(messages: Sequence[dict[str, object]]) -> list[dict[str, objec
                 break
         clean.append(message)
     return clean
-
-
-def to_json(payload: Mapping[str, object]) -> bytes:
-    try:
-        return msgspec.json.encode(payload)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        culprit, problem = _unencodable(payload, error)
-    raise invalid(culprit, f"it cannot be written as JSON ({problem}); pass plain dicts, lists, texts and numbers")
-
-
-def _unencodable(payload: Mapping[str, object], error: Exception) -> tuple[str, str]:
-    """Which argument JSON refused, and what it said of it, without quoting any text."""
-    parts: dict[str, object] = {name: value for name, value in payload.items() if name != "messages"}
-    messages = payload.get("messages")
-    if isinstance(messages, list):
-        parts |= {f"messages[{position}]": message for position, message in enumerate(messages)}
-    for name, value in parts.items():
-        try:
-            msgspec.json.encode(value)
-        except UnicodeEncodeError:
-            return name, "it holds half of a surrogate pair, which is no character"
-        except RecursionError:
-            return name, "it is nested too deeply, or holds itself"
-        except (TypeError, ValueError, OverflowError) as refused:
-            return name, str(refused)[:200]
-    return "arguments", type(error).__name__
-
-
-def invalid(argument: str, problem: str) -> InvalidCall:
-    return InvalidCall(f"{argument}: {problem}. Nothing was sent.", argument=argument)
 
 
 def _is_number(value: Any) -> bool:

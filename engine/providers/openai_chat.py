@@ -15,9 +15,11 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.estimate import estimate_chat, output_of
+from engine.estimate import CountText, estimate_chat, estimate_text, output_of
 from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
-from engine.providers.chat_arguments import check, invalid, one_cap, to_json, without_nulls
+from engine.providers.arguments import invalid, to_json
+from engine.providers.chat_arguments import check, one_cap, without_nulls
+from engine.providers.json_format import JsonFormat
 from engine.providers.openai_chunks import ChatAssembler, decode_stream, is_stream
 from engine.providers.openai_stream import ChatMonitor
 from engine.providers.wire import (
@@ -50,7 +52,7 @@ class Dialect(msgspec.Struct, frozen=True):
     rest_is_output: bool = False
 
 
-class OpenAIChat:
+class OpenAIChat(JsonFormat):
     """`StreamFormat` of the OpenAI chat shape, in one provider's dialect. Immutable; holds no key and no address."""
 
     __slots__ = ("dialect", "name")
@@ -63,7 +65,7 @@ class OpenAIChat:
     def __repr__(self) -> str:
         return f"OpenAIChat({self.dialect.name!r})"
 
-    def encode(self, arguments: Mapping[str, object]) -> Encoded:
+    def encode(self, arguments: Mapping[str, object], *, count_text: CountText = estimate_text) -> Encoded:
         """Write a call's arguments as a body. They are not changed; those that are None are not sent.
 
         `max_tokens` and `max_completion_tokens` are the same thing here: the one the provider takes is sent.
@@ -80,7 +82,7 @@ class OpenAIChat:
         streaming = payload.get("stream") is True
         if streaming and self.dialect.stream_usage and "stream_options" not in payload:
             payload["stream_options"] = {"include_usage": True}
-        return Encoded(to_json(payload), estimate_chat(payload), output_of(payload), streaming)
+        return Encoded(to_json(payload), estimate_chat(payload, count_text), output_of(payload), streaming)
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
@@ -90,7 +92,7 @@ class OpenAIChat:
         if usage is not None:
             return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=True), kept)
         payload = _skim(body)
-        usage = self._usage(payload)
+        usage = self.usage_of(payload)
         known = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
         error = error_in(payload, failed=not success)
         if success and error is None and _is_answer(payload, usage):
@@ -134,7 +136,7 @@ class OpenAIChat:
 
     def monitor(self) -> ChatMonitor:
         """What the worker hears one attempt's stream with."""
-        return ChatMonitor(self.dialect.name, self._usage)
+        return ChatMonitor(self, self.dialect.name)
 
     def assembler(self) -> ChatAssembler:
         """What makes one stream's chunks and its answer."""
@@ -146,7 +148,7 @@ class OpenAIChat:
                 takes = "does not take it" if allowed is None else f"takes only {allowed!r}"
                 raise invalid(name, f"{self.dialect.name} {takes}; leave it out")
 
-    def _usage(self, payload: object) -> Usage | None:
+    def usage_of(self, payload: object) -> Usage | None:
         """The usage in any of the spellings seen; None where nothing of it is a number."""
         body = mapping(payload)
         found = mapping(body.get("usage")) or mapping(mapping(body.get("x_groq")).get("usage"))

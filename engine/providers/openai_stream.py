@@ -9,14 +9,12 @@ Pure: no trio, no httpx, no I/O. Never raises.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-import msgspec
-
-from actors.messages import Charge, Fault
-from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
-from engine.providers.wire import Reading, Usage, decode_json, mapping
-from engine.retry import Advice, ErrorView, advise
+from engine.providers.answers import error_in
+from engine.providers.json_format import JsonFormat, JsonMonitor, decoded_or_none, named
+from engine.providers.wire import mapping
+from engine.retry import ErrorView
 from engine.sse import Event, Named
 
 DONE = b"[DONE]"
@@ -30,29 +28,19 @@ that says why it finished, and nothing said after it, is an end too."""
 _LAST_EVENTS = 8
 
 
-class ChatMonitor:
-    """`StreamMonitor` of one attempt. `usage_of` reads the usage of a decoded event, in the dialect's way."""
+class ChatMonitor(JsonMonitor):
+    """`StreamMonitor` of one attempt, in the dialect of this name."""
 
-    __slots__ = ("_damaged", "_done", "_failed", "_last", "_sure_of_done", "_usage_of", "error", "events", "usage")
+    __slots__ = ("_last", "_sure_of_done")
 
-    def __init__(self, dialect: str, usage_of: Callable[[object], Usage | None]) -> None:
-        self.events = 0
-        self.usage: Usage | None = None
-        self.error: ErrorView | None = None
-        self._failed: object = None
-        self._done = False
-        self._damaged = 0
+    def __init__(self, wire: JsonFormat, dialect: str) -> None:
+        super().__init__(wire)
         self._last: list[Event] = []
         self._sure_of_done = dialect in _SURE_OF_DONE
-        self._usage_of = usage_of
 
     @property
     def finished(self) -> bool:
         return self._done or _is_end(self._last)  # where the terminator is sure, no last events are kept
-
-    @property
-    def terminated(self) -> bool:
-        return self._done
 
     def heard(self, block: Sequence[Event]) -> None:
         if not block:
@@ -75,41 +63,12 @@ class ChatMonitor:
             if shortest < _DONE_BYTES or not is_whole or b'_tokens"' in text or b'"error"' in text:
                 self._look_at(block)
 
-    def reading(self, status: int, headers: Mapping[str, str], *, now_s: float) -> Reading:
-        usage = self.usage
-        known = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
-        kept = kept_headers(headers)
-        error = self.error
-        if error is None and not 200 <= status <= 299:
-            error = ErrorView()
-        if error is None and self._damaged and self.finished:
-            message = (
-                f"{self._damaged} events of the stream are damaged, so that the answer has holes. What came is kept, "
-                "and was probably billed"
-            )
-            hole = Fault("MalformedReply", message, status=status, request_id=request_id_of(headers, None), sent=True)
-            charge: Charge = "usage" if known else "kept"
-            return Reading(usage, hole, Advice("failed", charge, kind="MalformedReply"), kept)
-        if error is not None or self.finished:
-            advice = advise(status, headers, error, now_s, charge_usage=known)
-            request_id = request_id_of(headers, self._failed)
-            fault = None if error is None else fault_for(advice, status, error, request_id)
-            return Reading(usage, fault, advice, kept)
-        message = (
-            f"the stream ended before its end, after {self.events} events: the connection was closed and its last "
-            "event never came. What came is kept, and was probably billed"
-        )
-        fault = Fault(
-            kind="Truncated", message=message, status=status, request_id=request_id_of(headers, None), sent=True
-        )
-        return Reading(usage, fault, Advice("failed", "kept"), kept)
-
     def _look_at(self, block: Sequence[Event]) -> None:
         """Decode the events of a block that hold a word that matters."""
         for event in block:
             if self._done:
                 return  # what stands behind the end is no part of it
-            name, data = (event.name, event.data) if isinstance(event, Named) else (b"", event)
+            name, data = named(event)
             if len(data) < _DONE_BYTES and data.strip() == DONE:
                 self._done = True
             elif name or b'_tokens"' in data or b'"error"' in data or data.rstrip()[-1:] != b"}":
@@ -122,17 +81,8 @@ class ChatMonitor:
         if self.error is None and (name or b'"error"' in data):
             error = error_of_event(name, payload)
             if error is not None:
-                self.error = error if error.message else with_text(error, data)
-                self._failed = payload
-        self.usage = self._usage_of(payload) or self.usage
-
-
-def decoded_or_none(data: bytes) -> object:
-    """An event's data, leniently; None where it is not JSON."""
-    try:
-        return decode_json(data)
-    except msgspec.DecodeError:
-        return None
+                self.note_error(error, payload, data)
+        self.usage = self._format.usage_of(payload) or self.usage
 
 
 def error_of_event(name: bytes, payload: object) -> ErrorView | None:

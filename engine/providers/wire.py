@@ -1,4 +1,4 @@
-"""What a wire format is, and the shapes it speaks in: the encoded request, the usage, the view of an answer.
+"""What a wire format is, and the shapes it speaks in: the encoded request, the reading of an answer, its stream.
 
 A format is the only place that knows a provider's field names. The engine asks it four things: write these arguments
 as a body; what does this answer mean for the schedule; decode this body; show me the text, the tool calls, the end.
@@ -17,8 +17,32 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from actors.messages import Fault
+from engine.estimate import CountText, estimate_text
+from engine.providers.view import Citation, Found, ToolCall, Usage, View
 from engine.retry import Advice, ErrorView
 from engine.sse import Event, Named
+
+__all__ = [
+    "Citation",
+    "Encoded",
+    "Found",
+    "RawEvent",
+    "Reading",
+    "StreamAssembler",
+    "StreamChunk",
+    "StreamFormat",
+    "StreamMonitor",
+    "ToolCall",
+    "Usage",
+    "View",
+    "WireFormat",
+    "count",
+    "decode_json",
+    "mapping",
+    "text_or_none",
+    "whole_text",
+    "without_halves",
+]
 
 
 class Encoded(msgspec.Struct, frozen=True, gc=False):
@@ -34,51 +58,18 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     streaming: bool
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What the provider says a call cost; None where it did not say.
-
-    `cached_tokens` is a part of the input, `reasoning_tokens` a part of the output.
-    """
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    total_tokens: int | None = None
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    """A tool the model wants called. `arguments` is the JSON text as the model wrote it, which may be invalid."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class View(msgspec.Struct, frozen=True):
-    """An answer in the same terms for every format.
-
-    `finish_reason` is ``stop``, ``length``, ``tool_calls``, ``content_filter``, ``error``, or a word of the provider's.
-    """
-
-    text: str | None = None
-    reasoning: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    finish_reason: str | None = None
-    provider_id: str | None = None
-    model: str | None = None
-
-
 class Reading(msgspec.Struct, frozen=True):
     """What an answer means for the call: its usage, its error if it is one, what to do, and the headers worth keeping.
 
-    With ``advice.charge == "usage"`` both sides of the usage are known.
+    With ``advice.charge == "usage"`` both sides of the usage are known. `free_tokens` is the part of the input that
+    this provider does not count towards its limits (what it read from its cache).
     """
 
     usage: Usage | None
     fault: Fault | None
     advice: Advice
     headers: tuple[tuple[str, str], ...] = ()
+    free_tokens: int = 0
 
 
 class WireFormat(Protocol):
@@ -92,8 +83,14 @@ class WireFormat(Protocol):
     def path(self) -> str:
         """The path the body is posted to, with its leading slash."""
 
-    def encode(self, arguments: Mapping[str, object]) -> Encoded:
+    @property
+    def options(self) -> type[msgspec.Struct] | None:
+        """The arguments it documents, with their types and ranges; None where it documents none."""
+
+    def encode(self, arguments: Mapping[str, object], *, count_text: CountText = estimate_text) -> Encoded:
         """Write a call's arguments as a body. They are not changed; those that are None are not sent.
+
+        `count_text` says what a text will count as.
 
         Raises:
           InvalidCall: they cannot be sent: which argument, what is wrong with it, what to do.

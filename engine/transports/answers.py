@@ -149,6 +149,7 @@ def answer_of(
     if charge == "usage" and counts is None:
         charge = "kept"
     input_tokens, output_tokens = counts or (0, 0)
+    input_tokens = max(0, input_tokens - reading.free_tokens)
     usage = reading.usage
     reply = Reply(
         status=status,

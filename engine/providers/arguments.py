@@ -1,0 +1,126 @@
+"""A call's arguments held against the schema of their endpoint, and written as JSON.
+
+The schema is a `msgspec.Struct` with a field for each argument that is documented: types and ranges are its
+annotations, required is what has no default, and `rename` gives the provider's own spelling, which callers may use as
+well. What is wrong is said in a sentence that names the argument and what to do, and quotes no text of the caller's.
+
+Pure: no trio, no httpx, no I/O.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from engine.errors import InvalidCall, one_line
+
+# What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
+SECRETS = frozenset({"api_key", "apikey", "authorization", "headers", "extra_headers", "default_headers"})
+
+_PLACE = re.compile(r"(?P<problem>.*) - at `(?:key in )?\$\.?(?P<place>[^`]*)`$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
+
+
+def checked(
+    arguments: Mapping[str, object], options: type[msgspec.Struct], *, provider: str, closed: bool
+) -> dict[str, Any]:
+    """The arguments under the names the provider knows them by, without those that are None.
+
+    `closed`: the provider refuses arguments it does not know, so they are refused here. Otherwise they are passed on.
+
+    Raises:
+      InvalidCall: one is missing, of the wrong type, out of its range, unknown, given twice, or must never be sent.
+    """
+    wire_names = _wire_names(options)
+    payload: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if not isinstance(name, str):
+            raise invalid(repr(name)[:60], "an argument's name must be a text")
+        if name.lower() in SECRETS:
+            raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
+        if value is None:
+            continue
+        wire_name = wire_names.get(name)
+        if wire_name is None:
+            if closed:
+                raise invalid(name, f"{provider} knows no such argument; {_nearest(name, wire_names)}")
+            wire_name = name
+        if wire_name in payload:
+            raise invalid(name, "it is given twice, in two spellings; pass one of them")
+        payload[wire_name] = value
+    _hold_against(payload, options)
+    return payload
+
+
+def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct]) -> None:
+    try:
+        msgspec.convert(payload, options)
+    except msgspec.ValidationError as error:
+        message = str(error)
+    except RecursionError:
+        raise invalid("arguments", "they are nested too deeply, or hold themselves") from None
+    else:
+        return
+    missing = _MISSING.match(message)
+    found = _PLACE.match(message)
+    place = found["place"] if found else ""
+    problem = found["problem"] if found else message
+    if missing:
+        place = f"{place}.{missing['name']}" if place else missing["name"]
+        problem = "it is missing"
+    raise invalid(place or "arguments", one_line(problem, 300))
+
+
+@functools.cache
+def _wire_names(options: type[msgspec.Struct]) -> dict[str, str]:
+    """The provider's spelling of every argument, by that spelling and by ours."""
+    names: dict[str, str] = {}
+    for field in msgspec.structs.fields(options):
+        names[field.name] = names[field.encode_name] = field.encode_name
+    return names
+
+
+def _nearest(name: str, known: Mapping[str, str]) -> str:
+    meant = difflib.get_close_matches(name, known, 1, 0.6)
+    return f"did you mean {meant[0]}?" if meant else f"it knows {', '.join(dict.fromkeys(known.values()))}"
+
+
+def to_json(payload: Mapping[str, object]) -> bytes:
+    """The body of a request.
+
+    Raises:
+      InvalidCall: something in it cannot be written as JSON; the message says which argument.
+    """
+    try:
+        return msgspec.json.encode(payload)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        culprit, problem = _unencodable(payload, error)
+    raise invalid(culprit, f"it cannot be written as JSON ({problem}); pass plain dicts, lists, texts and numbers")
+
+
+def _unencodable(payload: Mapping[str, object], error: Exception) -> tuple[str, str]:
+    """Which argument JSON refused, and what it said of it, without quoting any text."""
+    parts: dict[str, object] = {name: value for name, value in payload.items() if name != "messages"}
+    messages = payload.get("messages")
+    if isinstance(messages, list):
+        parts |= {f"messages[{position}]": message for position, message in enumerate(messages)}
+    for name, value in parts.items():
+        try:
+            msgspec.json.encode(value)
+        except UnicodeEncodeError:
+            return name, "it holds half of a surrogate pair, which is no character"
+        except RecursionError:
+            return name, "it is nested too deeply, or holds itself"
+        except (TypeError, ValueError, OverflowError) as refused:
+            return name, str(refused)[:200]
+    return "arguments", type(error).__name__
+
+
+def invalid(argument: str, problem: str) -> InvalidCall:
+    """The error for one argument: what is wrong with it, and what to do."""
+    return InvalidCall(f"{argument}: {problem}. Nothing was sent.", argument=argument)
