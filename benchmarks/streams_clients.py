@@ -28,7 +28,7 @@ from benchmarks.harness import Settings
 from benchmarks.units import IdleAttempt, held_bytes, resident_bytes
 from benchmarks.wire_clients import HEADERS, KEY
 from engine import iModel, open_engine
-from engine.providers.catalogue import resolve
+from engine.providers.lookup import resolve
 from engine.transports.http import HttpTransport
 
 ENGINE, TRANSPORT, BARE = "engine", "transport", "bare sockets"

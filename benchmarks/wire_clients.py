@@ -31,7 +31,7 @@ from actors.messages import APICalling
 from benchmarks.harness import Settings
 from benchmarks.units import IdleAttempt, held_bytes, resident_bytes
 from engine import Call, iModel, open_engine
-from engine.providers.catalogue import resolve
+from engine.providers.lookup import resolve
 from engine.transports.http import HttpTransport
 from engine.transports.pool import PooledTransport
 

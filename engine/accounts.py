@@ -18,7 +18,7 @@ from actors.mailbox import Places
 from actors.messages import OpenLane, QuotaSpec
 from engine.config import AGEING_S, QUEUE_CAPACITY, EngineConfig
 from engine.errors import UsageError
-from engine.providers.catalogue import EndpointSpec
+from engine.providers.lookup import EndpointSpec
 from engine.secret import Secret
 from engine.transports.client import HttpClient
 
@@ -59,11 +59,11 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[str, str, bytes, int]:
-        """Equal for the same provider, address, key and client, without holding the key."""
+        """Equal for the same provider, address, headers, key and client, without holding the key."""
         return (
             self.spec.provider,
             self.spec.url,
-            hashlib.sha256((self.key.reveal() if self.key else "").encode()).digest(),
+            hashlib.sha256(repr((self.key.reveal() if self.key else "", self.spec.headers)).encode()).digest(),
             id(self.http_client),
         )
 

@@ -13,7 +13,6 @@ import inspect
 import os
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -22,13 +21,14 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from actors.limits import Quota, is_count, is_number, is_text
+from actors.limits import Quota, is_text
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
-from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
-from engine.config import Seconds, fault_in, weight_fault
+from engine.call import OPTION_NAMES, Call, CallOptions
+from engine.endpoints import Endpoint, EndpointConfig
 from engine.errors import InvalidCall, UsageError
+from engine.lane_arguments import check_count, lane_of, quotas_of
 from engine.opening import current_engine, is_engine_open, open_engine
-from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_model
+from engine.providers.lookup import api_key, split_model
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
 from engine.secret import Secret
@@ -36,8 +36,6 @@ from engine.streaming import ReplyStream
 from engine.transports.client import HttpClient, checked_client
 
 Self = TypeVar("Self", bound="iModel")
-
-_SHORT_WINDOW_S = 1.0
 
 
 class iModel:  # noqa: N801  # the name its users know
@@ -47,7 +45,8 @@ class iModel:  # noqa: N801  # the name its users know
       provider: ``"openai"``, ``"groq"``, ... Inferred from `model` (``"groq/llama-3.3"``), else openai. Any other name
         is taken for a service that speaks the OpenAI chat format at `base_url`.
       base_url: the service's address, in place of the provider's own.
-      endpoint: ``"chat"``.
+      endpoint: ``"chat"``, ``"embed"``, ``"response"``, ``"search"``, ... as the provider has it, or an `Endpoint`,
+        which brings its provider, address, headers and key along.
       api_key: the key; else the provider's environment variables are looked at, when the first call is submitted.
       limit_requests, limit_tokens: at most so many requests, and input plus output tokens, in any window of `interval`
         seconds (default `capacity_refresh_time`, 60). Calls wait for their turn and complete.
@@ -61,6 +60,7 @@ class iModel:  # noqa: N801  # the name its users know
       streaming_process_func: called with every chunk of its streams; what it returns, or awaits to, takes the chunk's
         place unless it is None.
       engine: the engine to use, in place of the innermost open one.
+      default_headers: headers of every request, over the provider's own (``{"anthropic-beta": "..."}``).
       http_client: an `httpx.AsyncClient` of your own that the calls go through; the engine never closes it.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
       **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
@@ -77,7 +77,7 @@ class iModel:  # noqa: N801  # the name its users know
         self,
         provider: str | None = None,
         base_url: str | None = None,
-        endpoint: str = "chat",
+        endpoint: str | Endpoint = "chat",
         api_key: str | None = None,
         queue_capacity: int | None = None,
         capacity_refresh_time: float = 60,
@@ -95,42 +95,45 @@ class iModel:  # noqa: N801  # the name its users know
         weights: Mapping[str, int] | None = None,
         ageing_s: float | None = None,
         http_client: HttpClient | None = None,
+        default_headers: Mapping[str, str] | None = None,
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
     ) -> None:
         _refuse_later(provider_metadata=provider_metadata, hook_registry=hook_registry)
-        _check_text(provider=provider, base_url=base_url, endpoint=endpoint, api_key=api_key, lane=lane)
-        if engine is not None and not isinstance(engine, Engine):
-            raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
-        if streaming_process_func is not None and not callable(streaming_process_func):
-            raise UsageError(f"streaming_process_func is a function, not {type(streaming_process_func).__name__}")
+        _check_text(provider=provider, base_url=base_url, api_key=api_key, lane=lane)
+        _check_kinds(engine, streaming_process_func)
+        check_count("max_connections", max_connections)
         self.id = str(uuid.uuid4())
-        self.streaming_process_func = streaming_process_func
         self.created_at = time.time()
-        self._options = _options_among(kwargs)
-        given = kwargs.pop("model", "")
-        if not isinstance(given, str):
-            raise UsageError(f"model must be the model's name, not {type(given).__name__}")
-        provider, self._model = split_model(given, provider)
-        self._defaults = {**kwargs, "model": self._model} if self._model else dict(kwargs)
-        _check_count("max_connections", max_connections)
-        _check_count("queue_capacity", queue_capacity)
-        _check_count("concurrency_limit", concurrency_limit)
-        self._spec: EndpointSpec = resolve(provider, endpoint, base_url)
-        self._api_key = Secret(api_key) if api_key is not None else None
+        self.streaming_process_func = streaming_process_func
+        given = _options_among(kwargs)
+        self._endpoint, self._model = _chosen(
+            endpoint,
+            kwargs.pop("model", ""),
+            provider,
+            base_url=base_url,
+            api_key=api_key,
+            default_headers=default_headers,
+        )
+        config, self._spec = self._endpoint.config, self._endpoint.spec
+        self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
+        self._given_options = {"timeout_s": config.timeout or self._spec.defaults.timeout_s, **given}
+        self._options = CallOptions(**self._given_options)
         self._max_connections = max_connections
         self._http_client = checked_client(http_client)
         self._engine = engine
         self._own_engine: AbstractAsyncContextManager[Engine] | None = None
         self._entered = 0
         self._opened_by: trio.lowlevel.Task | None = None
-        self._lane = LaneDescription(
-            name=lane or f"imodel-{self.id}",
-            quotas=_quotas(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas, required=not lane),
+        self._lane = lane_of(
+            lane,
+            f"imodel-{self.id}",
+            quotas_of(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas),
+            self._spec.defaults,
             queue_capacity=queue_capacity,
             concurrency_limit=concurrency_limit,
-            ageing_s=_ageing(ageing_s),
-            weights=_weights(weights),
+            ageing_s=ageing_s,
+            weights=weights,
         )
 
     # --- what it is ---
@@ -139,6 +142,11 @@ class iModel:  # noqa: N801  # the name its users know
     def model_name(self) -> str:
         """The model's name, without its provider; empty if none was given."""
         return self._model
+
+    @property
+    def request_options(self) -> type[msgspec.Struct] | None:
+        """The arguments its endpoint documents, with types and ranges; None where it documents none."""
+        return self._spec.format.options
 
     @property
     def lane(self) -> LaneDescription:
@@ -166,8 +174,8 @@ class iModel:  # noqa: N801  # the name its users know
         Raises:
           MissingKey: the provider wants a key, none was given, and its variables are not set.
         """
-        given = self._api_key.reveal() if self._api_key is not None else None
-        key = api_key(self._spec, given, os.environ)
+        explicit = self._endpoint.config.api_key
+        key = api_key(self._spec, explicit.reveal() if explicit is not None else None, os.environ)
         secret = Secret(key) if key is not None else None
         return Account(self._spec, secret, self._max_connections, self._http_client)
 
@@ -182,7 +190,7 @@ class iModel:  # noqa: N801  # the name its users know
         `priority`, `flow`, `deadline_s`, `timeout_s`, `metadata` and `on_unknown` are for the engine (see
         `CallOptions`); everything else goes to the provider, over what the constructor was given.
         """
-        given = {**self._options, **{name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}}
+        given = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
         arguments = {**self._defaults, **kwargs}
         problem = next(filter(None, map(_near_miss, kwargs)), "")
         model = arguments.get("model")
@@ -190,7 +198,7 @@ class iModel:  # noqa: N801  # the name its users know
         if problem:
             return Call(self, name, InvalidCall(f"{problem}; nothing was sent"))
         try:
-            options = CallOptions(**given) if given else NO_OPTIONS
+            options = CallOptions(**{**self._given_options, **given}) if given else self._options
             return Call(self, name, self._spec.format.encode(arguments), options)
         except InvalidCall as error:
             return Call(self, name, error)
@@ -313,74 +321,39 @@ def _options_among(kwargs: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _check_kinds(engine: object, streaming_process_func: object) -> None:
+    if engine is not None and not isinstance(engine, Engine):
+        raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
+    if streaming_process_func is not None and not callable(streaming_process_func):
+        raise UsageError(f"streaming_process_func is a function, not {type(streaming_process_func).__name__}")
+
+
+def _chosen(endpoint: object, model: object, provider: str | None, **said: Any) -> tuple[Endpoint, str]:
+    """The endpoint that is given or named, and the model's name without its provider's; `said` is for the endpoint."""
+    name = _model_name(model)
+    if isinstance(endpoint, Endpoint):
+        for argument, value in {"provider": provider, **said}.items():
+            if value is not None:
+                raise UsageError(f"{argument}= belongs to the endpoint that is given; say it there instead")
+        return endpoint, name or _model_name(endpoint.config.kwargs.get("model", ""))
+    if not isinstance(endpoint, str) or not endpoint.strip():
+        raise UsageError(f"endpoint must be a name like 'chat', or an Endpoint, not {endpoint!a:.80}")
+    provider, name = split_model(name, provider)
+    fields = {argument: value for argument, value in said.items() if value is not None}
+    return Endpoint(EndpointConfig(provider=provider, endpoint=endpoint, **fields)), name
+
+
+def _model_name(model: object) -> str:
+    if isinstance(model, str):
+        return model
+    raise UsageError(f"model must be the model's name, not {type(model).__name__}")
+
+
 def _check_text(**arguments: object) -> None:
     for name, value in arguments.items():
         if value is not None and (not is_text(value) or not value):
             shown = "something else" if name == "api_key" else ascii(value)[:80]
             raise UsageError(f"{name} must be a text that is not empty, not {shown}")
-
-
-def _check_count(name: str, value: object) -> None:
-    if value is not None and not is_count(value):
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
-
-
-def _quotas(
-    limit_requests: int | None,
-    limit_tokens: int | None,
-    interval: float | None,
-    capacity_refresh_time: float,
-    further: Iterable[Quota],
-    *,
-    required: bool,
-) -> tuple[Quota, ...] | None:
-    """The limits as quotas; None if nothing was said and the lane may say it."""
-    name, period_s = "capacity_refresh_time", capacity_refresh_time
-    if interval is not None:
-        name, period_s = "interval", interval
-    if not is_number(period_s) or not 1e-6 <= period_s <= 366 * 86_400:
-        raise UsageError(f"{name} must be seconds between 1e-6 and a year, not {period_s!r}")
-    _check_count("limit_requests", limit_requests)
-    _check_count("limit_tokens", limit_tokens)
-    quotas: list[Quota] = []
-    if limit_requests is not None:
-        quotas.append(Quota("requests", limit_requests, period_s))
-    if limit_tokens is not None:
-        quotas.append(Quota("total_tokens", limit_tokens, period_s))
-    if quotas and interval is not None and interval < _SHORT_WINDOW_S:
-        warnings.warn(
-            f"interval={interval} is the window the limits count in, not how often the queue is looked at",
-            stacklevel=3,
-        )
-    if not isinstance(further, Iterable):
-        raise UsageError(f"quotas= is a list of Quota objects, not {type(further).__name__}")
-    quotas.extend(_checked(quota) for quota in further)
-    return tuple(quotas) if quotas or required else None
-
-
-def _ageing(ageing_s: object) -> float | None:
-    if ageing_s is None:
-        return None
-    if fault := fault_in(ageing_s, Seconds):
-        raise UsageError(f"ageing_s, in seconds, {fault}")
-    return msgspec.convert(ageing_s, Seconds)
-
-
-def _weights(weights: object) -> tuple[tuple[str, int], ...] | None:
-    if weights is None:
-        return None
-    if not isinstance(weights, Mapping):
-        raise UsageError(f'weights= maps flows to their weights, like {{"tenant-a": 3}}; not {type(weights).__name__}')
-    for flow, weight in weights.items():
-        if fault := weight_fault(flow, weight):
-            raise UsageError(f"weights[{flow!a:.80}] {fault}")
-    return tuple(sorted(weights.items()))
-
-
-def _checked(quota: object) -> Quota:
-    if not isinstance(quota, Quota):
-        raise UsageError(f"quotas= holds Quota objects, not {type(quota).__name__}")
-    return quota
 
 
 _OWN_NAMES = frozenset(inspect.signature(iModel.__init__).parameters) - {"self", "kwargs", "model"}

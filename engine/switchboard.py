@@ -24,7 +24,7 @@ from engine.config import EngineSection
 from engine.errors import fault_of
 from engine.estimate import OutputGuess
 from engine.log import log
-from engine.providers.catalogue import auth_headers
+from engine.providers.lookup import request_headers
 from engine.providers.wire import Usage
 from engine.transports.client import ClientTransport
 from engine.transports.http import HttpTransport
@@ -50,7 +50,7 @@ def http_transports(section: EngineSection) -> TransportFactory:
 
     def make(account: Account, on_usage: OnUsage) -> Transport:
         url, client = account.spec.url, account.http_client
-        headers = auth_headers(account.spec, account.key.reveal() if account.key is not None else None)
+        headers = request_headers(account.spec, account.key.reveal() if account.key is not None else None)
         proxy = environment_proxy(url) if client is None and section.http != "own" else None
         if client is None and proxy is None and not section.http2 and section.http != "httpx":
             return HttpTransport(

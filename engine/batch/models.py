@@ -18,7 +18,7 @@ from engine.call import CallOptions
 from engine.config import EngineConfig, LaneSection, ModelSection, SharedQuota
 from engine.errors import InvalidCall, MissingKey, UsageError
 from engine.imodel import iModel
-from engine.providers.catalogue import resolve
+from engine.providers.lookup import resolve
 
 LANE: Final = "batch"
 """Where calls go whose model names no lane; a configuration may say more about it, as about any other."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from engine.providers.catalogue import PROVIDERS
+from engine.providers.lookup import registered_providers
 
 
 def providers() -> None:
@@ -15,14 +15,14 @@ def providers() -> None:
 
     Any other service that speaks the OpenAI chat format can be used by its address: --base-url.
     """
-    table = [("provider", "endpoint", "address", "key variable", "set")]
-    for row in PROVIDERS:
+    table = [("provider", "endpoints", "address", "key variable", "set")]
+    for row in registered_providers():
         found = [variable for variable in row.key_env if os.environ.get(variable, "").strip()]
         variables = " or ".join(row.key_env)
         table.append(
             (
                 row.name,
-                "chat",
+                ", ".join(endpoint.name for endpoint in row.endpoints),
                 row.base_url,
                 variables if row.key_required else f"{variables} (optional)",
                 found[0] if found else "not set",

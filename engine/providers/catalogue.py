@@ -1,239 +1,170 @@
-"""Who the providers are: address, key variables, and which dialect of which format each speaks. Data, and its lookup.
+"""Who the providers are, as data: addresses, keys, the formats they speak, and the limits they publish.
 
-A name that is not here is taken for a service that speaks the OpenAI chat format at the address given with it. A name
-or endpoint that belongs to another format is refused with a sentence, never sent a request it would not understand.
+A row is one endpoint of one provider. `engine.providers.lookup` finds a row by the names users type and makes a whole
+address of it; a provider of a user's own is a row like these. Addresses, paths, variables and limits: the providers'
+documentation and SDKs, at the page and on the day that each row names.
 
-Pure: no trio, no httpx, no I/O; the environment is passed in. No key is kept here or shown in any message.
-Addresses and variables: the providers' documentation and SDKs as of 2026-11-20.
+Pure: no trio, no httpx, no I/O. No key is kept here.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Mapping
-from typing import Literal
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from engine.errors import MissingKey, UnknownEndpoint
-from engine.providers.openai_chat import Dialect, OpenAIChat
+from actors.limits import Quota
+from engine.errors import UsageError
+from engine.providers.chat_dialects import DIALECTS
+from engine.providers.openai_chat import OpenAIChat
 from engine.providers.wire import WireFormat
 
+Auth: TypeAlias = Literal["bearer", "x-api-key", "none"]
+"""How the key is sent: ``Authorization: Bearer KEY``, ``x-api-key: KEY``, or not at all."""
 
-class Provider(msgspec.Struct, frozen=True):
-    """A row of the catalogue: a provider's chat endpoint. `key_env` are looked at in this order."""
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds at the provider's own address for whatever the user says nothing of.
+
+    `quotas` and `concurrency_limit` are limits that the provider publishes for everybody, or for its smallest plan.
+    `timeout_s` bounds an attempt: some of them take long to begin.
+    """
+
+    quotas: tuple[Quota, ...] = ()
+    concurrency_limit: int | None = None
+    timeout_s: float = 600.0
+
+
+class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint of a provider: what it is called, which format it speaks, and where.
+
+    `path` follows the provider's address; empty: the format's own.
+    """
+
+    name: str
+    format: WireFormat
+    path: str = ""
+    aliases: tuple[str, ...] = ()
+    defaults: Defaults = Defaults()
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider. `key_env` are the variables its key is looked for in, in this order.
+
+    `headers` go with every request. `source` is the page these facts are from, `read_on` the day it was read.
+
+    Raises:
+      UsageError: it has no endpoint, or two of one name.
+    """
 
     name: str
     base_url: str
-    key_env: tuple[str, ...]
-    format: OpenAIChat
+    endpoints: tuple[EndpointRow, ...]
+    key_env: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    auth: Auth = "bearer"
     key_required: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+    source: str = ""
+    read_on: str = "2026-11-20"
+
+    def __post_init__(self) -> None:
+        spellings = [spelling for row in self.endpoints for spelling in (row.name, *row.aliases)]
+        if not spellings or len(set(spellings)) < len(spellings):
+            raise UsageError(f"provider {self.name!r} needs endpoints, each with names of its own: {spellings}")
+
+    def find(self, endpoint: str) -> EndpointRow | None:
+        """The endpoint of that name or alias, in lower case; None if there is none."""
+        return next((row for row in self.endpoints if endpoint in (row.name, *row.aliases)), None)
 
 
-class EndpointSpec(msgspec.Struct, frozen=True):
-    """Where a call goes and in which language. Holds no key, so it can be shown and compared.
-
-    `url` is the whole address of a POST. `local`: it is on this machine or network, where no key is needed.
-    """
-
-    provider: str
-    endpoint: str
-    format: WireFormat
-    url: str
-    auth: Literal["bearer"]
-    key_env: tuple[str, ...]
-    key_required: bool
-    local: bool
+CHAT_ALIASES = ("chat/completions", "chat_completions")
+_EMBED_ALIASES = ("embeddings", "embedding")
+_RESPONSE_ALIASES = ("responses",)
 
 
-def _row(name: str, base_url: str, key_env: tuple[str, ...], dialect: Dialect, key_required: bool = True) -> Provider:
-    return Provider(name, base_url, key_env, OpenAIChat(dialect), key_required)
-
-
-# max_tokens: refused by OpenAI's reasoning models, deprecated at Groq and OpenRouter; the others document only that.
-_NEW_CAP = "max_completion_tokens"
-_OLD_CAP = "max_tokens"
-# console.groq.com/docs/openai: these are answered with 400.
-_GROQ_REFUSES: dict[str, object] = {"logprobs": None, "top_logprobs": None, "logit_bias": None, "n": 1}
-
-PROVIDERS: tuple[Provider, ...] = (
-    _row("openai", "https://api.openai.com/v1", ("OPENAI_API_KEY",), Dialect("openai", _NEW_CAP, stream_usage=True)),
-    _row("groq", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",), Dialect("groq", _NEW_CAP, _GROQ_REFUSES)),
-    _row(
-        "deepseek", "https://api.deepseek.com", ("DEEPSEEK_API_KEY",), Dialect("deepseek", _OLD_CAP, stream_usage=True)
-    ),
-    _row("perplexity", "https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), Dialect("perplexity", _OLD_CAP)),
-    _row("openrouter", "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), Dialect("openrouter", _NEW_CAP)),
-    _row(
-        "nvidia_nim",
-        "https://integrate.api.nvidia.com/v1",
-        ("NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"),
-        Dialect("nvidia_nim", _OLD_CAP, stream_usage=True),
-    ),
-    _row(
-        "gemini",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        Dialect("gemini", _OLD_CAP, rest_is_output=True),
-    ),
-    _row(
-        "ollama",
-        "http://localhost:11434/v1",
-        ("OLLAMA_API_KEY",),
-        Dialect("ollama", _OLD_CAP, stream_usage=True),
-        key_required=False,
-    ),
-)
-
-_BY_NAME = {row.name: row for row in PROVIDERS}
-_ALIASES = {
-    "nvidia": "nvidia_nim",
-    "nim": "nvidia_nim",
-    "gemini_api": "gemini",
-    "open_router": "openrouter",
-    "claude": "claude_code",
-    "openai_codex": "codex",
-    "gemini_cli": "gemini_code",
-    "pi_code": "pi",
-    "autogen": "ag2",
-}
-# Known by name, but in a language this version does not speak yet.
-_NOT_YET = frozenset({"anthropic", "exa", "tavily", "firecrawl", "claude_code", "codex", "gemini_code", "pi", "ag2"})
-_CHAT = frozenset({"chat", "chat/completions", "chat_completions"})
-_GENERIC = OpenAIChat(Dialect("generic"))
-
-
-def split_model(model: str, provider: str | None = None) -> tuple[str, str]:
-    """The provider and the model that ``"anthropic/claude-x"`` means: ``("anthropic", "claude-x")``.
-
-    Only the first ``provider/`` is cut off, and only where no provider is given; a given one leaves the model whole
-    (``openai/gpt-oss-120b`` is a model of Groq's). Without a slash, or with nothing before it, the provider is openai.
-    """
-    if provider is not None:
-        return provider, model
-    prefix, slash, rest = model.partition("/")
-    return (prefix, rest) if slash and prefix.strip() else ("openai", model)
-
-
-def resolve(provider: str, endpoint: str = "chat", base_url: str | None = None) -> EndpointSpec:
-    """Find where calls of this provider and endpoint go. Names ignore case; ``-`` is ``_``.
-
-    `base_url` replaces the provider's address; the path is appended to it, so a prefix of a proxy's stays.
-
-    Raises:
-      UnknownEndpoint: no such provider (and no `base_url`), no such endpoint, or an address that cannot be used.
-    """
-    given = re.sub(r"[\s-]+", "_", provider.strip().lower())
-    name = _ALIASES.get(given, given)
-    if not name:
-        raise UnknownEndpoint('provider is empty; pass provider="openai" or another name')
-    if name in _NOT_YET:
-        raise UnknownEndpoint(
-            f"{name!r} is not spoken by this version of penstock yet; chat is, with {_known()}. Nothing was sent."
-        )
-    row = _BY_NAME.get(name)
-    if endpoint.strip().strip("/").lower() not in _CHAT:
-        raise UnknownEndpoint(
-            f"{name} has no endpoint {endpoint!r} in this version; there is: 'chat'. Nothing was sent."
-        )
-    if row is None and base_url is None:
-        raise UnknownEndpoint(
-            f"unknown provider {name!r}; known are {_known()}. For any other service that speaks the OpenAI chat "
-            "format, pass its address as base_url. Nothing was sent."
-        )
-    parts = _address(row.base_url if base_url is None and row is not None else str(base_url))
-    path = parts.path.removesuffix("/")
-    wire = _GENERIC if row is None else row.format
-    if not path.endswith(wire.path):
-        # Ollama's own address, as its documentation and its users write it, is not that of its OpenAI-like API.
-        path += "/v1" if name == "ollama" and not path.endswith("/v1") else ""
-        path += wire.path
-    local = _is_local(parts.hostname or "")
-    return EndpointSpec(
-        provider=name,
-        endpoint="chat",
-        format=wire,
-        url=parts._replace(path=path).geturl(),
-        auth="bearer",
-        key_env=(f"{re.sub(r'[^A-Z0-9]', '_', name.upper())}_API_KEY",) if row is None else row.key_env,
-        key_required=row is not None and row.key_required and not local,
-        local=local,
+def _chat(name: str, defaults: Defaults = Defaults(), path: str = "") -> EndpointRow:  # noqa: B008  # it is frozen
+    return EndpointRow(
+        name="chat", format=OpenAIChat(DIALECTS[name]), path=path, aliases=CHAT_ALIASES, defaults=defaults
     )
 
 
-def api_key(spec: EndpointSpec, explicit: str | None, environ: Mapping[str, str]) -> str | None:
-    """The key to use: the explicit one, else the first of the endpoint's variables that is set. None: without a key.
+_NIM = Defaults(quotas=(Quota("requests", 40, 60.0),), concurrency_limit=8)
+_TAVILY = Defaults(quotas=(Quota("requests", 100, 60.0),), timeout_s=120.0)
+# Of the free plan: ten a minute for each endpoint, two browsers.
+_FIRECRAWL = Defaults(quotas=(Quota("requests", 10, 60.0),), concurrency_limit=2, timeout_s=300.0)
 
-    White space around it is dropped (a file's last line end is the usual case).
+PROVIDERS: tuple[Provider, ...] = (
+    Provider(
+        name="openai",
+        base_url="https://api.openai.com/v1",
+        key_env=("OPENAI_API_KEY",),
+        endpoints=(_chat("openai"),),
+        source="platform.openai.com/docs/api-reference",
+    ),
+    Provider(
+        name="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        key_env=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        aliases=("gemini_api",),
+        endpoints=(_chat("gemini"),),
+        source="ai.google.dev/gemini-api/docs/openai",
+    ),
+    Provider(
+        name="ollama",
+        base_url="http://localhost:11434",
+        key_env=("OLLAMA_API_KEY",),
+        key_required=False,
+        endpoints=(
+            # A model that is not loaded yet takes minutes to begin.
+            _chat("ollama", Defaults(timeout_s=1_800.0), path="/v1/chat/completions"),
+        ),
+        source="docs.ollama.com/openai, docs.ollama.com/api",
+    ),
+    Provider(
+        name="groq",
+        base_url="https://api.groq.com/openai/v1",
+        key_env=("GROQ_API_KEY",),
+        endpoints=(_chat("groq"),),
+        source="console.groq.com/docs/openai",
+    ),
+    Provider(
+        name="deepseek",
+        base_url="https://api.deepseek.com",
+        key_env=("DEEPSEEK_API_KEY",),
+        # It answers within ten minutes of the beginning, which may itself be ten minutes away.
+        endpoints=(_chat("deepseek", Defaults(timeout_s=1_200.0)),),
+        source="api-docs.deepseek.com",
+    ),
+    Provider(
+        name="perplexity",
+        base_url="https://api.perplexity.ai",
+        key_env=("PERPLEXITY_API_KEY",),
+        endpoints=(_chat("perplexity"),),
+        source="docs.perplexity.ai/api-reference/chat-completions-post",
+    ),
+    Provider(
+        name="openrouter",
+        base_url="https://openrouter.ai/api/v1",
+        key_env=("OPENROUTER_API_KEY",),
+        aliases=("open_router",),
+        endpoints=(_chat("openrouter"),),
+        source="openrouter.ai/docs/api-reference",
+    ),
+    Provider(
+        name="nvidia_nim",
+        base_url="https://integrate.api.nvidia.com/v1",
+        key_env=("NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"),
+        aliases=("nvidia", "nim"),
+        endpoints=(_chat("nvidia_nim", _NIM),),
+        source="docs.api.nvidia.com/nim; its forum for the limit",
+    ),
+)
 
-    Raises:
-      MissingKey: there is none and this endpoint wants one, or it cannot stand in a header. Nothing was sent.
-    """
-    found, source = explicit, "api_key"
-    for variable in spec.key_env:
-        if not found or not found.strip():
-            found, source = environ.get(variable), variable
-    key = (found or "").strip()
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
-        raise MissingKey(
-            f"the key in {source} holds characters that no key has (spaces, line ends or non-ASCII ones); "
-            "check what was pasted. Nothing was sent.",
-            variables=spec.key_env,
-        )
-    if not key and spec.key_required:
-        raise MissingKey(
-            f"{spec.provider} wants a key: set {' or '.join(spec.key_env)}, or pass api_key=. Nothing was sent.",
-            variables=spec.key_env,
-        )
-    return key or None
-
-
-def auth_headers(spec: EndpointSpec, key: str | None) -> dict[str, str]:
-    """The headers that carry the key: for the transport alone, never to be shown."""
-    return {} if key is None else {"authorization": f"Bearer {key}"}
-
-
-def _known() -> str:
-    return ", ".join(row.name for row in PROVIDERS)
-
-
-# Names that keys travel under in an address, where every log on the way would hold them.
-_KEY_PARAMETERS = frozenset({"key", "api_key", "apikey", "api-key", "access_token", "token", "subscription-key"})
-
-
-def _address(base_url: str) -> SplitResult:
-    """The address in parts, if it is one. What is wrong with it is said without quoting it: it may hold a password."""
-    text = base_url.strip()
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-        host = parts.hostname
-    except ValueError:
-        raise UnknownEndpoint("base_url is not a valid address: its host or port cannot be read") from None
-    problem = ""
-    if parts.scheme not in ("http", "https"):
-        problem = 'must begin with "http://" or "https://"'
-    elif "@" in parts.netloc:
-        problem = "holds a user name or a password; pass the key as api_key instead"
-    elif not host or port == 0:
-        problem = "names no host to connect to, or port 0"
-    elif re.search(r"[\x00-\x20\x7f]", text):
-        problem = "holds a space or a control character"
-    elif parts.fragment:
-        problem = "holds a fragment (#...), which is never sent"
-    elif any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        problem = "holds a key in its query, where logs would show it; pass it as api_key instead"
-    if problem:
-        raise UnknownEndpoint(f"base_url {problem}; an example is https://host.example/v1. Nothing was sent.")
-    return parts
-
-
-def _is_local(host: str) -> bool:
-    """Whether a host is this machine or one of a private network: there a service usually wants no key."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".lan"))
-    return address.is_private or address.is_loopback or address.is_link_local
+COMPATIBLE = Provider(
+    name="",
+    base_url="",
+    key_required=False,
+    endpoints=(_chat("generic"),),
+)
+"""What a service that is not in the catalogue is taken for: it speaks OpenAI's formats at the address given with it."""

@@ -18,7 +18,7 @@ from benchmarks import streams, streams_clients
 from benchmarks.harness import Measured, Settings
 from benchmarks.streams_server import Plan, Sent, Streaming, plan
 from benchmarks.wire_server import Gate
-from engine.providers.catalogue import resolve
+from engine.providers.lookup import resolve
 from engine.sse import EventReader
 from engine.transports.http1 import ResponseReader
 

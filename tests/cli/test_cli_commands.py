@@ -108,8 +108,14 @@ async def test_providers_is_a_table_that_survives_a_pipe(penstock: Penstock) -> 
     ran = await penstock("providers", environment={"GEMINI_API_KEY": secret, "GROQ_API_KEY": "  "})
     assert (ran.code, ran.err) == (0, "")
     rows = {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell] for line in ran.out.splitlines()}
-    assert rows["provider"] == ["provider", "endpoint", "address", "key variable", "set"]
-    assert rows["openai"] == ["openai", "chat", "https://api.openai.com/v1", "OPENAI_API_KEY", "not set"]
+    assert rows["provider"] == ["provider", "endpoints", "address", "key variable", "set"]
+    assert rows["openai"] == [
+        "openai",
+        "chat, response, embed",
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        "not set",
+    ]
     assert rows["gemini"][3:] == ["GOOGLE_API_KEY or GEMINI_API_KEY", "GEMINI_API_KEY"]
     assert rows["groq"][-1] == "not set"
     assert rows["ollama"][3] == "OLLAMA_API_KEY (optional)"

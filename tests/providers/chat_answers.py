@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from engine.providers.catalogue import PROVIDERS
+from engine.providers.chat_dialects import DIALECTS
 from engine.providers.openai_chat import Dialect, OpenAIChat
 from engine.providers.wire import Reading
 
 FIXTURES = Path(__file__).parent / "fixtures"
-FORMATS = {row.name: row.format for row in PROVIDERS}
+FORMATS = {dialect.name: OpenAIChat(dialect) for dialect in DIALECTS.values() if dialect.name != "generic"}
 GENERIC = OpenAIChat(Dialect("generic"))
 NOW_S = 1_790_000_000.0
 

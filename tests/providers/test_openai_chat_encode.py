@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from engine.errors import InvalidCall
 from engine.estimate import estimate_chat
-from engine.providers.catalogue import PROVIDERS
+from engine.providers.chat_dialects import DIALECTS
 from engine.providers.openai_chat import Dialect, OpenAIChat
 
 FIXTURES = Path(__file__).parent / "fixtures"
-FORMATS = {row.name: row.format for row in PROVIDERS}
+FORMATS = {dialect.name: OpenAIChat(dialect) for dialect in DIALECTS.values() if dialect.name != "generic"}
 GENERIC = OpenAIChat(Dialect("generic"))
 HELLO: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -43,7 +43,7 @@ def problem_of(arguments: Any, wire: OpenAIChat = GENERIC) -> InvalidCall:
 @pytest.mark.parametrize(
     ("provider", "folder", "name"),
     [("openai", "openai_chat", "request"), ("openai", "openai_chat", "request_tools"), ("groq", "groq_chat", "request")]
-    + [(row.name, f"{row.name}_chat", "request") for row in PROVIDERS if row.name not in ("openai", "groq", "ollama")]
+    + [(name, f"{name}_chat", "request") for name in FORMATS if name not in ("openai", "groq", "ollama")]
     + [("ollama", "ollama_compat", "request")],
 )
 def test_the_requests_of_the_vendors_own_clients_are_sent_as_they_send_them(

@@ -155,7 +155,7 @@ async def use_a_call(call: Call, seed: APICalling) -> None:
     reveal_type(call.status == "completed")  # R: bool
     reveal_type(call.status == "done")  # R: bool  # E: comparison-overlap
     reveal_type(call.text)  # R: str | None
-    reveal_type(call.usage)  # R: engine.providers.wire.Usage | None
+    reveal_type(call.usage)  # R: engine.providers.view.Usage | None
     reveal_type(call.error)  # R: actors.errors.PenstockError | None
     reveal_type(call.timings)  # R: engine.call.Timings | None
     reveal_type(call.attempts)  # R: int

@@ -1,0 +1,265 @@
+"""Endpoints as objects: a class for each one of the catalogue, and `match_endpoint`, which finds it by its names.
+
+    model = iModel(endpoint=OpenaiEmbedEndpoint(model="text-embedding-3-small"))
+
+is the same as ``iModel(provider="openai", endpoint="embed", model=...)``. An endpoint holds what its calls have in
+common: address, headers, key, arguments; limits belong to the model. Pure: no trio, no I/O; its key is in no repr.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from engine.errors import UsageError
+from engine.providers.catalogue import Auth
+from engine.providers.lookup import EndpointSpec, find, resolve
+from engine.secret import Secret
+
+
+class EndpointConfig(msgspec.Struct, kw_only=True):
+    """What an endpoint was told. None is "not said": the catalogue's own holds.
+
+    `auth_type` is ``"bearer"``, ``"x-api-key"`` or ``"none"``. `default_headers` go with every request, over the
+    provider's own. `kwargs` are arguments of every call, which a call's own replace. `timeout` bounds an attempt, in
+    seconds.
+
+    Raises:
+      UsageError: something is of the wrong type; the message names it and shows no key.
+    """
+
+    provider: str = "openai"
+    endpoint: str = "chat"
+    name: str = ""
+    base_url: str | None = None
+    api_key: Secret | None = None
+    auth_type: Auth | None = None
+    default_headers: dict[str, str] = {}
+    timeout: float | None = None
+    kwargs: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        for name in ("provider", "endpoint", "name"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} must be a text, not {type(getattr(self, name)).__name__}")
+        for name in ("provider", "endpoint"):
+            if not getattr(self, name).strip():
+                raise UsageError(f"{name} must not be empty")
+        if not isinstance(self.base_url, str | None):
+            raise UsageError(f"base_url must be a text, not {type(self.base_url).__name__}")
+        self.api_key = _secret(self.api_key)
+        if self.auth_type not in (None, "bearer", "x-api-key", "none"):
+            raise UsageError('auth_type is "bearer", "x-api-key" or "none"')
+        self.default_headers = _headers(self.default_headers)
+        if not isinstance(self.kwargs, Mapping):
+            raise UsageError(f"kwargs must be a dict of arguments, not {type(self.kwargs).__name__}")
+        self.kwargs = dict(self.kwargs)
+
+    def __repr__(self) -> str:
+        hidden = {"default_headers": list(self.default_headers)}
+        fields = {**{name: getattr(self, name) for name in self.__struct_fields__}, **hidden}
+        return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+    def spec(self) -> EndpointSpec:
+        """Where its calls go.
+
+        Raises:
+          UnknownEndpoint: no such provider or endpoint, or an address that cannot be used.
+        """
+        return resolve(self.provider, self.endpoint, self.base_url, self.default_headers, self.auth_type)
+
+    @property
+    def full_url(self) -> str:
+        """The whole address of a request."""
+        return self.spec().url
+
+
+_FIELDS = frozenset(EndpointConfig.__struct_fields__)
+
+
+def _secret(key: object) -> Secret | None:
+    if key is None or isinstance(key, Secret):
+        return key
+    if isinstance(key, str):
+        return Secret(key)
+    raise UsageError(f"api_key must be a text, not {type(key).__name__}")
+
+
+def _headers(headers: object) -> dict[str, str]:
+    """Headers as a dict of their own. What is wrong with them is said without their values: one may be a key."""
+    if not isinstance(headers, Mapping):
+        raise UsageError(f"default_headers must be a dict from name to value, not {type(headers).__name__}")
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise UsageError(f"default_headers[{name!a:.60}] must be a text under a name that is a text")
+    return dict(headers)
+
+
+_classes: dict[tuple[str, str], type[Endpoint]] = {}
+
+
+class Endpoint:
+    """One endpoint of one provider, with what all of its calls have in common.
+
+    Args:
+      config: an `EndpointConfig`, or a dict of its fields.
+      **kwargs: its fields, over those of `config`; any other name is an argument of every call (`model`, ...).
+
+    Raises:
+      UsageError: something is of the wrong type, or belongs to another class of endpoint.
+      UnknownEndpoint: no such provider or endpoint, or an address that cannot be used.
+    """
+
+    provider: ClassVar[str] = ""
+    endpoint: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, provider: str = "", endpoint: str = "", **kwargs: Any) -> None:
+        """A class of one endpoint, which `match_endpoint` finds; a class derived from one is of the same endpoint."""
+        super().__init_subclass__(**kwargs)
+        if provider:
+            cls.provider, cls.endpoint = provider, endpoint
+            _classes.setdefault((provider, endpoint), cls)
+
+    def __init__(self, config: EndpointConfig | Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        fields = self._fields_of(config)
+        arguments = {**fields.pop("kwargs", {}), **kwargs.pop("kwargs", {})}
+        for name, value in kwargs.items():
+            (fields if name in _FIELDS else arguments)[name] = value
+        self._claim(fields)
+        self.config = EndpointConfig(**fields, kwargs=arguments)
+        self.spec = self.config.spec()
+
+    @staticmethod
+    def _fields_of(config: object) -> dict[str, Any]:
+        if config is None:
+            return {}
+        if isinstance(config, EndpointConfig):
+            return msgspec.structs.asdict(config)
+        if not isinstance(config, Mapping):
+            raise UsageError(f"an endpoint's config is an EndpointConfig or a dict, not {type(config).__name__}")
+        unknown = config.keys() - _FIELDS
+        return {
+            **{name: value for name, value in config.items() if name in _FIELDS},
+            "kwargs": {**config.get("kwargs", {}), **{name: config[name] for name in unknown}},
+        }
+
+    def _claim(self, fields: dict[str, Any]) -> None:
+        """A class of one endpoint makes no other."""
+        if not self.provider:
+            return
+        for name in ("provider", "endpoint"):
+            if name in fields and fields[name] != getattr(self, name):
+                raise UsageError(
+                    f"{type(self).__name__} is {self.provider}'s {self.endpoint!r}, not {name} {fields[name]!a:.60}; "
+                    "match_endpoint finds the class of any other"
+                )
+            fields[name] = getattr(self, name)
+
+    @property
+    def request_options(self) -> type[msgspec.Struct] | None:
+        """The arguments it documents, with types and ranges; None where it documents none."""
+        return self.spec.format.options
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.spec.provider} {self.spec.endpoint} at {self.spec.url}>"
+
+
+class OpenaiChatEndpoint(Endpoint, provider="openai", endpoint="chat"):
+    """OpenAI's chat completions."""
+
+
+class OpenaiResponseEndpoint(Endpoint, provider="openai", endpoint="response"):
+    """OpenAI's Responses."""
+
+
+class OpenaiEmbedEndpoint(Endpoint, provider="openai", endpoint="embed"):
+    """OpenAI's embeddings."""
+
+
+class AnthropicMessagesEndpoint(Endpoint, provider="anthropic", endpoint="chat"):
+    """Anthropic's Messages."""
+
+
+class GeminiChatEndpoint(Endpoint, provider="gemini", endpoint="chat"):
+    """Gemini, as it speaks OpenAI's chat format."""
+
+
+class OllamaChatEndpoint(Endpoint, provider="ollama", endpoint="chat"):
+    """Ollama, as it speaks OpenAI's chat format."""
+
+
+class OllamaNativeEndpoint(Endpoint, provider="ollama", endpoint="native"):
+    """Ollama's own chat."""
+
+
+class OllamaEmbedEndpoint(Endpoint, provider="ollama", endpoint="embed"):
+    """Ollama's embeddings, in OpenAI's format."""
+
+
+class GroqChatEndpoint(Endpoint, provider="groq", endpoint="chat"):
+    """Groq's chat completions."""
+
+
+class DeepseekChatEndpoint(Endpoint, provider="deepseek", endpoint="chat"):
+    """DeepSeek's chat completions."""
+
+
+class PerplexityChatEndpoint(Endpoint, provider="perplexity", endpoint="chat"):
+    """Perplexity's Sonar."""
+
+
+class OpenRouterChatEndpoint(Endpoint, provider="openrouter", endpoint="chat"):
+    """OpenRouter's chat completions."""
+
+
+class NvidiaNimChatEndpoint(Endpoint, provider="nvidia_nim", endpoint="chat"):
+    """NVIDIA NIM's chat completions."""
+
+
+class NvidiaNimEmbedEndpoint(Endpoint, provider="nvidia_nim", endpoint="embed"):
+    """NVIDIA NIM's embeddings."""
+
+
+class ExaSearchEndpoint(Endpoint, provider="exa", endpoint="search"):
+    """Exa's search."""
+
+
+class TavilySearchEndpoint(Endpoint, provider="tavily", endpoint="search"):
+    """Tavily's search."""
+
+
+class TavilyExtractEndpoint(Endpoint, provider="tavily", endpoint="extract"):
+    """Tavily's extraction of pages."""
+
+
+class FirecrawlScrapeEndpoint(Endpoint, provider="firecrawl", endpoint="scrape"):
+    """Firecrawl's scraping of a page."""
+
+
+class FirecrawlMapEndpoint(Endpoint, provider="firecrawl", endpoint="map"):
+    """Firecrawl's map of a site."""
+
+
+def match_endpoint(provider: str, endpoint: str = "chat") -> type[Endpoint]:
+    """The class for this provider and endpoint: names ignore case, aliases are known.
+
+    A provider that was registered has a class made for it, and so has one that nobody knows, which wants a `base_url`.
+
+    Raises:
+      UnknownEndpoint: the provider is known and has no such endpoint; the message lists those it has.
+    """
+    found, row = find(provider, endpoint, compatible=True)
+    known = _classes.get((found.name, row.name))
+    if known is None:
+        # One that was registered, or that nobody knows: an address makes it whole.
+        known = types.new_class(
+            "Endpoint", (Endpoint,), {}, lambda names: names.update(_names_of(found.name, row.name))
+        )
+    return known
+
+
+def _names_of(provider: str, endpoint: str) -> dict[str, str]:
+    return {"provider": provider, "endpoint": endpoint, "__module__": __name__}
