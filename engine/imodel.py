@@ -73,6 +73,10 @@ class iModel:  # noqa: N801  # the name its users know
       UnknownEndpoint: no such provider, and no address given.
     """
 
+    _own_engine: AbstractAsyncContextManager[Engine] | None = None
+    _opened_by: trio.lowlevel.Task | None = None
+    _entered = 0
+
     def __init__(
         self,
         provider: str | None = None,
@@ -122,9 +126,6 @@ class iModel:  # noqa: N801  # the name its users know
         self._max_connections = max_connections
         self._http_client = checked_client(http_client)
         self._engine = engine
-        self._own_engine: AbstractAsyncContextManager[Engine] | None = None
-        self._entered = 0
-        self._opened_by: trio.lowlevel.Task | None = None
         self._lane = lane_of(
             lane,
             f"imodel-{self.id}",
