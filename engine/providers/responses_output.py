@@ -8,7 +8,8 @@ Pure: no trio, no httpx, no I/O. Never raises, whatever was decoded. Shapes: Ope
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -17,12 +18,14 @@ from engine.providers.wire import Citation, ToolCall, Usage, View, count, mappin
 from engine.retry import ErrorView
 
 CALL_INPUTS = {"function_call": "arguments", "custom_tool_call": "input"}
-"""The kinds of item that ask for a tool of the caller's, and where each holds what the tool is to be given."""
+"""The kinds of item that ask for a tool of the caller's, and where each holds what the tool is to be given. The tool's
+output names the call by its `call_id`, not by the item's `id`."""
 
 THOUGHT_BREAK = "\n\n"
 """Stands between the parts of a reasoning, each of which is a paragraph."""
 
 _FAILURES = {"failed": "the response failed, without a reason given", "cancelled": "the response was cancelled"}
+_TEXT_PARTS = ("output_text", "text")
 _INCOMPLETE = {"max_output_tokens": "length"}
 # Codes of a failure in a success that lie with the request, beside those whose words `engine.retry` knows.
 _OF_THE_REQUEST = ("image", "unsupported", "policy")
@@ -31,49 +34,71 @@ _OF_THE_REQUEST = ("image", "unsupported", "policy")
 def view_of(response: object) -> View:
     """A decoded answer in the common terms."""
     body = mapping(response)
-    tool_calls = tool_calls_of(body)
+    texts: list[str] = []
+    thoughts: list[str] = []
+    tool_calls: list[ToolCall] = []
+    citations: list[Citation] = []
+    refused = False
+    for position, item in enumerate(items_of(body)):
+        kind = item.get("type")
+        if kind == "message":
+            refused = _read_message(item.get("content"), texts, citations) or refused
+        elif kind == "reasoning":
+            # A summary is what OpenAI shows; open models give the thought itself.
+            parts = [*_dicts(item.get("summary")), *_dicts(item.get("content"))]
+            thoughts += [text for part in parts if (text := text_or_none(part.get("text")))]
+        elif isinstance(kind, str) and kind in CALL_INPUTS and isinstance(name := item.get("name"), str):
+            identity = text_or_none(item.get("call_id")) or text_or_none(item.get("id")) or f"call_{position}"
+            tool_calls.append(ToolCall(identity, name, _arguments(item.get(CALL_INPUTS[kind]))))
     return View(
-        text=text_of(body),
-        reasoning=reasoning_of(body),
-        tool_calls=tool_calls,
-        finish_reason=_finish_of(body, calls_tools=bool(tool_calls)),
+        text="".join(texts) if texts else None,
+        reasoning=THOUGHT_BREAK.join(thoughts) if thoughts else None,
+        tool_calls=tuple(tool_calls),
+        finish_reason=_finish(body, calls_tools=bool(tool_calls), refused=refused),
         provider_id=text_or_none(body.get("id")),
         model=text_or_none(body.get("model")),
-        citations=tuple(_citations(body)),
+        citations=tuple(citations),
     )
 
 
-def text_of(body: Mapping[str, object]) -> str | None:
-    """What all its messages say, joined; None where none says anything."""
-    texts = [text for part in _message_parts(body) if isinstance(text := part.get("text"), str)]
-    return "".join(texts) if texts else None
+def items_of(body: Mapping[str, object]) -> list[dict[str, Any]]:
+    """The items of an answer's output that are objects."""
+    return _dicts(body.get("output"))
 
 
-def reasoning_of(body: Mapping[str, object]) -> str | None:
-    """Its thoughts: the summaries OpenAI shows, or the text itself, which open models give."""
-    texts: list[str] = []
-    for item in items_of(body):
-        if item.get("type") == "reasoning":
-            parts = [*_dicts(item.get("summary")), *_dicts(item.get("content"))]
-            texts += [text for part in parts if (text := text_or_none(part.get("text")))]
-    return THOUGHT_BREAK.join(texts) if texts else None
+def _read_message(content: object, texts: list[str], citations: list[Citation]) -> bool:
+    """Add what a message says to these lists; whether it is a refusal."""
+    if isinstance(content, str):
+        texts.append(content)
+    refused = False
+    for part in _dicts(content):
+        if isinstance(text := part.get("text"), str) and part.get("type", "output_text") in _TEXT_PARTS:
+            texts.append(text)
+        refused = refused or part.get("type") == "refusal"
+        for found in _dicts(part.get("annotations")):
+            url = text_or_none(found.get("url"))
+            if url is not None and found.get("type") == "url_citation":
+                citations.append(Citation(url, text_or_none(found.get("title"))))
+    return refused
 
 
-def tool_calls_of(body: Mapping[str, object]) -> tuple[ToolCall, ...]:
-    """The tools to be called. `ToolCall.id` is the item's `call_id`, which the tool's output has to name."""
-    calls = []
-    for position, item in enumerate(items_of(body)):
-        field = CALL_INPUTS.get(_type_of(item))
-        name = item.get("name")
-        if field is not None and isinstance(name, str):
-            identity = text_or_none(item.get("call_id")) or text_or_none(item.get("id")) or f"call_{position}"
-            calls.append(ToolCall(identity, name, _arguments(item.get(field))))
-    return tuple(calls)
-
-
-def finish_of(body: Mapping[str, object]) -> str | None:
+def _finish(body: Mapping[str, object], *, calls_tools: bool, refused: bool) -> str | None:
     """Why it ended, in the words of `View.finish_reason`; None where it did not: a stream that was cut."""
-    return _finish_of(body, calls_tools=bool(tool_calls_of(body)))
+    status = text_or_none(body.get("status"))
+    if body.get("error") or status in _FAILURES:
+        return "error"
+    if status == "incomplete":
+        reason = text_or_none(mapping(body.get("incomplete_details")).get("reason")) or status
+        return _INCOMPLETE.get(reason, reason)
+    if status == "queued":
+        return "pause"
+    if status == "in_progress":  # what a stream in the foreground says until its end
+        return None if body.get("background") is False else "pause"
+    if calls_tools:
+        return "tool_calls"
+    if refused:
+        return "content_filter"
+    return "stop" if status == "completed" else status
 
 
 def usage_of(body: Mapping[str, object]) -> Usage | None:
@@ -117,50 +142,8 @@ def error_of(payload: object, *, failed: bool) -> ErrorView | None:
     return error
 
 
-def items_of(body: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    """The items of an answer's output that are objects."""
-    return _dicts(body.get("output"))
-
-
-def _finish_of(body: Mapping[str, object], *, calls_tools: bool) -> str | None:
-    status = text_or_none(body.get("status"))
-    if body.get("error") or status in _FAILURES:
-        return "error"
-    if status == "incomplete":
-        reason = text_or_none(mapping(body.get("incomplete_details")).get("reason")) or status
-        return _INCOMPLETE.get(reason, reason)
-    if status == "queued":
-        return "pause"
-    if status == "in_progress":  # what a stream in the foreground says until its end
-        return None if body.get("background") is False else "pause"
-    if calls_tools:
-        return "tool_calls"
-    if any(part.get("type") == "refusal" for part in _message_parts(body)):
-        return "content_filter"
-    return "stop" if status == "completed" else status
-
-
-def _message_parts(body: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
-    for item in items_of(body):
-        if item.get("type") == "message":
-            content = item.get("content")
-            yield from [{"text": content}] if isinstance(content, str) else _dicts(content)
-
-
-def _citations(body: Mapping[str, object]) -> Iterator[Citation]:
-    for part in _message_parts(body):
-        for found in _dicts(part.get("annotations")):
-            url = text_or_none(found.get("url"))
-            if url is not None and found.get("type") == "url_citation":
-                yield Citation(url, text_or_none(found.get("title")))
-
-
-def _type_of(item: Mapping[str, object]) -> str:
-    return text_or_none(item.get("type")) or ""
-
-
-def _dicts(value: object) -> Iterator[Mapping[str, object]]:
-    return (entry for entry in value if isinstance(entry, dict)) if isinstance(value, list) else iter(())
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _arguments(value: object) -> str:

@@ -32,7 +32,7 @@ from engine.providers.responses_items import (
     slot_of,
     texts_in,
 )
-from engine.providers.responses_output import THOUGHT_BREAK, error_of, finish_of, items_of
+from engine.providers.responses_output import THOUGHT_BREAK, error_of, items_of, view_of
 from engine.providers.wire import RawEvent, StreamChunk, count, mapping, text_or_none
 from engine.retry import ErrorView
 from engine.sse import Event, Named
@@ -299,7 +299,7 @@ class ResponsesAssembler:
 
     def _result(self, metadata: RawEvent) -> StreamChunk:
         answer = self.response()
-        said = {**metadata, "finish_reason": finish_of(answer), "usage": answer.get("usage")}
+        said = {**metadata, "finish_reason": view_of(answer).finish_reason, "usage": answer.get("usage")}
         return StreamChunk("result", metadata=said)
 
     def _failed(self, error: ErrorView, found: object, metadata: RawEvent) -> StreamChunk:
