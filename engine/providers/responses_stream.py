@@ -62,7 +62,7 @@ class ResponsesMonitor(JsonMonitor):
                 self._look_at(name, data)
             elif name[:9] == b"response.":
                 continue
-            elif len(data) < _DONE_BYTES and data.strip() == DONE:
+            elif _is_done(data):
                 self._done = True
             elif name == b"error" or any(word in data for word in _WORDS):
                 self._look_at(name, data)
@@ -84,6 +84,10 @@ class ResponsesMonitor(JsonMonitor):
         if error is not None:
             self.note_error(error, response, data)
         self._done = kind in _LAST or error is not None
+
+
+def _is_done(data: bytes) -> bool:
+    return len(data) < _DONE_BYTES and data.strip() == DONE
 
 
 def _kind_of(name: bytes, payload: object) -> str:
@@ -206,7 +210,7 @@ class ResponsesAssembler:
 
     def _unreadable(self, name: bytes, data: bytes, metadata: RawEvent) -> list[StreamChunk]:
         text = data.decode("utf-8", "replace")
-        if data.strip() == DONE:
+        if name[:9] != b"response." and _is_done(data):
             self._done = True
             return [self._result(metadata)] if self._items or self._envelope else []
         self.unreadable += 1
@@ -231,7 +235,8 @@ class ResponsesAssembler:
             item = self._item_of(TEXT, payload)
             item.add_part(TEXT, _index_of(TEXT, payload), {"annotations": [payload.get("annotation")]})
         elif isinstance(payload.get("response"), dict):
-            self._envelope = payload["response"]
+            # An error counts where the response ends with it: its last event will say so.
+            self._envelope = {name: value for name, value in payload["response"].items() if name != "error"}
         return []
 
     def _delta(self, slot: Slot, payload: Mapping[str, object], metadata: RawEvent) -> list[StreamChunk]:
