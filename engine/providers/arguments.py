@@ -22,7 +22,7 @@ from engine.errors import InvalidCall, one_line
 # What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
 SECRETS = frozenset({"api_key", "apikey", "authorization", "headers", "extra_headers", "default_headers"})
 
-_PLACE = re.compile(r"(?P<problem>.*) - at `(?:key in )?\$\.?(?P<place>[^`]*)`$", re.DOTALL)
+_PLACE = re.compile(r"(?P<problem>.*) - at `(?:key` in `)?\$\.?(?P<place>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
 
 
