@@ -33,6 +33,7 @@ from engine.providers.wire import (
     mapping,
     text_or_none,
 )
+from engine.retry import ErrorView
 from engine.sse import EventReader
 
 DEFAULT_VERSION = "2023-06-01"
@@ -117,6 +118,10 @@ class AnthropicMessages(JsonFormat):
         body = mapping(payload)
         is_message = body.get("type") == "message" or isinstance(body.get("content"), list)
         return is_message or self.usage_of(payload) is not None
+
+    def error_of(self, payload: object, *, failed: bool) -> ErrorView | None:
+        """The error a decoded body holds, or None. One that calls itself an error is one, whatever its status."""
+        return super().error_of(payload, failed=failed or mapping(payload).get("type") == "error")
 
     def free_tokens_in(self, usage: Usage | None) -> int:
         """What was read from the cache: it does not count towards the input limit of most models (their rate-limit

@@ -103,11 +103,11 @@ class _PlainEvent(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _decode_plain = msgspec.json.Decoder(_PlainEvent).decode
 
-_FIELDS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-"""The field of each delta that is a piece of a text."""
+_PIECES = ("text", "thinking", "partial_json")
+"""The fields of a delta that are pieces of a text."""
 
-_KINDS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "thinking", "citations_delta": "text"}
-"""The block a delta belongs to, where its beginning never came; every other is of a ``tool_use``."""
+_HOLDERS = {"text": "text", "citation": "text", "thinking": "thinking", "signature": "thinking"}
+"""The block that a field of a delta belongs to, for one whose beginning never came; every other is of a tool call."""
 
 _UNREADABLE = object()
 
@@ -140,13 +140,13 @@ class _Block:
         return self.shown(field, shown, metadata) if shown else []
 
     def shown(self, field: str, text: str, metadata: Mapping[str, object]) -> list[StreamChunk]:
-        """The chunk for a piece of one of its texts."""
-        if field == "text":
+        """The chunk for a piece of one of its texts, which is the reader's where it is what the block is for."""
+        if field == "text" == self.kind:
             return [StreamChunk("text", text, True, metadata)]
-        if field == "thinking":
+        if field == "thinking" == self.kind:
             return [StreamChunk("thinking", text, True, metadata)]
-        if self.kind != "tool_use":
-            return [StreamChunk("system", metadata=metadata)]  # a tool that the provider runs itself
+        if field != "partial_json" or self.kind != "tool_use":
+            return [StreamChunk("system", metadata=metadata)]  # a tool that the provider runs itself, say
         name, identity = text_or_none(self.start.get("name")), text_or_none(self.start.get("id"))
         name, identity = name and whole_text(name), identity and whole_text(identity)
         return [StreamChunk("tool_use", None, True, metadata, name, identity, text)]
@@ -186,7 +186,7 @@ def input_text(given: object) -> str:
     except (TypeError, ValueError, OverflowError, RecursionError):
         pass
     try:
-        return json.dumps(given)  # numbers of any size
+        return json.dumps(given)  # with half a character in it
     except (TypeError, ValueError, RecursionError):
         return "{}"
 
@@ -259,11 +259,10 @@ class MessagesAssembler:
     def response(self) -> dict[str, object]:
         answer = {
             **self._message,
-            **({"content": [block.whole() for block in self._blocks]} if self._blocks else {}),
+            "content": [block.whole() for block in self._blocks],
             **({"usage": self._usage} if self._usage else {}),
             **({} if self._error is None else {"error": self._error}),
         }
-        answer.setdefault("content", [])
         if self._dirty:
             try:
                 return without_halves(answer)  # type: ignore[return-value]  # a dict stays one
@@ -298,12 +297,16 @@ class MessagesAssembler:
         """Take over what an event says that is no delta of a block, and give the chunks it makes beside."""
         self._usage |= _usage_in(kind, body)
         if kind == "message_start":
-            self._take(mapping(body.get("message")))
-        elif kind == "message_delta":
+            message = mapping(body.get("message"))
+            self._take(message)
+            content = message.get("content")  # empty, but where a gateway has the whole answer at once
+            blocks = enumerate(content) if isinstance(content, list) else ()
+            return [chunk for at, block in blocks for chunk in self._begin(at, block, metadata)]
+        if kind == "message_delta":
             self._take(mapping(body.get("delta")))
             self._take(body)
         elif kind == "content_block_start":
-            return self._begin(body, metadata)
+            return self._begin(_index_in(body), body.get("content_block"), metadata)
         elif kind == "content_block_stop":
             block = self._by_index.get(_index_in(body))
             if block is not None and (rest := block.missing_input()):
@@ -311,11 +314,12 @@ class MessagesAssembler:
         return []
 
     def _take(self, fields: Mapping[str, object]) -> None:
-        """Fields of the message itself. `type` is the event's word, and `delta` and `usage` are read elsewhere."""
-        self._message |= {name: value for name, value in fields.items() if name not in ("type", "delta", "usage")}
+        """Fields of the message itself. `type` is the event's word; the others left out are read elsewhere."""
+        left_out = ("type", "delta", "usage", "content")
+        self._message |= {name: value for name, value in fields.items() if name not in left_out}
 
-    def _begin(self, body: Mapping[str, object], metadata: RawEvent) -> list[StreamChunk]:
-        block = self._opened(_index_in(body), dict(mapping(body.get("content_block"))))
+    def _begin(self, index: int, start: object, metadata: RawEvent) -> list[StreamChunk]:
+        block = self._opened(index, dict(mapping(start)))
         field = str(block.kind)
         if field in ("text", "thinking") and isinstance(text := block.start.get(field), str):
             block.start[field] = ""
@@ -324,14 +328,15 @@ class MessagesAssembler:
 
     def _delta(self, body: Mapping[str, object], metadata: RawEvent) -> list[StreamChunk]:
         delta, index = mapping(body.get("delta")), _index_in(body)
-        kind = str(delta.get("type"))
-        block = self._by_index.get(index) or self._opened(index, {"type": _KINDS.get(kind, "tool_use")})
-        field = _FIELDS.get(kind, "")
-        text = delta.get(field)
-        block.merge({name: value for name, value in delta.items() if name != field} if isinstance(text, str) else delta)
-        if isinstance(text, str):
-            return block.piece(field, text, metadata)
-        return [StreamChunk("system", metadata=metadata)]
+        block = self._by_index.get(index)
+        if block is None:
+            kind = next((holder for field, holder in _HOLDERS.items() if field in delta), "tool_use")
+            block = self._opened(index, {"type": kind})
+        pieces = {field: text for field in _PIECES if isinstance(text := delta.get(field), str)}
+        block.merge({field: value for field, value in delta.items() if field not in pieces})
+        if not pieces:
+            return [StreamChunk("system", metadata=metadata)]
+        return [chunk for field, text in pieces.items() for chunk in block.piece(field, text, metadata)]
 
     def _opened(self, index: int, start: dict[str, object]) -> _Block:
         block = self._by_index[index] = _Block(start)
