@@ -86,6 +86,19 @@ def estimate_chat(arguments: Mapping[str, object], count_text: CountText = estim
     return with_margin(total)
 
 
+def estimate_messages(payload: Mapping[str, object], count_text: CountText = estimate_text) -> int:
+    """The input of an Anthropic Messages call, as it is sent, ready to be reserved: the margin of a tenth is in it."""
+    total = _estimate_blocks(payload.get("system"), count_text)
+    messages = payload.get("messages")
+    for message in messages if isinstance(messages, (list, tuple)) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        total += PER_MESSAGE + _estimate_blocks(content, count_text)
+    for name in ("tools", "output_config"):
+        if payload.get(name):
+            total += estimate_json(payload[name])
+    return with_margin(total)
+
+
 def output_of(arguments: Mapping[str, object]) -> int | None:
     """The most a chat call may produce, over all its choices; None where the caller set no cap."""
     for name in ("max_completion_tokens", "max_tokens"):
@@ -165,3 +178,26 @@ def _estimate_part(part: object, count_text: CountText) -> int:
         return PER_MEDIUM
     text = part.get("text")
     return count_text(text) if isinstance(text, str) else estimate_json(part)
+
+
+def _estimate_blocks(content: object, count_text: CountText) -> int:
+    if not isinstance(content, (list, tuple)):
+        return estimate_content(content, count_text)
+    return sum(_estimate_block(block, count_text) for block in content)
+
+
+def _estimate_block(block: object, count_text: CountText) -> int:
+    """A block of Anthropic's. Media stand in results of tools too, and a document may be a text, or blocks again."""
+    if not isinstance(block, dict):
+        return _estimate_part(block, count_text)
+    kind = block.get("type")
+    if kind == "tool_result":
+        return PER_MESSAGE + _estimate_blocks(block.get("content"), count_text)
+    if kind == "thinking" and isinstance(block.get("thinking"), str):
+        return count_text(block["thinking"])
+    if kind == "document":
+        source = block.get("source")
+        if not isinstance(source, dict) or source.get("type") not in ("text", "content"):
+            return PER_MEDIUM
+        return _estimate_blocks(source.get("data", source.get("content")), count_text)
+    return _estimate_part(block, count_text)

@@ -58,7 +58,8 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 # Spellings of "the account is out of credit or over its spending limit" (help.openai.com 6614457, 2026; OpenAI error
-# guide). Decided on the code first, then on the type; never on the sentence, which Gemini shares with plain throttling.
+# guide; the last four: Anthropic's SDK 2.11.0 and platform.claude.com/docs/en/api/errors, 2026-11-20). Decided on the
+# code first, then on the type; never on the sentence, which Gemini shares with plain throttling.
 _EXHAUSTED = frozenset({
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -69,11 +70,17 @@ _EXHAUSTED = frozenset({
     "billing_not_active",
     "insufficient_credits",
     "insufficient_balance",
+    "billing_error",
+    "enforced_spend_limit_reached",
+    "contract_spend_limit_reached",
+    "linked_organization_spend_limit_reached",
 })  # fmt: skip
 _EXHAUSTED_STATUS = frozenset({402, 432, 433})  # payment required; 432 and 433 are Tavily's plan limits
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 498})  # 409: a lock at OpenAI; 498: Groq's flexible tier is full
 _RATE_WORDS = ("rate_limit", "slow_down", "too_many_requests", "resource_exhausted")
-_REJECT_WORDS = ("invalid", "not_found", "authentication", "permission", "context_length", "content_policy")
+_REJECT_WORDS = (
+    "invalid", "not_found", "authentication", "permission", "context_length", "content_policy", "too_large",
+)  # fmt: skip
 _TOO_LARGE = re.compile(r"request too large", re.IGNORECASE)
 _ASKED = re.compile(r"Limit:? (\d{1,15})\b.{0,80}?Requested:? (\d{1,15})\b")
 
@@ -170,16 +177,25 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
     return _microseconds(max(known)) if known else None
 
 
+_BUCKETS = (
+    *(tuple(f"x-ratelimit-{what}{name}" for what in ("limit", "remaining", "reset"))
+      for name in ("", "-requests", "-tokens")),
+    *(tuple(f"anthropic-ratelimit-{name}-{what}" for what in ("limit", "remaining", "reset"))
+      for name in ("requests", "tokens", "input-tokens", "output-tokens")),
+)  # fmt: skip
+"""The headers of a bucket: its size, what is left in it, and when it is full again."""
+
+
 def _reset_s(headers: Mapping[str, str], present_s: float) -> float | None:
     """The longest wait among the buckets these headers call empty."""
     waits = []
-    for bucket in ("", "-requests", "-tokens"):
-        remaining = _number(headers.get(f"x-ratelimit-remaining{bucket}", ""))
-        limit = headers.get(f"x-ratelimit-limit{bucket}", "").strip()
+    for limit_name, remaining_name, reset_name in _BUCKETS:
+        remaining = _number(headers.get(remaining_name, ""))
+        limit = headers.get(limit_name, "").strip()
         # Azure writes 0 or -1 where it does not know, so an empty bucket without a size says nothing.
         if remaining != 0 or limit.startswith("-") or _number(limit) == 0:
             continue
-        wait = _wait_s(headers.get(f"x-ratelimit-reset{bucket}", ""), present_s)
+        wait = _wait_s(headers.get(reset_name, ""), present_s)
         if wait is not None:
             waits.append(wait)
     return max(waits) if waits else None

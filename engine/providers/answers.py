@@ -121,7 +121,7 @@ def _view_of(error: Mapping[str, object], body: Mapping[str, object]) -> ErrorVi
     metadata = mapping(error.get("metadata"))
     if isinstance(metadata.get("raw"), str):
         sentence = f"{_words(sentence)} ({metadata['raw']})"
-    code = error.get("code")
+    code = error.get("code") or mapping(error.get("details")).get("error_code")  # the latter is Anthropic's
     numeric = count(code) or count(error.get("status")) or count(body.get("status")) or 0
     word = _word(code) if count(code) is None else ""
     delay, quota_ids = _google_details(error.get("details"))

@@ -20,7 +20,7 @@ _REPLACED = frozenset({"id", "type", "index", "role", "object", "format", "signa
 """Fields of a delta whose text is whole each time; other texts are fragments."""
 
 
-class _Text:
+class Fragments:
     """A text that arrives in fragments."""
 
     __slots__ = ("half", "parts")
@@ -61,7 +61,7 @@ class _ToolCall:
         self.id = ""
         self.name = ""
         self.kind = "function"
-        self.arguments = _Text()
+        self.arguments = Fragments()
         self.rest: dict[str, object] = {}
 
     def add(self, fragment: Mapping[str, object]) -> str:
@@ -95,7 +95,7 @@ class Choice:
     def __init__(self, index: int) -> None:
         self.index = index
         self.finish_reason: str | None = None
-        self.texts: dict[str, _Text] = {}
+        self.texts: dict[str, Fragments] = {}
         self._parts: list[object] = []
         self._calls: list[_ToolCall] = []
         self._by_index: dict[int, _ToolCall] = {}
@@ -129,7 +129,7 @@ class Choice:
         """Append to one of its texts; what of it can be shown now."""
         found = self.texts.get(field)
         if found is None:
-            found = self.texts[field] = _Text()
+            found = self.texts[field] = Fragments()
         return found.add(text)
 
     def end(self) -> list[StreamChunk]:
