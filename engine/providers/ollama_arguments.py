@@ -106,7 +106,7 @@ def to_native(payload: dict[str, Any]) -> None:
     if "reasoning_effort" in payload:
         effort = payload.pop("reasoning_effort")
         payload.setdefault("think", False if effort == "none" else effort)
-    payload["stream"] = payload.get("stream") is True  # never left out: the server streams unless told not to
+    payload.setdefault("stream", False)  # never left out: the server streams unless told not to
 
 
 def _gather_options(payload: dict[str, Any]) -> None:

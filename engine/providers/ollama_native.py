@@ -138,9 +138,8 @@ _Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
 
 
 class _Plain(msgspec.Struct, gc=False):
-    """An answer as the documentation shows it, of which the message is not read."""
+    """An answer as the documentation shows it, of which only the counts are read."""
 
-    message: msgspec.Raw
     done: bool
     prompt_eval_count: _Count
     eval_count: _Count
@@ -159,6 +158,6 @@ def _plain_usage(body: bytes | memoryview) -> Usage | None:
         found = _plain.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if not found.done or bytes(memoryview(found.message)[:1]) != b"{":
+    if not found.done:
         return None
     return Usage(found.prompt_eval_count, found.eval_count, found.prompt_eval_count + found.eval_count)

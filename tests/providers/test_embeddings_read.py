@@ -164,7 +164,7 @@ FIELDS = st.sampled_from(["data", "embedding", "index", "usage", "prompt_tokens"
 SHAPES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just("AAAAAA=="),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=5),
-    max_leaves=12,
+    max_leaves=8,
 )
 RECORDED = [fixture(f"{name}.json") for name in ("openai_embed/response", "openai_embed/response_base64", "nvidia_nim_embed/response")]  # fmt: skip
 

@@ -213,7 +213,7 @@ NONSENSE = st.recursive(
         inner,
         max_size=4,
     ),
-    max_leaves=12,
+    max_leaves=8,
 )  # fmt: skip
 
 

@@ -106,9 +106,14 @@ def test_what_stands_behind_the_end_is_no_part_of_the_answer() -> None:
 
 
 def test_the_first_error_stands() -> None:
-    found = reading([b'{"error":"first"}', b'{"error":"second"}', last()])
+    found = reading([b'{"error":"first","done":false}', b'{"error":"second"}', last()])
     assert found.fault is not None
     assert found.fault.message.endswith("It says: first")
+
+
+def test_the_last_counts_that_were_told_stand() -> None:
+    early = json.dumps({"message": {"content": "a"}, "done": False, **COUNTS}).encode()
+    assert heard([early, line(done=True, content="")]).usage == Usage(26, 2, 28)
 
 
 # --- the caller's view ------------------------------------------------------------------------------------------------
@@ -132,6 +137,21 @@ def test_the_whole_answer_has_the_shape_of_one_that_was_not_streamed() -> None:
     message = {"role": "assistant", "thinking": "hm", "content": "ab"}
     end = {"model": "m", "created_at": "u", "done": True, "done_reason": "stop", **COUNTS, "total_duration": 5}
     assert assembled(events)[1] == {**end, "message": message}
+
+
+def test_the_answer_of_a_stream_that_was_cut_is_as_old_as_its_last_piece() -> None:
+    response = assembled(lines(STREAMS["stream"])[:2])[1]
+    assert (response["created_at"], response["done"]) == ("2026-08-04T19:22:45.2Z", False)
+
+
+def test_the_last_line_may_hold_text_and_lack_the_counts() -> None:
+    chunks, response = assembled([line(content="a"), line(done=True, content="b"), line(content="late")])
+    assert (kinds(chunks), response["done"], OLLAMA.view(response).text) == (
+        ["text:a", "text:b", "result:"],
+        True,
+        "ab",
+    )
+    assert chunks[-1].metadata["usage"] is None
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -225,11 +245,11 @@ FIELDS = st.sampled_from(["message", "content", "thinking", "tool_calls", "funct
 SHAPES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4) | st.just("\ud83d"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=5),
-    max_leaves=12,
+    max_leaves=8,
 )
 MESSAGES = st.dictionaries(FIELDS, SHAPES, max_size=4).map(lambda fields: {"message": fields, "done": False})
 ANY = (SHAPES | MESSAGES).map(lambda shape: json.dumps(shape).encode()) | st.binary(max_size=30)
-DEEP = st.integers(1, 4_000).map(lambda depth: b'{"message":{"x":' + b"[" * depth + b"]" * depth + b"}}")
+DEEP = st.integers(1, 2_000).map(lambda depth: b'{"message":{"x":' + b"[" * depth + b"]" * depth + b"}}")
 
 
 @given(st.lists(ANY | DEEP | st.builds(Named, st.just(b"error"), ANY), max_size=6))
