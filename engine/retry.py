@@ -58,7 +58,8 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 # Spellings of "the account is out of credit or over its spending limit" (help.openai.com 6614457, 2026; OpenAI error
-# guide). Decided on the code first, then on the type; never on the sentence, which Gemini shares with plain throttling.
+# guide; the error models of anthropic 2.11.0; exa.ai/docs/admin/error-codes; 2026-11-20). Decided on the code first,
+# then on the type; never on the sentence, which Gemini shares with plain throttling.
 _EXHAUSTED = frozenset({
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -69,8 +70,26 @@ _EXHAUSTED = frozenset({
     "billing_not_active",
     "insufficient_credits",
     "insufficient_balance",
+    "billing_error",
+    "enforced_spend_limit_reached",
+    "contract_spend_limit_reached",
+    "linked_organization_spend_limit_reached",
+    "no_more_credits",
+    "api_key_budget_exceeded",
 })  # fmt: skip
 _EXHAUSTED_STATUS = frozenset({402, 432, 433})  # payment required; 432 and 433 are Tavily's plan limits
+# Failures of Firecrawl's with status 500, or inside a 200, that are the page's or the request's and will not pass
+# (ERROR_CODE_CLASSES of firecrawl-py 4.53.2; its server's source; 2026-11-20).
+_PERMANENT = frozenset({
+    "scrape_dns_resolution_error",
+    "scrape_ssl_error",
+    "scrape_unsupported_file_error",
+    "scrape_actions_not_supported",
+    "scrape_branding_not_supported",
+    "scrape_pdf_insufficient_time_error",
+    "scrape_pdf_ocr_required",
+    "scrape_zdr_violation_error",
+})  # fmt: skip
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 498})  # 409: a lock at OpenAI; 498: Groq's flexible tier is full
 _RATE_WORDS = ("rate_limit", "slow_down", "too_many_requests", "resource_exhausted")
 _REJECT_WORDS = ("invalid", "not_found", "authentication", "permission", "context_length", "content_policy")
@@ -99,7 +118,7 @@ def advise(
     told = headers.get("x-should-retry", "").strip().lower()
     if told == "false":
         retry = False
-    elif told == "true" and kind == "Rejected" and not _never_fits(judged, view):
+    elif told == "true" and kind == "Rejected" and not _never_works(judged, view):
         retry = True
     limited = kind == "RateLimited"
     hint_us = hint_of(headers, view, now_s, exhausted=limited)
@@ -112,7 +131,7 @@ def _kind(status: int, view: ErrorView) -> Kind:
     refused = 400 <= status <= 499
     if status in _EXHAUSTED_STATUS or (refused and (per_day or {view.code.lower(), view.type.lower()} & _EXHAUSTED)):
         return "QuotaExhausted"
-    if _never_fits(status, view):
+    if _never_works(status, view):
         return "Rejected"
     if status == 429:
         return "RateLimited"
@@ -121,9 +140,10 @@ def _kind(status: int, view: ErrorView) -> Kind:
     return "Rejected" if status >= 300 else "MalformedReply"
 
 
-def _never_fits(status: int, view: ErrorView) -> bool:
-    """Whether this one request is larger than the limit of a whole minute (or than the server takes at all)."""
-    if status == 413:
+def _never_works(status: int, view: ErrorView) -> bool:
+    """Whether this one request is larger than the limit of a whole minute (or than the server takes at all), or asks
+    for what is not there."""
+    if status == 413 or view.code.lower() in _PERMANENT:
         return True
     if status != 429:
         return False
@@ -170,16 +190,27 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
     return _microseconds(max(known)) if known else None
 
 
+_ASPECTS = ("remaining", "limit", "reset")
+_BUCKETS = (
+    *(tuple(f"x-ratelimit-{aspect}{bucket}" for aspect in _ASPECTS) for bucket in ("", "-requests", "-tokens")),
+    *(
+        tuple(f"anthropic-ratelimit-{bucket}-{aspect}" for aspect in _ASPECTS)
+        for bucket in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
+"""What each bucket's headers are called (Anthropic puts the aspect last): what is left, its size, when it is full."""
+
+
 def _reset_s(headers: Mapping[str, str], present_s: float) -> float | None:
     """The longest wait among the buckets these headers call empty."""
     waits = []
-    for bucket in ("", "-requests", "-tokens"):
-        remaining = _number(headers.get(f"x-ratelimit-remaining{bucket}", ""))
-        limit = headers.get(f"x-ratelimit-limit{bucket}", "").strip()
+    for name_of_remaining, name_of_limit, name_of_reset in _BUCKETS:
+        remaining = _number(headers.get(name_of_remaining, ""))
+        limit = headers.get(name_of_limit, "").strip()
         # Azure writes 0 or -1 where it does not know, so an empty bucket without a size says nothing.
         if remaining != 0 or limit.startswith("-") or _number(limit) == 0:
             continue
-        wait = _wait_s(headers.get(f"x-ratelimit-reset{bucket}", ""), present_s)
+        wait = _wait_s(headers.get(name_of_reset, ""), present_s)
         if wait is not None:
             waits.append(wait)
     return max(waits) if waits else None
