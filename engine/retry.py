@@ -192,7 +192,10 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
 
 _ASPECTS = ("remaining", "limit", "reset")
 _BUCKETS = (
-    *(tuple(f"x-ratelimit-{aspect}{bucket}" for aspect in _ASPECTS) for bucket in ("", "-requests", "-tokens")),
+    *(
+        tuple(f"x-ratelimit-{aspect}{bucket}" for aspect in _ASPECTS)
+        for bucket in ("", "-requests", "-tokens", "-project-tokens", "-tokens_usage_based", "-input-images")
+    ),
     *(
         tuple(f"anthropic-ratelimit-{bucket}-{aspect}" for aspect in _ASPECTS)
         for bucket in ("requests", "tokens", "input-tokens", "output-tokens")

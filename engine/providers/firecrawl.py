@@ -11,6 +11,7 @@ firecrawl-py 4.53.2 (2026-11-20).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -121,18 +122,24 @@ class FirecrawlMapOptions(msgspec.Struct, rename="camel"):
     audit_metadata: dict[str, Any] | None = None
 
 
+_KEY = re.compile(r"\bfc-\w{16,}", re.IGNORECASE)
+
+
 class _Firecrawl(SearchFormat):
     provider = "Firecrawl"
     closed = True
 
     def error_of(self, payload: object, *, failed: bool) -> ErrorView | None:
-        """The error it holds; one without `success` is an error even where it says nothing more."""
-        return error_in(payload, failed=failed or mapping(payload).get("success") is False)
+        """The error it holds. `success` decides: false is an error that need not say more, true an answer."""
+        success = mapping(payload).get("success")
+        if success is True and not failed and self.is_answer(payload):
+            return None
+        return error_in(payload, failed=failed or success is False)
 
     def translated(self, given: dict[str, object]) -> dict[str, object]:
         """Refuses what would show the caller's key to the page that is scraped."""
         for value in mapping(given.get("headers")).values():
-            if isinstance(value, str) and value.strip().removeprefix("Bearer").strip().startswith("fc-"):
+            if isinstance(value, str) and _KEY.search(value):
                 raise invalid("headers", "they are sent to the page, and one holds a Firecrawl key; leave it out")
         return given
 

@@ -40,8 +40,9 @@ class SearchFormat(JsonFormat):
         given = {name: value for name, value in arguments.items() if value is not None}
         if given.pop("stream", False):
             raise invalid("stream", f"{self.provider} answers in one piece and has no streams; leave it out")
-        for name in given.keys() & self.gone.keys():
-            raise invalid(name, self.gone[name])
+        for name in given:
+            if name in self.gone:
+                raise invalid(name, self.gone[name])
         payload = checked(self.translated(given), self.options, provider=self.provider, closed=self.closed)
         return Encoded(to_json(payload), 0, 0, False)
 

@@ -108,8 +108,13 @@ def test_version_1s_spellings_that_mean_the_same_are_translated() -> None:
         (SCRAPE, {"url": "u", "max_age": 1, "maxAge": 1}, "maxAge", "twice"),
         (SCRAPE, {"url": "u", "stream": True}, "stream", "no streams"),
         (SCRAPE, {"url": "u", "api_key": "fc-secret"}, "api_key", "never sent"),
-        (SCRAPE, {"url": "u", "headers": {"Authorization": "Bearer fc-secret"}}, "headers", "sent to the page"),
-        (SCRAPE, {"url": "u", "headers": {"x-key": "fc-secret"}}, "headers", "sent to the page"),
+        (
+            SCRAPE,
+            {"url": "u", "headers": {"Authorization": "bearer fc-secret0123456789ab"}},
+            "headers",
+            "sent to the page",
+        ),
+        (SCRAPE, {"url": "u", "headers": {"cookie": "k=fc-secret0123456789ab"}}, "headers", "sent to the page"),
         (SCRAPE, {"url": "u", "headers": {"x": 1}}, "headers[...]", "Expected `str`"),
         (MAP, {}, "url", "missing"),
         (MAP, {"url": "u", "limit": 0}, "limit", ">= 1"),
@@ -189,6 +194,12 @@ def test_without_success_a_200_is_a_failure(
     reading = read(wire, body)
     assert reading.fault is not None
     assert (reading.fault.kind, reading.advice.verdict, reading.advice.charge) == (kind, verdict, "kept")
+
+
+def test_a_page_that_was_had_is_an_answer_whatever_stands_beside_it() -> None:
+    body = {"success": True, "data": {"markdown": "m"}, "error": "an odd field", "warning": "w"}
+    assert read(SCRAPE, body).fault is None
+    assert SCRAPE.view(body).text == "m"
 
 
 @pytest.mark.parametrize("code", ["SCRAPE_DNS_RESOLUTION_ERROR", "SCRAPE_SSL_ERROR", "SCRAPE_UNSUPPORTED_FILE_ERROR"])
