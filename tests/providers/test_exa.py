@@ -128,6 +128,11 @@ def test_the_answer_of_a_deep_search_is_the_text_and_its_sources_are_cited() -> 
     assert structured.text == '{"year":2026}'
 
 
+def test_an_answer_without_results_is_an_answer() -> None:
+    assert read(EXA, {"requestId": "r", "output": {"content": "an answer"}}).fault is None
+    assert read(EXA, {"requestId": "r"}).advice.kind == "MalformedReply"
+
+
 @pytest.mark.parametrize("tag", ["NO_MORE_CREDITS", "API_KEY_BUDGET_EXCEEDED"])
 @pytest.mark.parametrize("status", [402, 403, 429])
 def test_spent_credit_is_never_waited_for_whatever_its_status(tag: str, status: int) -> None:

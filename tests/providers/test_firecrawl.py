@@ -200,6 +200,9 @@ def test_a_page_that_was_had_is_an_answer_whatever_stands_beside_it() -> None:
     body = {"success": True, "data": {"markdown": "m"}, "error": "an odd field", "warning": "w"}
     assert read(SCRAPE, body).fault is None
     assert SCRAPE.view(body).text == "m"
+    failed = read(SCRAPE, body, 500).fault
+    assert failed is not None
+    assert failed.message.endswith("It says: an odd field")
 
 
 @pytest.mark.parametrize("code", ["SCRAPE_DNS_RESOLUTION_ERROR", "SCRAPE_SSL_ERROR", "SCRAPE_UNSUPPORTED_FILE_ERROR"])
