@@ -58,8 +58,8 @@ class Advice(msgspec.Struct, frozen=True):
 
 
 # Spellings of "the account is out of credit or over its spending limit" (help.openai.com 6614457, 2026; OpenAI error
-# guide; the last four: Anthropic's SDK 2.11.0 and platform.claude.com/docs/en/api/errors, 2026-11-20). Decided on the
-# code first, then on the type; never on the sentence, which Gemini shares with plain throttling.
+# guide; the error models of anthropic 2.11.0; exa.ai/docs/admin/error-codes; 2026-11-20). Decided on the code first,
+# then on the type; never on the sentence, which Gemini shares with plain throttling.
 _EXHAUSTED = frozenset({
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -74,8 +74,22 @@ _EXHAUSTED = frozenset({
     "enforced_spend_limit_reached",
     "contract_spend_limit_reached",
     "linked_organization_spend_limit_reached",
+    "no_more_credits",
+    "api_key_budget_exceeded",
 })  # fmt: skip
 _EXHAUSTED_STATUS = frozenset({402, 432, 433})  # payment required; 432 and 433 are Tavily's plan limits
+# Failures of Firecrawl's with status 500, or inside a 200, that are the page's or the request's and will not pass
+# (ERROR_CODE_CLASSES of firecrawl-py 4.53.2; its server's source; 2026-11-20).
+_PERMANENT = frozenset({
+    "scrape_dns_resolution_error",
+    "scrape_ssl_error",
+    "scrape_unsupported_file_error",
+    "scrape_actions_not_supported",
+    "scrape_branding_not_supported",
+    "scrape_pdf_insufficient_time_error",
+    "scrape_pdf_ocr_required",
+    "scrape_zdr_violation_error",
+})  # fmt: skip
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 498})  # 409: a lock at OpenAI; 498: Groq's flexible tier is full
 _RATE_WORDS = ("rate_limit", "slow_down", "too_many_requests", "resource_exhausted")
 _REJECT_WORDS = (
@@ -106,7 +120,7 @@ def advise(
     told = headers.get("x-should-retry", "").strip().lower()
     if told == "false":
         retry = False
-    elif told == "true" and kind == "Rejected" and not _never_fits(judged, view):
+    elif told == "true" and kind == "Rejected" and not _never_works(judged, view):
         retry = True
     limited = kind == "RateLimited"
     hint_us = hint_of(headers, view, now_s, exhausted=limited)
@@ -119,7 +133,7 @@ def _kind(status: int, view: ErrorView) -> Kind:
     refused = 400 <= status <= 499
     if status in _EXHAUSTED_STATUS or (refused and (per_day or {view.code.lower(), view.type.lower()} & _EXHAUSTED)):
         return "QuotaExhausted"
-    if _never_fits(status, view):
+    if _never_works(status, view):
         return "Rejected"
     if status == 429:
         return "RateLimited"
@@ -128,9 +142,10 @@ def _kind(status: int, view: ErrorView) -> Kind:
     return "Rejected" if status >= 300 else "MalformedReply"
 
 
-def _never_fits(status: int, view: ErrorView) -> bool:
-    """Whether this one request is larger than the limit of a whole minute (or than the server takes at all)."""
-    if status == 413:
+def _never_works(status: int, view: ErrorView) -> bool:
+    """Whether this one request is larger than the limit of a whole minute (or than the server takes at all), or asks
+    for what is not there."""
+    if status == 413 or view.code.lower() in _PERMANENT:
         return True
     if status != 429:
         return False
@@ -177,25 +192,30 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
     return _microseconds(max(known)) if known else None
 
 
+_ASPECTS = ("remaining", "limit", "reset")
 _BUCKETS = (
-    *(tuple(f"x-ratelimit-{what}{name}" for what in ("limit", "remaining", "reset"))
-      for name in ("", "-requests", "-tokens")),
-    *(tuple(f"anthropic-ratelimit-{name}-{what}" for what in ("limit", "remaining", "reset"))
-      for name in ("requests", "tokens", "input-tokens", "output-tokens")),
-)  # fmt: skip
-"""The headers of a bucket: its size, what is left in it, and when it is full again."""
+    *(
+        tuple(f"x-ratelimit-{aspect}{bucket}" for aspect in _ASPECTS)
+        for bucket in ("", "-requests", "-tokens", "-project-tokens", "-tokens_usage_based", "-input-images")
+    ),
+    *(
+        tuple(f"anthropic-ratelimit-{bucket}-{aspect}" for aspect in _ASPECTS)
+        for bucket in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
+"""What each bucket's headers are called (Anthropic puts the aspect last): what is left, its size, when it is full."""
 
 
 def _reset_s(headers: Mapping[str, str], present_s: float) -> float | None:
     """The longest wait among the buckets these headers call empty."""
     waits = []
-    for limit_name, remaining_name, reset_name in _BUCKETS:
-        remaining = _number(headers.get(remaining_name, ""))
-        limit = headers.get(limit_name, "").strip()
+    for name_of_remaining, name_of_limit, name_of_reset in _BUCKETS:
+        remaining = _number(headers.get(name_of_remaining, ""))
+        limit = headers.get(name_of_limit, "").strip()
         # Azure writes 0 or -1 where it does not know, so an empty bucket without a size says nothing.
         if remaining != 0 or limit.startswith("-") or _number(limit) == 0:
             continue
-        wait = _wait_s(headers.get(reset_name, ""), present_s)
+        wait = _wait_s(headers.get(name_of_reset, ""), present_s)
         if wait is not None:
             waits.append(wait)
     return max(waits) if waits else None

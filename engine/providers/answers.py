@@ -61,7 +61,8 @@ def request_id_of(headers: Mapping[str, str], payload: object) -> str:
     for name in _REQUEST_IDS:
         if headers.get(name):
             return one_line(headers[name], _HEADER_CHARS)
-    for found in (mapping(mapping(payload).get("x_groq")).get("id"), mapping(payload).get("request_id")):
+    body = mapping(payload)
+    for found in (mapping(body.get("x_groq")).get("id"), body.get("request_id"), body.get("requestId")):
         if isinstance(found, str) and found:
             return one_line(found, _HEADER_CHARS)
     return ""
@@ -82,7 +83,7 @@ def error_in(payload: object, *, failed: bool) -> ErrorView | None:
     if isinstance(error, dict):
         return _view_of(error, body)
     if error:
-        return ErrorView(message=_words(error), code=_word(body.get("code")), type=_word(body.get("type")))
+        return _view_of_text(_words(error), body)
     if not failed:
         return None
     if isinstance(payload, str):
@@ -115,6 +116,17 @@ def fault_for(advice: Advice, status: int, error: ErrorView, request_id: str) ->
     )
 
 
+def _view_of_text(sentence: str, body: Mapping[str, object]) -> ErrorView:
+    """An error written as a bare text. Exa's word for it is its ``tag``; Firecrawl's ``details`` say which field."""
+    details = _words(body.get("details"))
+    return ErrorView(
+        message=f"{sentence} ({details})" if details else sentence,
+        code=_word(body.get("code")) or _word(body.get("tag")),
+        type=_word(body.get("type")),
+        retry_delay=_delay(body),
+    )
+
+
 def _view_of(error: Mapping[str, object], body: Mapping[str, object]) -> ErrorView:
     """An error written as an object. `body` is what it was found in (Gemini and OpenRouter say more beside it)."""
     sentence = error.get("message") or error.get("detail") or error.get("title") or error.get("error") or ""
@@ -124,7 +136,8 @@ def _view_of(error: Mapping[str, object], body: Mapping[str, object]) -> ErrorVi
     code = error.get("code") or mapping(error.get("details")).get("error_code")  # the latter is Anthropic's
     numeric = count(code) or count(error.get("status")) or count(body.get("status")) or 0
     word = _word(code) if count(code) is None else ""
-    delay, quota_ids = _google_details(error.get("details"))
+    details = error.get("details")
+    delay, quota_ids = _google_details(details)
     repeated = tuple(
         (name.lower(), str(value))
         for name, value in mapping(metadata.get("headers")).items()
@@ -132,13 +145,19 @@ def _view_of(error: Mapping[str, object], body: Mapping[str, object]) -> ErrorVi
     )
     return ErrorView(
         message=_words(sentence),
-        code=word or _word(error.get("status")),
+        code=word or _word(mapping(details).get("error_code")) or _word(error.get("status")),  # the second: Anthropic's
         type=_word(error.get("type")),
         status=numeric,
-        retry_delay=delay,
+        retry_delay=delay or _delay(error),
         quota_ids=quota_ids,
         headers=repeated,
     )
+
+
+def _delay(found: Mapping[str, object]) -> str:
+    """Tavily's wait, a number of seconds, as the duration that it is."""
+    seconds = found.get("retry_after_seconds")
+    return f"{seconds}s" if isinstance(seconds, (int, float, str)) else ""
 
 
 def _google_details(details: object) -> tuple[str, tuple[str, ...]]:

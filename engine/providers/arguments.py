@@ -2,7 +2,8 @@
 
 The schema is a `msgspec.Struct` with a field for each argument that is documented: types and ranges are its
 annotations, required is what has no default, and `rename` gives the provider's own spelling, which callers may use as
-well. What is wrong is said in a sentence that names the argument and what to do, and quotes no text of the caller's.
+well; so do the structs among its fields, of whose dicts unknown names are passed on. What is wrong is said in a
+sentence that names the argument and what to do, and quotes no text of the caller's.
 
 Pure: no trio, no httpx, no I/O.
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import inspect
 
 from engine.errors import InvalidCall, one_line
 
@@ -37,11 +39,13 @@ def checked(
       InvalidCall: one is missing, of the wrong type, out of its range, unknown, given twice, or must never be sent.
     """
     wire_names = _wire_names(options)
+    nested = _nested(options)
     payload: dict[str, Any] = {}
+    spelt: dict[str, str] = {}
     for name, value in arguments.items():
         if not isinstance(name, str):
             raise invalid(repr(name)[:60], "an argument's name must be a text")
-        if name.lower() in SECRETS:
+        if name.lower() in SECRETS and name not in wire_names:
             raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
         if value is None:
             continue
@@ -52,12 +56,14 @@ def checked(
             wire_name = name
         if wire_name in payload:
             raise invalid(name, "it is given twice, in two spellings; pass one of them")
-        payload[wire_name] = value
-    _hold_against(payload, options)
+        payload[wire_name] = _respelt(value, nested[wire_name], name) if wire_name in nested else value
+        spelt[wire_name] = name
+    _hold_against(payload, options, spelt)
     return payload
 
 
-def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct]) -> None:
+def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct], spelt: Mapping[str, str]) -> None:
+    """Refuse what does not fit, under the name that the caller used."""
     try:
         msgspec.convert(payload, options)
     except msgspec.ValidationError as error:
@@ -73,6 +79,8 @@ def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct]) 
     if missing:
         place = f"{place}.{missing['name']}" if place else missing["name"]
         problem = "it is missing"
+    first = re.split(r"[.\[]", place, maxsplit=1)[0]
+    place = spelt.get(first, first) + place[len(first) :]
     raise invalid(place or "arguments", one_line(problem, 300))
 
 
@@ -83,6 +91,43 @@ def _wire_names(options: type[msgspec.Struct]) -> dict[str, str]:
     for field in msgspec.structs.fields(options):
         names[field.name] = names[field.encode_name] = field.encode_name
     return names
+
+
+@functools.cache
+def _nested(options: type[msgspec.Struct]) -> dict[str, inspect.Type]:
+    """The types of those arguments that have a struct in them, by the provider's spelling."""
+    info = inspect.type_info(options)
+    fields = info.fields if isinstance(info, inspect.StructType) else ()
+    return {field.encode_name: field.type for field in fields if _has_struct(field.type)}
+
+
+def _has_struct(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.UnionType):
+        return any(_has_struct(member) for member in kind.types)
+    return isinstance(kind, inspect.StructType) or (isinstance(kind, inspect.ListType) and _has_struct(kind.item_type))
+
+
+def _respelt(value: object, kind: inspect.Type, place: str) -> object:
+    """A value in the provider's spelling as far as its type has names, without what is None there. A copy."""
+    if isinstance(kind, inspect.UnionType):
+        for member in kind.types:
+            value = _respelt(value, member, place)
+        return value
+    if isinstance(kind, inspect.ListType) and isinstance(value, (list, tuple)):
+        return [_respelt(item, kind.item_type, f"{place}[{position}]") for position, item in enumerate(value)]
+    if not isinstance(kind, inspect.StructType) or not isinstance(value, dict):
+        return value
+    names = _wire_names(kind.cls)
+    types = _nested(kind.cls)
+    respelt: dict[object, object] = {}
+    for name, item in value.items():
+        wire_name = names.get(name, name) if isinstance(name, str) else name
+        if item is None:
+            continue
+        if wire_name in respelt:
+            raise invalid(f"{place}.{name}", "it is given twice, in two spellings; pass one of them")
+        respelt[wire_name] = _respelt(item, types[wire_name], f"{place}.{name}") if wire_name in types else item
+    return respelt
 
 
 def _nearest(name: str, known: Mapping[str, str]) -> str:

@@ -305,6 +305,8 @@ NAMES = st.sampled_from(
         "x-ratelimit-remaining-tokens",
         "x-ratelimit-reset-tokens",
         "x-ratelimit-limit-tokens",
+        "anthropic-ratelimit-input-tokens-remaining",
+        "anthropic-ratelimit-input-tokens-reset",
     ]
 )
 VIEWS = st.builds(
