@@ -64,6 +64,7 @@ def test_python_spellings_inside_contents_are_sent_as_exa_knows_them() -> None:
 def test_none_is_not_sent_at_any_depth() -> None:
     sent = body_of(EXA, query="q", num_results=None, stream=False, contents={"text": None, "highlights": True})
     assert sent == {"query": "q", "contents": {"highlights": True}}
+    assert body_of(EXA, query="q", use_autoprompt=None, text=None) == {"query": "q"}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,14 @@ def test_the_results_in_the_common_terms() -> None:
 )
 def test_a_results_text_is_the_fullest_form_there_is(fields: dict[str, object], text: str | None) -> None:
     assert EXA.view({"results": [{"url": "u", **fields}]}).results == (Found("u", text=text),)
+
+
+@pytest.mark.parametrize(
+    ("score", "seen"),
+    [(1, 1.0), (0.25, 0.25), (float("nan"), None), (float("inf"), None), (10**400, None), (True, None), ("0.5", None)],
+)
+def test_a_score_is_a_number_that_can_be_compared_or_none(score: object, seen: float | None) -> None:
+    assert EXA.view({"results": [{"url": "u", "score": score}]}).results == (Found("u", score=seen),)
 
 
 def test_the_answer_of_a_deep_search_is_the_text_and_its_sources_are_cited() -> None:

@@ -88,6 +88,7 @@ def test_version_1s_spellings_that_mean_the_same_are_translated() -> None:
     for name in ("ignore_sitemap", "ignoreSitemap"):
         assert body_of(MAP, url="u", **{name: True}) == {"url": "u", "sitemap": "skip"}
         assert body_of(MAP, url="u", **{name: False}) == {"url": "u"}
+    assert body_of(MAP, url="u", sitemap=None, ignore_sitemap=True) == {"url": "u", "sitemap": "skip"}
     assert body_of(MAP, url="u", sitemap_only=True) == {"url": "u", "sitemap": "only"}
 
 
