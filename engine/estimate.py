@@ -174,7 +174,8 @@ def _estimate_part(part: object, count_text: CountText) -> int:
         return count_text(part)
     if not isinstance(part, dict):
         return estimate_json(part)
-    if part.get("type") in _MEDIA:
+    kind = part.get("type")
+    if isinstance(kind, str) and kind in _MEDIA:
         return PER_MEDIUM
     text = part.get("text")
     return count_text(text) if isinstance(text, str) else estimate_json(part)

@@ -26,7 +26,7 @@ from engine.sse import Event, Named
 _DELTA = b"content_block_delta"
 _PING = b"ping"
 _QUIET = frozenset({_DELTA, b"content_block_start", b"content_block_stop", _PING})
-"""The events that say nothing of cost, errors or the end."""
+"""The events that say nothing of cost or the end, nor of an error, unless that word with its quotes stands in them."""
 
 
 class MessagesMonitor(JsonMonitor):
@@ -42,8 +42,10 @@ class MessagesMonitor(JsonMonitor):
         """Take note of these events, in the order in which they came."""
         self.events += len(block)
         for event in block:
-            if type(event) is Named and event.name in _QUIET and (event.data[-1:] == b"}" or event.name == _PING):
-                continue
+            if type(event) is Named and event.name in _QUIET:
+                data = event.data
+                if (data[-1:] == b"}" and b'"error"' not in data) or event.name == _PING:
+                    continue
             if self._done:
                 return  # what stands behind the end is no part of it
             self._note(*named(event))

@@ -218,6 +218,7 @@ def test_the_id_of_the_request_stands_in_the_body_too() -> None:
         ({"retry-after": "7", "retry-after-ms": "250"}, 250_000),
         ({"anthropic-ratelimit-requests-remaining": "0", "anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-requests-reset": "2026-11-20T12:00:09Z", "date": "Fri, 20 Nov 2026 12:00:00 GMT"}, 9_000_000),
         ({"anthropic-ratelimit-output-tokens-remaining": "0", "anthropic-ratelimit-output-tokens-limit": "50", "anthropic-ratelimit-output-tokens-reset": "2026-11-20T12:00:09Z", "date": "Fri, 20 Nov 2026 12:00:00 GMT", "retry-after": "2"}, 2_000_000),
+        ({"anthropic-ratelimit-output-tokens-remaining": "0", "anthropic-ratelimit-output-tokens-limit": "50", "anthropic-ratelimit-output-tokens-reset": "2026-11-20T12:00:09Z", "date": "Fri, 20 Nov 2026 12:00:00 GMT"}, 9_000_000),
         ({"anthropic-ratelimit-requests-remaining": "1", "anthropic-ratelimit-requests-limit": "50", "anthropic-ratelimit-requests-reset": "2026-11-20T12:00:09Z"}, None),
         ({}, None),
     ],

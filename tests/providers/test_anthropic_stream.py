@@ -179,6 +179,7 @@ def test_what_the_first_event_says_of_the_output_is_no_count_of_it() -> None:
         (Named(b"error", b'{"type":"overloaded_error"}'), "ProviderUnavailable", "retry"),
         (b'{"type":"error","error":{"type":"overloaded_error","message":"m"}}', "ProviderUnavailable", "retry"),
         (b'{"error":"gateway lost it"}', "ProviderUnavailable", "retry"),
+        (event("content_block_stop", index=0, error={"type": "overloaded_error"}), "ProviderUnavailable", "retry"),
     ],
 )  # fmt: skip
 def test_an_error_event_however_it_is_written(last: Event, kind: str, verdict_: str) -> None:
