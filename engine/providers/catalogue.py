@@ -15,8 +15,15 @@ import msgspec
 
 from actors.limits import Quota
 from engine.errors import UsageError
+from engine.providers.anthropic_messages import AnthropicMessages
 from engine.providers.chat_dialects import DIALECTS
+from engine.providers.embeddings import GENERIC, NVIDIA_NIM, OPENAI, Embeddings
+from engine.providers.exa import ExaSearch
+from engine.providers.firecrawl import FirecrawlMap, FirecrawlScrape
+from engine.providers.ollama_native import OllamaChat
 from engine.providers.openai_chat import OpenAIChat
+from engine.providers.openai_responses import OpenAIResponses
+from engine.providers.tavily import TavilyExtract, TavilySearch
 from engine.providers.wire import WireFormat
 
 Auth: TypeAlias = Literal["bearer", "x-api-key", "none"]
@@ -94,13 +101,28 @@ _TAVILY = Defaults(quotas=(Quota("requests", 100, 60.0),), timeout_s=120.0)
 # Of the free plan: ten a minute for each endpoint, two browsers.
 _FIRECRAWL = Defaults(quotas=(Quota("requests", 10, 60.0),), concurrency_limit=2, timeout_s=300.0)
 
+ANTHROPIC = AnthropicMessages()
+
 PROVIDERS: tuple[Provider, ...] = (
     Provider(
         name="openai",
         base_url="https://api.openai.com/v1",
         key_env=("OPENAI_API_KEY",),
-        endpoints=(_chat("openai"),),
+        endpoints=(
+            _chat("openai"),
+            EndpointRow(name="response", format=OpenAIResponses(), aliases=_RESPONSE_ALIASES),
+            EndpointRow(name="embed", format=Embeddings(OPENAI), aliases=_EMBED_ALIASES),
+        ),
         source="platform.openai.com/docs/api-reference",
+    ),
+    Provider(
+        name="anthropic",
+        base_url="https://api.anthropic.com",
+        key_env=("ANTHROPIC_API_KEY",),
+        auth="x-api-key",
+        headers=(("anthropic-version", ANTHROPIC.version),),
+        endpoints=(EndpointRow(name="chat", format=ANTHROPIC, aliases=("messages", "v1/messages", *CHAT_ALIASES)),),
+        source="platform.claude.com/docs/en/api/messages",
     ),
     Provider(
         name="gemini",
@@ -118,6 +140,18 @@ PROVIDERS: tuple[Provider, ...] = (
         endpoints=(
             # A model that is not loaded yet takes minutes to begin.
             _chat("ollama", Defaults(timeout_s=1_800.0), path="/v1/chat/completions"),
+            EndpointRow(
+                name="native",
+                format=OllamaChat(),
+                aliases=("api/chat", "native_chat"),
+                defaults=Defaults(timeout_s=1_800.0),
+            ),
+            EndpointRow(
+                name="embed",
+                format=Embeddings(GENERIC),
+                path="/v1/embeddings",
+                aliases=_EMBED_ALIASES,
+            ),
         ),
         source="docs.ollama.com/openai, docs.ollama.com/api",
     ),
@@ -156,8 +190,47 @@ PROVIDERS: tuple[Provider, ...] = (
         base_url="https://integrate.api.nvidia.com/v1",
         key_env=("NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"),
         aliases=("nvidia", "nim"),
-        endpoints=(_chat("nvidia_nim", _NIM),),
+        endpoints=(
+            _chat("nvidia_nim", _NIM),
+            EndpointRow(name="embed", format=Embeddings(NVIDIA_NIM), aliases=_EMBED_ALIASES, defaults=_NIM),
+        ),
         source="docs.api.nvidia.com/nim; its forum for the limit",
+    ),
+    Provider(
+        name="exa",
+        base_url="https://api.exa.ai",
+        key_env=("EXA_API_KEY",),
+        auth="x-api-key",
+        endpoints=(
+            EndpointRow(
+                name="search",
+                format=ExaSearch(),
+                defaults=Defaults(quotas=(Quota("requests", 10, 1.0),), timeout_s=120.0),
+            ),
+        ),
+        source="exa.ai/docs/reference",
+    ),
+    Provider(
+        name="tavily",
+        base_url="https://api.tavily.com",
+        key_env=("TAVILY_API_KEY",),
+        endpoints=(
+            EndpointRow(name="search", format=TavilySearch(), defaults=_TAVILY),
+            EndpointRow(name="extract", format=TavilyExtract(), defaults=_TAVILY),
+        ),
+        source="docs.tavily.com/documentation/api-reference",
+    ),
+    Provider(
+        name="firecrawl",
+        base_url="https://api.firecrawl.dev",
+        key_env=("FIRECRAWL_API_KEY",),
+        endpoints=(
+            EndpointRow(
+                name="scrape", format=FirecrawlScrape(), aliases=("v1/scrape", "v2/scrape"), defaults=_FIRECRAWL
+            ),
+            EndpointRow(name="map", format=FirecrawlMap(), aliases=("v1/map", "v2/map"), defaults=_FIRECRAWL),
+        ),
+        source="docs.firecrawl.dev/api-reference",
     ),
 )
 
@@ -165,6 +238,10 @@ COMPATIBLE = Provider(
     name="",
     base_url="",
     key_required=False,
-    endpoints=(_chat("generic"),),
+    endpoints=(
+        _chat("generic"),
+        EndpointRow(name="response", format=OpenAIResponses(), aliases=_RESPONSE_ALIASES),
+        EndpointRow(name="embed", format=Embeddings(GENERIC), aliases=_EMBED_ALIASES),
+    ),
 )
 """What a service that is not in the catalogue is taken for: it speaks OpenAI's formats at the address given with it."""

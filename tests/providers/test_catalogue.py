@@ -25,7 +25,7 @@ ROWS = [
     ("gemini", "chat", "GeminiChatEndpoint", "openai_chat/gemini", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", "GOOGLE_API_KEY GEMINI_API_KEY", BEARER),
     ("ollama", "chat", "OllamaChatEndpoint", "openai_chat/ollama", "http://localhost:11434/v1/chat/completions", "OLLAMA_API_KEY", BEARER),
     ("ollama", "native", "OllamaNativeEndpoint", "ollama_native", "http://localhost:11434/api/chat", "OLLAMA_API_KEY", BEARER),
-    ("ollama", "embed", "OllamaEmbedEndpoint", "embeddings/ollama", "http://localhost:11434/v1/embeddings", "OLLAMA_API_KEY", BEARER),
+    ("ollama", "embed", "OllamaEmbedEndpoint", "embeddings/generic", "http://localhost:11434/v1/embeddings", "OLLAMA_API_KEY", BEARER),
     ("groq", "chat", "GroqChatEndpoint", "openai_chat/groq", "https://api.groq.com/openai/v1/chat/completions", "GROQ_API_KEY", BEARER),
     ("deepseek", "chat", "DeepseekChatEndpoint", "openai_chat/deepseek", "https://api.deepseek.com/chat/completions", "DEEPSEEK_API_KEY", BEARER),
     ("perplexity", "chat", "PerplexityChatEndpoint", "openai_chat/perplexity", "https://api.perplexity.ai/chat/completions", "PERPLEXITY_API_KEY", BEARER),

@@ -86,7 +86,7 @@ def test_an_address_that_cannot_be_used_is_refused_without_quoting_it(base_url: 
 @pytest.mark.parametrize(
     ("provider", "endpoint", "says"),
     [
-        ("nobody", "chat", "unknown provider 'nobody'.*openai, groq.*base_url"),
+        ("nobody", "chat", "unknown provider 'nobody'.*openai, anthropic.*base_url"),
         ("Claude-Code", "query_cli", "'claude_code' is not spoken"),
         ("pi", "chat", "'pi' is not spoken"),
         ("openai", "foo", "openai has no endpoint 'foo'; there is: 'chat', 'response', 'embed'"),
