@@ -27,6 +27,7 @@ from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import NO_OPTIONS, OPTION_NAMES, Call, CallOptions
 from engine.config import Seconds, fault_in, weight_fault
 from engine.errors import InvalidCall, UsageError
+from engine.estimate import estimate_text, own_counter
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.catalogue import EndpointSpec, api_key, resolve, split_model
 from engine.providers.wire import WireFormat
@@ -61,6 +62,7 @@ class iModel:  # noqa: N801  # the name its users know
       streaming_process_func: called with every chunk of its streams; what it returns, or awaits to, takes the chunk's
         place unless it is None.
       engine: the engine to use, in place of the innermost open one.
+      count_tokens: your own counter, from a text to how much it counts as; else texts are estimated by their length.
       http_client: an `httpx.AsyncClient` of your own that the calls go through; the engine never closes it.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
       **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
@@ -94,6 +96,7 @@ class iModel:  # noqa: N801  # the name its users know
         quotas: Iterable[Quota] = (),
         weights: Mapping[str, int] | None = None,
         ageing_s: float | None = None,
+        count_tokens: Callable[[str], int] | None = None,
         http_client: HttpClient | None = None,
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
@@ -104,6 +107,9 @@ class iModel:  # noqa: N801  # the name its users know
             raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
         if streaming_process_func is not None and not callable(streaming_process_func):
             raise UsageError(f"streaming_process_func is a function, not {type(streaming_process_func).__name__}")
+        if count_tokens is not None and not callable(count_tokens):
+            raise UsageError(f"count_tokens is a function, not {type(count_tokens).__name__}")
+        self._count_text = estimate_text if count_tokens is None else own_counter(count_tokens)
         self.id = str(uuid.uuid4())
         self.streaming_process_func = streaming_process_func
         self.created_at = time.time()
@@ -191,7 +197,7 @@ class iModel:  # noqa: N801  # the name its users know
             return Call(self, name, InvalidCall(f"{problem}; nothing was sent"))
         try:
             options = CallOptions(**given) if given else NO_OPTIONS
-            return Call(self, name, self._spec.format.encode(arguments), options)
+            return Call(self, name, self._spec.format.encode(arguments, count_text=self._count_text), options)
         except InvalidCall as error:
             return Call(self, name, error)
 

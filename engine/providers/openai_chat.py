@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.estimate import CountText, estimate_chat, estimate_text, output_of
+from engine.estimate import CountText, choices_of, estimate_chat, estimate_text, output_of
 from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
 from engine.providers.arguments import invalid, to_json
 from engine.providers.chat_arguments import check, one_cap, without_nulls
@@ -82,7 +82,8 @@ class OpenAIChat(JsonFormat):
         streaming = payload.get("stream") is True
         if streaming and self.dialect.stream_usage and "stream_options" not in payload:
             payload["stream_options"] = {"include_usage": True}
-        return Encoded(to_json(payload), estimate_chat(payload, count_text), output_of(payload), streaming)
+        input_tokens = estimate_chat(payload, count_text)
+        return Encoded(to_json(payload), input_tokens, output_of(payload), streaming, choices_of(payload))
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
