@@ -105,10 +105,7 @@ class iModel:  # noqa: N801  # the name its users know
         _check_text(provider=provider, base_url=base_url, endpoint=endpoint, api_key=api_key, lane=lane)
         if engine is not None and not isinstance(engine, Engine):
             raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
-        if streaming_process_func is not None and not callable(streaming_process_func):
-            raise UsageError(f"streaming_process_func is a function, not {type(streaming_process_func).__name__}")
-        if count_tokens is not None and not callable(count_tokens):
-            raise UsageError(f"count_tokens is a function, not {type(count_tokens).__name__}")
+        _check_functions(streaming_process_func=streaming_process_func, count_tokens=count_tokens)
         self._count_text = estimate_text if count_tokens is None else own_counter(count_tokens)
         self.id = str(uuid.uuid4())
         self.streaming_process_func = streaming_process_func
@@ -324,6 +321,12 @@ def _check_text(**arguments: object) -> None:
         if value is not None and (not is_text(value) or not value):
             shown = "something else" if name == "api_key" else ascii(value)[:80]
             raise UsageError(f"{name} must be a text that is not empty, not {shown}")
+
+
+def _check_functions(**arguments: object) -> None:
+    for name, value in arguments.items():
+        if value is not None and not callable(value):
+            raise UsageError(f"{name} is a function, not {type(value).__name__}")
 
 
 def _check_count(name: str, value: object) -> None:

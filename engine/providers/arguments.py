@@ -39,13 +39,11 @@ def checked(
     wire_names = _wire_names(options)
     payload: dict[str, Any] = {}
     for name, value in arguments.items():
-        if not isinstance(name, str):
-            raise invalid(repr(name)[:60], "an argument's name must be a text")
-        if name.lower() in SECRETS:
-            raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
+        wire_name = wire_names.get(name)
+        if wire_name is None:
+            _refuse_secrets(name)
         if value is None:
             continue
-        wire_name = wire_names.get(name)
         if wire_name is None:
             if closed:
                 raise invalid(name, f"{provider} knows no such argument; {_nearest(name, wire_names)}")
@@ -55,6 +53,13 @@ def checked(
         payload[wire_name] = value
     _hold_against(payload, options)
     return payload
+
+
+def _refuse_secrets(name: object) -> None:
+    if not isinstance(name, str):
+        raise invalid(repr(name)[:60], "an argument's name must be a text")
+    if name.lower() in SECRETS:
+        raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
 
 
 def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct]) -> None:

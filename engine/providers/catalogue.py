@@ -18,7 +18,8 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import msgspec
 
 from engine.errors import MissingKey, UnknownEndpoint
-from engine.providers.openai_chat import Dialect, OpenAIChat
+from engine.providers.chat_dialects import DIALECTS
+from engine.providers.openai_chat import OpenAIChat
 from engine.providers.wire import WireFormat
 
 
@@ -48,43 +49,19 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     local: bool
 
 
-def _row(name: str, base_url: str, key_env: tuple[str, ...], dialect: Dialect, key_required: bool = True) -> Provider:
-    return Provider(name, base_url, key_env, OpenAIChat(dialect), key_required)
+def _row(name: str, base_url: str, *key_env: str, key_required: bool = True) -> Provider:
+    return Provider(name, base_url, key_env, OpenAIChat(DIALECTS[name]), key_required)
 
-
-# max_tokens: refused by OpenAI's reasoning models, deprecated at Groq and OpenRouter; the others document only that.
-_NEW_CAP = "max_completion_tokens"
-_OLD_CAP = "max_tokens"
-# console.groq.com/docs/openai: these are answered with 400.
-_GROQ_REFUSES: dict[str, object] = {"logprobs": None, "top_logprobs": None, "logit_bias": None, "n": 1}
 
 PROVIDERS: tuple[Provider, ...] = (
-    _row("openai", "https://api.openai.com/v1", ("OPENAI_API_KEY",), Dialect("openai", _NEW_CAP, stream_usage=True)),
-    _row("groq", "https://api.groq.com/openai/v1", ("GROQ_API_KEY",), Dialect("groq", _NEW_CAP, _GROQ_REFUSES)),
-    _row(
-        "deepseek", "https://api.deepseek.com", ("DEEPSEEK_API_KEY",), Dialect("deepseek", _OLD_CAP, stream_usage=True)
-    ),
-    _row("perplexity", "https://api.perplexity.ai", ("PERPLEXITY_API_KEY",), Dialect("perplexity", _OLD_CAP)),
-    _row("openrouter", "https://openrouter.ai/api/v1", ("OPENROUTER_API_KEY",), Dialect("openrouter", _NEW_CAP)),
-    _row(
-        "nvidia_nim",
-        "https://integrate.api.nvidia.com/v1",
-        ("NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"),
-        Dialect("nvidia_nim", _OLD_CAP, stream_usage=True),
-    ),
-    _row(
-        "gemini",
-        "https://generativelanguage.googleapis.com/v1beta/openai",
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        Dialect("gemini", _OLD_CAP, rest_is_output=True),
-    ),
-    _row(
-        "ollama",
-        "http://localhost:11434/v1",
-        ("OLLAMA_API_KEY",),
-        Dialect("ollama", _OLD_CAP, stream_usage=True),
-        key_required=False,
-    ),
+    _row("openai", "https://api.openai.com/v1", "OPENAI_API_KEY"),
+    _row("groq", "https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    _row("deepseek", "https://api.deepseek.com", "DEEPSEEK_API_KEY"),
+    _row("perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
+    _row("openrouter", "https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    _row("nvidia_nim", "https://integrate.api.nvidia.com/v1", "NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"),
+    _row("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    _row("ollama", "http://localhost:11434/v1", "OLLAMA_API_KEY", key_required=False),
 )
 
 _BY_NAME = {row.name: row for row in PROVIDERS}
@@ -102,7 +79,7 @@ _ALIASES = {
 # Known by name, but in a language this version does not speak yet.
 _NOT_YET = frozenset({"anthropic", "exa", "tavily", "firecrawl", "claude_code", "codex", "gemini_code", "pi", "ag2"})
 _CHAT = frozenset({"chat", "chat/completions", "chat_completions"})
-_GENERIC = OpenAIChat(Dialect("generic"))
+_GENERIC = OpenAIChat(DIALECTS["generic"])
 
 
 def split_model(model: str, provider: str | None = None) -> tuple[str, str]:
