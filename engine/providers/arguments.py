@@ -51,7 +51,10 @@ def checked(
         if wire_name in payload:
             raise invalid(name, "it is given twice, in two spellings; pass one of them")
         payload[wire_name] = value
-    _hold_against(payload, options)
+    try:
+        msgspec.convert(payload, options)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _refusal(error) from None
     return payload
 
 
@@ -62,15 +65,11 @@ def _refuse_secrets(name: object) -> None:
         raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
 
 
-def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct]) -> None:
-    try:
-        msgspec.convert(payload, options)
-    except msgspec.ValidationError as error:
-        message = str(error)
-    except RecursionError:
-        raise invalid("arguments", "they are nested too deeply, or hold themselves") from None
-    else:
-        return
+def _refusal(error: Exception) -> InvalidCall:
+    """What the schema refused, in our words."""
+    if isinstance(error, RecursionError):
+        return invalid("arguments", "they are nested too deeply, or hold themselves")
+    message = str(error)
     missing = _MISSING.match(message)
     found = _PLACE.match(message)
     place = found["place"] if found else ""
@@ -78,7 +77,7 @@ def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct]) 
     if missing:
         place = f"{place}.{missing['name']}" if place else missing["name"]
         problem = "it is missing"
-    raise invalid(place or "arguments", one_line(problem, 300))
+    return invalid(place or "arguments", one_line(problem, 300))
 
 
 @functools.cache

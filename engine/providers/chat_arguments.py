@@ -16,14 +16,13 @@ from engine.providers.arguments import invalid
 _CONTENT = (str, list, tuple, type(None))
 
 
-def check_model(arguments: Mapping[str, object], *, required: bool) -> None:
+def check_model(model: object, required: bool) -> None:
     """Refuse a model's name that is none, or that there is none where the provider has no default."""
-    model = arguments.get("model")
-    if (model is None and required) or (model is not None and not (isinstance(model, str) and model.strip())):
+    if not (isinstance(model, str) and model.strip()) and (required or model is not None):
         raise invalid("model", 'it must be a text with something in it; pass model="..."')
 
 
-def check_messages(arguments: Mapping[str, object], *, with_names: bool = True) -> None:
+def check_messages(arguments: Mapping[str, object], with_names: bool) -> None:
     """Refuse messages that are no list of dicts with a role and a content. Not `with_names`: their `name` too."""
     messages = arguments.get("messages")
     if messages is None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.estimate import CountText, choices_of, estimate_chat, estimate_text, output_of
+from engine.estimate import CountText, estimate_chat, estimate_text, output_of
 from engine.providers.answers import kept_headers
 from engine.providers.arguments import checked, invalid, to_json
 from engine.providers.chat_arguments import check_messages, check_model, one_cap, without_nulls
@@ -56,13 +56,14 @@ class Dialect(msgspec.Struct, frozen=True):
 class OpenAIChat(JsonFormat):
     """`StreamFormat` of the OpenAI chat shape, in one provider's dialect. Immutable; holds no key and no address."""
 
-    __slots__ = ("_needs_model", "dialect", "name", "options")
+    __slots__ = ("_needs_model", "_watched", "dialect", "name", "options")
     path = "/chat/completions"
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.name = f"openai_chat/{dialect.name}"
         self.options = dialect.options
+        self._watched = frozenset(dialect.refused).union(*dialect.exclusive)
         self._needs_model = "model" in required_of(dialect.options)
 
     def __repr__(self) -> str:
@@ -77,10 +78,10 @@ class OpenAIChat(JsonFormat):
           InvalidCall: an argument is missing, out of its range, refused by this provider, or cannot be written as JSON.
         """
         dialect = self.dialect
-        check_messages(arguments, with_names=dialect.message_names)
-        check_model(arguments, required=self._needs_model)
+        check_model(arguments.get("model"), self._needs_model)
+        check_messages(arguments, dialect.message_names)
         payload = checked(arguments, dialect.options, provider=dialect.name, closed=dialect.closed)
-        if dialect.refused:
+        if not self._watched.isdisjoint(payload):
             self._check_dialect(payload)
         payload["messages"] = without_nulls(payload["messages"])
         one_cap(payload, dialect.cap_field)
@@ -88,7 +89,7 @@ class OpenAIChat(JsonFormat):
         if streaming and dialect.stream_usage and "stream_options" not in payload:
             payload["stream_options"] = {"include_usage": True}
         input_tokens = estimate_chat(payload, count_text)
-        return Encoded(to_json(payload), input_tokens, output_of(payload), streaming, choices_of(payload))
+        return Encoded(to_json(payload), input_tokens, output_of(payload), streaming, payload.get("n", 1))
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""

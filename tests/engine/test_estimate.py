@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.estimate import (
@@ -153,6 +153,7 @@ def test_what_is_to_be_embedded_counts_as_what_it_is(value: object, expected: in
 
 
 @given(st.integers(1, 10**6), st.fractions(Fraction(3, 10), 3), st.integers(10, 200))
+@example(11, Fraction(25, 11), 10)  # 11 * (25 / 11) is above 25
 def test_a_constant_factor_is_foretold_exactly(estimated: int, factor: Fraction, calls: int) -> None:
     calibration = Calibration()
     counted = max(1, round(estimated * factor))
