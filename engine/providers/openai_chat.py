@@ -34,8 +34,9 @@ class Dialect(msgspec.Struct, frozen=True):
 
     `cap_field` is the one name it takes for the cap on the output (None: whichever the caller used). `refused` maps a
     field it answers 400 to, to the only value it takes there (None: it takes none); `exclusive` are pairs of which it
-    takes one; `closed`: it refuses every field that is not in `options`. `stream_usage`: it reports the usage of a
-    stream only when asked. `rest_is_output`: its completion count leaves hidden reasoning out, its total does not.
+    takes one; `closed`: it refuses every field that is not in `options`; without `message_names`, any message's `name`.
+    `stream_usage`: it reports the usage of a stream only when asked. `rest_is_output`: its completion count leaves
+    hidden reasoning out, its total does not.
     `cached_is_free`: what it read from its cache does not count towards its limits. `ends_with_done`: every stream of
     it ends with ``[DONE]``; the others are documented not to, or not at all.
     """
