@@ -164,6 +164,7 @@ def completion_body(done: Completion, fault: str = "", said: Mapping[str, object
             "model": done.model,
             "choices": choices,
             "usage": usage,
+            "service_tier": "default",
             "system_fingerprint": "fp_simulated",
         }
     )

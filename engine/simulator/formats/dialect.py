@@ -38,6 +38,8 @@ class Dialect(Manner):
     reasoning_field = "reasoning_content"
     further: Mapping[str, object] = {}
     """Fields of every answer and every chunk besides the common ones."""
+    nothing: Mapping[str, object] = {}
+    """The delta that says nothing more."""
     preamble = b""
 
     def read(self, body: bytes | bytearray, headers: HeadersSeen) -> ChatRequest | Failure:
@@ -116,7 +118,7 @@ class Dialect(Manner):
 
     def closing(self, said: Wording) -> tuple[list[Event], int | None]:
         """What comes after the last piece, but for ``[DONE]``, and which of it has the usage."""
-        last: list[Event] = [self.chunk(said, {}, self.reason(said))]
+        last: list[Event] = [self.chunk(said, self.nothing, self.reason(said))]
         if said.request.usage and said.fault != "null_usage":
             last.append(self.envelope(said, "chat.completion.chunk") | {"choices": [], "usage": self.usage(said)})
             return last, 1

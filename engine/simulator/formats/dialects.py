@@ -98,6 +98,7 @@ class DeepSeek(Dialect):
 
     caps = ("max_tokens",)
     further = {"system_fingerprint": "fp_simulated"}  # noqa: RUF012  # read alone
+    nothing = {"content": "", "reasoning_content": None}  # noqa: RUF012  # read alone
     preamble = b": keep-alive\n\n: keep-alive\n\n"
 
     def usage(self, said: Wording) -> dict[str, object]:
@@ -190,6 +191,9 @@ class Gemini(Dialect):
     def chunk(self, said: Wording, delta: Mapping[str, object], reason: str | None = None) -> dict[str, object]:
         choice = {"index": 0, "delta": {"role": "assistant", **delta}, "finish_reason": reason}
         return self.envelope(said, "chat.completion.chunk") | {"choices": [choice]}
+
+    def opening(self, said: Wording) -> list[Event]:
+        return []  # every delta has the role
 
     def closing(self, said: Wording) -> tuple[list[Event], int | None]:
         last = self.chunk(said, {"content": ""}, self.reason(said))

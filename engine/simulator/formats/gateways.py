@@ -133,7 +133,11 @@ class OpenRouter(Dialect):
         return super().usage(said) | {"cost": total, "is_byok": False, "cost_details": parts}
 
     def message(self, said: Wording) -> dict[str, object]:
-        return {"refusal": None} | super().message(said)
+        message = {"refusal": None} | super().message(said)
+        if details := message.get("reasoning_details"):
+            assert isinstance(details, list)
+            message["reasoning_details"] = [detail | {"signature": "c2ltdWxhdGVk"} for detail in details]
+        return message
 
     def choice(self, said: Wording, message: dict[str, object]) -> dict[str, object]:
         return super().choice(said, message) | {"native_finish_reason": self.reason(said)}
@@ -150,6 +154,9 @@ class OpenRouter(Dialect):
             "logprobs": None,
         }
         return self.envelope(said, "chat.completion.chunk") | {"choices": [choice]}
+
+    def opening(self, said: Wording) -> list[Event]:
+        return []  # every delta has the role
 
     def closing(self, said: Wording) -> tuple[list[Event], int | None]:
         last: list[Event] = [self.chunk(said, {}, self.reason(said))]
