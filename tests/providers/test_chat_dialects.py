@@ -16,9 +16,9 @@ from chat_answers import FIXTURES, FORMATS, NOW_S, fixture, message
 from chat_streams import assembled, delta, event, events_of
 
 from engine.errors import InvalidCall
-from engine.providers.lookup import resolve
 from engine.providers.chat_dialects import DIALECTS
 from engine.providers.chat_options import ChatOptions
+from engine.providers.lookup import resolve
 from engine.providers.openai_chat import OpenAIChat
 from engine.providers.wire import Citation, Usage
 
