@@ -19,7 +19,7 @@ from engine.simulator.formats.gateways import OpenRouter, Perplexity
 from engine.simulator.formats.manner import Manner
 from engine.simulator.formats.ollama import Ollama
 from engine.simulator.formats.openai_chat import OpenAIChat
-from engine.simulator.formats.openai_embed import Embeddings, NimEmbeddings
+from engine.simulator.formats.openai_embed import Embeddings, NimEmbeddings, OllamaEmbeddings
 from engine.simulator.formats.openai_responses import Responses
 from engine.simulator.formats.tavily import TavilyExtract, TavilySearch
 
@@ -52,6 +52,7 @@ _ENDPOINTS: Final[tuple[tuple[str, str, Manner], ...]] = (
     ("gemini", _CHAT_PATH, Gemini()),
     ("ollama", "/api/chat", Ollama()),
     ("ollama", "/v1/chat/completions", OllamaCompat()),
+    ("ollama", "/v1/embeddings", OllamaEmbeddings()),
     ("groq", _CHAT_PATH, Groq()),
     ("deepseek", _CHAT_PATH, DeepSeek()),
     ("perplexity", _CHAT_PATH, Perplexity()),

@@ -125,3 +125,12 @@ class NimEmbeddings(Embeddings):
 
     def error_headers(self, failure: Failure, now: Moment) -> Headers:
         return []
+
+
+class OllamaEmbeddings(Embeddings):
+    """``/v1/embeddings`` at Ollama, which tells nothing of limits."""
+
+    id_header = b""
+
+    def headers(self, limits: LimitSet, now: Moment) -> Headers:
+        return []
