@@ -72,7 +72,7 @@ def test_one_model_for_each_name() -> None:
     [
         ("gpt-4o", "chat/completions", MissingKey, "OPENAI_API_KEY"),
         ("acme/m", "chat/completions", UnknownEndpoint, "acme"),
-        ("house", "embeddings", UnknownEndpoint, "embeddings"),
+        ("house", "audio/speech", UnknownEndpoint, "audio/speech"),
         ("groq/", "chat/completions", InvalidCall, "no model of it"),
     ],
 )

@@ -35,7 +35,7 @@ def lines(draw: st.DrawFn) -> tuple[object, str | None]:
                     ({"custom_id": "twin", "messages": []}, "invalid_call"),
                     ({"prompt": "a", "temperature": 9}, "invalid_call"),
                     ({"prompt": "a", "priority": "x"}, "invalid_call"),
-                    ({"body": {}, "url": "/v1/embeddings"}, "unknown_endpoint"),
+                    ({"body": {}, "url": "/v1/audio/speech"}, "unknown_endpoint"),
                 ]
             )
         )
