@@ -121,7 +121,8 @@ def _check_count(what: str, value: object) -> None:
 
 
 class QuotaStatistics(msgspec.Struct, frozen=True):
-    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`."""
+    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`. Of a `learned` one
+    the `limit` is what was found so far, 0 while nothing was."""
 
     name: str
     dimension: Dimension
@@ -130,6 +131,7 @@ class QuotaStatistics(msgspec.Struct, frozen=True):
     occupied: int
     open: int
     debt: int
+    learned: bool = False
 
 
 class Limit(Protocol):
@@ -141,6 +143,13 @@ class Limit(Protocol):
     def limit(self) -> int: ...
     @property
     def burst(self) -> int: ...
+    @property
+    def learned(self) -> bool: ...
+
+
+def capacity_of(quota: Limit) -> int:
+    """The most that one call may take of a quota. While a limit is being learned that is not for it to say."""
+    return UNBOUNDED if quota.learned else quota.burst or quota.limit
 
 
 def cost_of(input_tokens: int, output_tokens: int) -> Cost:
@@ -151,7 +160,7 @@ def cost_of(input_tokens: int, output_tokens: int) -> Cost:
 def admissible(cost: Cost, quotas: Iterable[Limit]) -> tuple[Limit, int] | None:
     """The first quota that could never admit `cost`, and its capacity; None when every quota could."""
     for quota in quotas:
-        capacity = quota.burst or quota.limit
+        capacity = capacity_of(quota)
         if cost[DIMENSIONS.index(quota.dimension)] > capacity:
             return quota, capacity
     return None
@@ -160,7 +169,7 @@ def admissible(cost: Cost, quotas: Iterable[Limit]) -> tuple[Limit, int] | None:
 def output_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Limit]) -> int:
     """The largest output not above `output_tokens` that every quota could admit beside `input_tokens`; at least 0."""
     for quota in quotas:
-        capacity = quota.burst or quota.limit
+        capacity = capacity_of(quota)
         if quota.dimension == "output_tokens":
             output_tokens = min(output_tokens, capacity)
         elif quota.dimension == "total_tokens":

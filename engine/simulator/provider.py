@@ -89,7 +89,7 @@ class Provider:
         self._config = config
         self._unix_s = unix_s
         self._count_input = count_input
-        self._limits = LimitSet(config.limits, origin_us)
+        self._limits = LimitSet(config.limits, origin_us, config.limit_changes)
         self._faults = FaultTable(config.faults.rates(), config.faults.only_first_attempts)
         self._prose = Prose(config.seed)
         self._seen: dict[str, int] = {}
@@ -144,7 +144,8 @@ class Provider:
         cost = Cost(counted, per_choice * request.choices)
         admitted = self._limits.admit(at_us, cost)
         if isinstance(admitted, Refusal):
-            return self._refuse(attempt, at_us, admitted.rule.dimension, _limit_refusal(request.model, admitted))
+            refusal = _limit_refusal(request.model, admitted, tells=self._config.limit_headers)
+            return self._refuse(attempt, at_us, admitted.rule.dimension, refusal)
         return self._admit(attempt, request, cost, admitted, at_us)
 
     def finish(self, judgement: Judgement) -> None:
@@ -231,7 +232,7 @@ class Provider:
         return Judgement(answer._replace(headers=[*self._headers(attempt, at_us), *answer.headers]), fault)
 
     def _headers(self, attempt: Attempt, at_us: int) -> Headers:
-        headers = limit_headers(self._limits, at_us)
+        headers = limit_headers(self._limits, at_us) if self._config.limit_headers else []
         headers.append((b"x-request-id", b"req_%016x" % attempt.draw.word))
         return headers
 
@@ -250,8 +251,8 @@ class Provider:
         return error_answer(status, text, kind=kind, code=code, headers=retry_headers(1_000_000))
 
 
-def _limit_refusal(model: str, refusal: Refusal) -> Answer:
-    """The 429 of a limit; one that can never fit says so, and asks not to be tried again."""
+def _limit_refusal(model: str, refusal: Refusal, *, tells: bool) -> Answer:
+    """The 429 of a limit; one that can never fit says so, and asks not to be tried again. `tells`: of the wait, too."""
     rule, wait_us = refusal.rule, refusal.wait_us
     what = rule.dimension.replace("_", " ")
     kind = "requests" if rule.dimension == "requests" else "tokens"
@@ -259,6 +260,8 @@ def _limit_refusal(model: str, refusal: Refusal) -> Answer:
     if wait_us is None:
         text = f"Request too large {where}, Requested {refusal.asked}. It can never be served."
         return error_answer(429, text, kind=kind, code="rate_limit_exceeded", headers=[(b"x-should-retry", b"false")])
+    if not tells:
+        return error_answer(429, "Rate limit reached.", kind=kind, code="rate_limit_exceeded")
     used = rule.limit - refusal.remaining
     wait = f"{wait_us / 1_000_000:.3f}s"
     text = f"Rate limit reached {where}, Used {used}, Requested {refusal.asked}. Please try again in {wait}."
