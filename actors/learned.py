@@ -22,7 +22,7 @@ class LearnedWindow(SlidingWindow):
 
     def __init__(self, spec: QuotaSpec) -> None:
         super().__init__(spec)
-        self.learner = Learner(spec.limit, self.window_us, coarse=spec.dimension != "requests")
+        self.learner = Learner(spec.limit, self.window_us)
         self.limit = self.learner.limit
 
     def room(self, now_us: int) -> int:
@@ -46,19 +46,28 @@ class LearnedWindow(SlidingWindow):
     def claim(self, amount: int, now_us: int) -> Claim:
         claim = super().claim(amount, now_us)
         if self.learned:
-            claim.ahead = self.learner.admitted(amount, self.occupied(now_us))
+            self.not_before_us = now_us + self.learner.admitted(amount, self.occupied(now_us))
             self.limit = self.learner.limit
         return claim
 
-    def give_back(self, claim: Claim) -> None:
-        amount = claim.amount
-        super().give_back(claim)
-        if claim.ahead:
-            self.learner.answered(amount)
-
     def tell(self, said: Observed, level: int, sent_us: int, now_us: int) -> bool:
         was_learned = self.learned
-        return super().tell(said, level, sent_us, now_us) or was_learned != self.learned
+        changed = super().tell(said, level, sent_us, now_us)
+        if was_learned and not self.learned:
+            self.not_before_us = now_us
+            return True
+        return changed
+
+    def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
+        """An attempt was served."""
+        self.learner.accepted(claim.level, claim.amount, sent_us, now_us)
+        self.limit = self.learner.limit
+        self.not_before_us = now_us
+
+    def refuse(self, claim: Claim, sent_us: int, now_us: int) -> None:
+        """An attempt was refused for what this quota counts."""
+        self.learner.refused(claim.level, claim.amount, sent_us, now_us)
+        self.limit = self.learner.limit
 
     def _at_most_all(self, amount: int) -> int:
         return min(amount, self.limit) if self.learned else amount
@@ -88,13 +97,9 @@ def learn(claims: Iterable[Claim], outcome: Outcome, sent_us: int, now_us: int) 
     meant = [pair for pair in learned if not outcome.refused or (outcome.refused == "requests") == (pair[1].index == 0)]
     if outcome.barrier and not outcome.refused:
         meant = [(claim, meter) for claim, meter in meant if meter.learner.is_suspect(claim.level)] or meant
-    for claim, meter in learned:
-        learner = meter.learner
-        if claim.ahead:
-            learner.answered(claim.amount)
+    for claim, meter in learned if outcome.verdict == "done" else meant if outcome.barrier else ():
         if outcome.verdict == "done":
-            learner.accepted(claim.level, claim.amount, sent_us, now_us)
-        elif outcome.barrier and (claim, meter) in meant:
-            learner.refused(claim.level, claim.amount, sent_us, now_us)
-        meter.limit = learner.limit
+            meter.accept(claim, sent_us, now_us)
+        else:
+            meter.refuse(claim, sent_us, now_us)
     return True

@@ -1,10 +1,10 @@
 """How a limit that nobody states is found from what a provider accepts and refuses, in whole numbers.
 
 Every attempt has a *level*: what its quota held, itself included, when it left. One that was accepted proves that the
-limit is no less; one that was refused says that it is. Rules: climb in steps, each begun when what the last one asked
-is mostly answered, so that a step costs no more refusals than it is large; stop below what was refused; a refusal of
-what was proven before means that the limit was lowered: give up a quarter, once for all that were on their way, and
-climb again. Where it has settled, one call in many goes one step above, to see whether the limit was raised.
+limit is no less; one that was refused says that it is. Rules: climb to half above what is proven, but space out what
+goes above the `base`, so that the first refusal comes in time to stop the rest; a refusal of what was proven before
+means that the limit was lowered: give up a quarter, and send one at a time until one is accepted. Where the limit has
+settled, one call in many goes above it, to see whether the limit was raised.
 
 Pure: no trio, no clock, no I/O.
 """
@@ -19,120 +19,125 @@ FIRST_LIMIT = 16
 PROBE_EVERY = 150
 """Admissions between two looks above a limit that has settled: what they cost stays below one refusal in a hundred."""
 
-_FIRST_STEP = 8
-_STEP = 16
-_NARROW = 8
+_CLIMB = 8
+"""A step of a climb is spread over this part of a window."""
+_TEST = 16
+"""One call is sent in this part of a window until one is accepted again."""
+_FINE = 64
+"""A limit is found when what is between accepted and refused is this part of it, or one call."""
 
 
 class Learner:
-    """What is known of one limit. `limit` is how far admissions may go now: `base`, and above it what is being asked.
+    """What is known of one limit.
 
-    `coarse`: amounts differ, so a quota may be full although a sixteenth of it is not.
+    `base` is how far admissions are safe, or were last thought to be; `limit` is how far they may go now. `low` is the
+    highest level accepted since the limit was last found lowered, `high` the lowest refused.
     """
 
     __slots__ = (
-        "_ahead",
         "_base",
         "_climbing",
-        "_coarse",
         "_extra",
+        "_grain",
         "_high",
         "_low",
         "_lowered_us",
+        "_nudged_us",
         "_probed_us",
         "_settled_us",
         "_since",
-        "_step",
-        "_unanswered",
+        "_testing",
         "_window_us",
     )
 
-    def __init__(self, first: int, window_us: int, *, coarse: bool) -> None:
+    def __init__(self, first: int, window_us: int) -> None:
         self._base = first or UNBOUNDED
         self._window_us = window_us
-        self._coarse = coarse
-        self._low = 0  # what was accepted since the limit was last lowered
-        self._high = UNBOUNDED  # what was refused
+        self._low = 0
+        self._high = UNBOUNDED
         self._climbing = True
-        self._extra = self._ahead = self._step = self._unanswered = 0
+        self._testing = False
+        self._extra = 0
+        self._grain = 1  # about the largest call there is
         self._since = 0
-        self._probed_us = self._settled_us = self._lowered_us = -1
+        self._probed_us = self._settled_us = self._lowered_us = self._nudged_us = -1
 
     @property
     def limit(self) -> int:
         """How much may be held at once."""
         return self._base + self._extra
 
-    def admitted(self, amount: int, held: int) -> bool:
-        """`amount` was admitted, and makes `held`. Whether that asks for more than is known to be accepted."""
+    def admitted(self, amount: int, held: int) -> int:
+        """`amount` was admitted, which makes `held`. How long nothing else may be, in microseconds."""
         self._since += 1
+        if self._testing:
+            return self._window_us // _TEST
         if held <= self._base or not self._extra:
-            return False
-        self._ahead += amount
-        self._unanswered += amount
-        if self._ahead >= self._extra:
-            self._extra = 0
-        return True
-
-    def answered(self, amount: int) -> None:
-        """One that asked for more has ended, in whatever way."""
-        self._unanswered -= amount
+            return 0
+        if not self._climbing:
+            self._extra = 0  # a look above the limit is one call
+            return 0
+        return self._window_us // _CLIMB * min(amount, self._extra) // self._extra
 
     def accepted(self, level: int, amount: int, sent_us: int, now_us: int) -> None:
         """An attempt that left at this level was served."""
         if sent_us <= self._lowered_us:
             return
+        self._grain = max(amount, self._grain * 15 // 16)
+        self._testing = False
         self._low = max(self._low, level)
-        if level > self._base:
-            self._base = level
-            if sent_us > self._settled_us:
-                self._climbing = True
         if level >= self._high:
             self._high = UNBOUNDED
-        grain = max(amount, self._base // _STEP) if self._coarse else amount
-        if level + grain > self._base and not self._extra and 2 * self._unanswered <= self._step:
-            self._ask(amount, now_us)
+        if level > self._base:
+            self._base = level
+            self._climbing = self._climbing or sent_us > self._settled_us
+        if self._climbing:
+            self._climb(now_us)
+        elif level + self._grain > self._base and self._is_time_to_look(now_us):
+            self._extra = self._grain
+            self._probed_us, self._since = now_us, 0
 
     def refused(self, level: int, amount: int, sent_us: int, now_us: int) -> None:
         """An attempt that left at this level was refused for what this limit counts."""
-        if sent_us <= self._lowered_us:
+        if level > self._base:
+            self._high = min(self._high, level)
+            self._extra = 0
+            if self._climbing:
+                self._climb(now_us)
+        elif sent_us <= max(self._lowered_us, self._nudged_us):
             return
-        self._extra = 0
-        self._high = min(self._high, level)
-        if self._low < level <= self._low + max(amount, level // _NARROW):
-            self._base = max(self._low, min(self._base, level - amount))
+        elif level <= self._low and (self._nudged_us < 0 or now_us - self._nudged_us > self._window_us):
+            # Once may be chance: an answer that was on its way for long, a call of somebody else's.
+            self._base = self._low = max(1, level - amount)
+            self._high = level
+            self._nudged_us = now_us
             self._settle(now_us)
-            return
-        if level <= self._low:
-            self._low, self._high = 0, level
-        self._base = max(1, self._low, min(self._base, level) * 3 // 4)
-        self._lowered_us = now_us
-        self._climbing = True
+            self._testing = True
+        else:
+            if level <= self._low:
+                self._low = 0
+            self._high = level
+            self._base = max(1, self._low, level * 3 // 4)
+            self._lowered_us = now_us
+            self._extra = 0
+            self._climbing = self._testing = True
 
     def is_suspect(self, level: int) -> bool:
         """Whether a refusal at this level could be news of this limit, and not of another."""
         return level > self._low
 
-    def _ask(self, amount: int, now_us: int) -> None:
-        """The limit was reached and is proven: look above it, if it is time to."""
-        if self._climbing:
-            known = self._high < UNBOUNDED
-            if known and self._high - self._base <= amount:
-                self._settle(now_us)
-                return
-            step = max(amount, self._base // (_STEP if self._lowered_us >= 0 or self._settled_us >= 0 else _FIRST_STEP))
-            if known:
-                step = min(step, max(amount, (self._high - self._base) // 2))
-        elif now_us - self._probed_us >= self._window_us and self._since >= PROBE_EVERY:
-            step = amount
-            self._high = UNBOUNDED
-            self._probed_us, self._since = now_us, 0
-        else:
-            return
-        self._step = self._extra = step
-        self._ahead = 0
+    def _climb(self, now_us: int) -> None:
+        gap = self._high - self._base
+        if gap <= max(self._grain, self._base // _FINE):
+            self._settle(now_us)
+        elif self._low:
+            self._extra = max(self._grain, min(self._low + self._low // 2 - self._base, gap // 2))
 
     def _settle(self, now_us: int) -> None:
         self._climbing = False
+        self._extra = 0
         self._settled_us = self._probed_us = now_us
         self._since = 0
+
+    def _is_time_to_look(self, now_us: int) -> bool:
+        return not self._extra and self._since >= PROBE_EVERY and now_us - self._probed_us >= self._window_us

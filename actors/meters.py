@@ -39,11 +39,10 @@ class Entry:
 class Claim:
     """One call's part of one quota: the amount it was admitted with, open until it has an entry.
 
-    `level` is what the quota held, itself included, when it was stamped: about what its provider saw. `ahead`: it was
-    admitted above what is known to be admitted, to learn whether it is.
+    `level` is what the quota held, itself included, when it was stamped: about what its provider saw.
     """
 
-    __slots__ = ("ahead", "amount", "entry", "granted_us", "level", "meter")
+    __slots__ = ("amount", "entry", "granted_us", "level", "meter")
 
     def __init__(self, meter: Meter, amount: int, granted_us: int) -> None:
         self.meter = meter
@@ -51,7 +50,6 @@ class Claim:
         self.granted_us = granted_us
         self.entry: Entry | None = None
         self.level = -1
-        self.ahead = False
 
 
 class Meter:
