@@ -62,11 +62,13 @@ class LearnedWindow(SlidingWindow):
         """An attempt was served."""
         self.learner.accepted(claim.level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
-        self.not_before_us = now_us
+        if not self.learner.testing:
+            self.not_before_us = now_us
 
     def refuse(self, claim: Claim, sent_us: int, now_us: int) -> None:
-        """An attempt was refused for what this quota counts."""
-        self.learner.refused(claim.level, claim.amount, sent_us, now_us)
+        """An attempt was refused for what this quota counts. Others may have overtaken it on the way."""
+        level = max(claim.level, self.occupied(now_us) - self.open_amount)
+        self.learner.refused(level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
 
     def _at_most_all(self, amount: int) -> int:

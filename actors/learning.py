@@ -40,6 +40,7 @@ class Learner:
         "_extra",
         "_grain",
         "_high",
+        "_high_us",
         "_low",
         "_lowered_us",
         "_nudged_us",
@@ -60,12 +61,17 @@ class Learner:
         self._extra = 0
         self._grain = 1  # about the largest call there is
         self._since = 0
-        self._probed_us = self._settled_us = self._lowered_us = self._nudged_us = -1
+        self._high_us = self._probed_us = self._settled_us = self._lowered_us = self._nudged_us = -1
 
     @property
     def limit(self) -> int:
         """How much may be held at once."""
         return self._base + self._extra
+
+    @property
+    def testing(self) -> bool:
+        """Whether one call at a time is sent, until one is accepted."""
+        return self._testing
 
     def admitted(self, amount: int, held: int) -> int:
         """`amount` was admitted, which makes `held`. How long nothing else may be, in microseconds."""
@@ -84,10 +90,15 @@ class Learner:
         if sent_us <= self._lowered_us:
             return
         self._grain = max(amount, self._grain * 15 // 16)
-        self._testing = False
-        self._low = max(self._low, level)
+        if self._testing:
+            self._testing = False
+            self._base = level  # from what is proven on, and no faster than in any climb
         if level >= self._high:
-            self._high = UNBOUNDED
+            if sent_us > self._high_us:
+                self._high = UNBOUNDED
+            else:
+                level = self._high - amount  # since then that much has been refused
+        self._low = max(self._low, level)
         if level > self._base:
             self._base = level
             self._climbing = self._climbing or sent_us > self._settled_us
@@ -98,33 +109,36 @@ class Learner:
             self._probed_us, self._since = now_us, 0
 
     def refused(self, level: int, amount: int, sent_us: int, now_us: int) -> None:
-        """An attempt that left at this level was refused for what this limit counts."""
+        """An attempt was refused for what this limit counts. `level` is no less than what its provider had counted."""
         if level > self._base:
-            self._high = min(self._high, level)
-            self._extra = 0
+            self._refuse(min(self._high, level), now_us)
             if self._climbing:
                 self._climb(now_us)
         elif sent_us <= max(self._lowered_us, self._nudged_us):
             return
-        elif level <= self._low and (self._nudged_us < 0 or now_us - self._nudged_us > self._window_us):
+        elif level <= self._low and (self._nudged_us < 0 or 2 * (now_us - self._nudged_us) > self._window_us):
             # Once may be chance: an answer that was on its way for long, a call of somebody else's.
             self._base = self._low = max(1, level - amount)
-            self._high = level
+            self._refuse(level, now_us)
             self._nudged_us = now_us
             self._settle(now_us)
             self._testing = True
         else:
             if level <= self._low:
                 self._low = 0
-            self._high = level
+            self._refuse(level, now_us)
             self._base = max(1, self._low, level * 3 // 4)
             self._lowered_us = now_us
-            self._extra = 0
             self._climbing = self._testing = True
 
     def is_suspect(self, level: int) -> bool:
         """Whether a refusal at this level could be news of this limit, and not of another."""
         return level > self._low
+
+    def _refuse(self, level: int, now_us: int) -> None:
+        self._high = level
+        self._high_us = now_us
+        self._extra = 0
 
     def _climb(self, now_us: int) -> None:
         gap = self._high - self._base
