@@ -13,9 +13,6 @@ from __future__ import annotations
 
 from actors.limits import UNBOUNDED
 
-FIRST_LIMIT = 16
-"""Requests that are admitted before anything is known."""
-
 PROBE_EVERY = 150
 """Admissions between two looks above a limit that has settled: what they cost stays below one refusal in a hundred."""
 
@@ -23,6 +20,8 @@ _CLIMB = 8
 """A step of a climb is spread over this part of a window."""
 _TEST = 16
 """One call is sent in this part of a window until one is accepted again."""
+_LOOK = 64
+"""One call is sent above a limit that has settled in this part of a window, until it is known what becomes of it."""
 _FINE = 64
 """A limit is found when what is between accepted and refused is this part of it, or one call."""
 
@@ -81,8 +80,7 @@ class Learner:
         if held <= self._base or not self._extra:
             return 0
         if not self._climbing:
-            self._extra = 0  # a look above the limit is one call
-            return 0
+            return self._window_us // _LOOK
         return self._window_us // _CLIMB * min(amount, self._extra) // self._extra
 
     def accepted(self, level: int, amount: int, sent_us: int, now_us: int) -> None:

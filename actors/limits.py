@@ -91,6 +91,17 @@ class Quota(msgspec.Struct, frozen=True):
         )
 
 
+LEARNED: tuple[tuple[Dimension, int], ...] = (("requests", 16), ("total_tokens", 0))
+"""The limits that are learned where a lane is to learn its own, and where each begins: of tokens without an end, for
+what is admitted of requests bounds them until anything is known."""
+
+
+def learned_spec(dimension: Dimension, first: int, period_s: float, quota_id: int) -> QuotaSpec:
+    """A quota that nobody states, as a message carries it: `first` is where it begins (0: as if there were none)."""
+    spec = Quota(dimension, 1, period_s, f"learned {dimension}").spec(quota_id)
+    return msgspec.structs.replace(spec, limit=first, learned=True)
+
+
 def is_number(value: object) -> bool:
     """Whether this is a finite number of a sensible size, and not True or False."""
     if not isinstance(value, int | float) or isinstance(value, bool):

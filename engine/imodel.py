@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import trio
@@ -54,6 +54,7 @@ class iModel:  # noqa: N801  # the name its users know
       queue_capacity: how many calls may wait (10,000); `submit` waits for a place.
       concurrency_limit: how many may be in flight.
       quotas: further limits, as `Quota`.
+      limits: ``"learn"`` finds the limits you do not state from what the provider says and refuses, and keeps to them.
       lane: the name of a lane to share; models of one lane share its limits. Default: a lane of its own.
       weights: the weights of flows in its lane, like ``{"tenant-a": 3}``; a flow not named weighs 1. Flows that
         wait at the same time share what the limits admit by their weights.
@@ -92,6 +93,7 @@ class iModel:  # noqa: N801  # the name its users know
         engine: Engine | None = None,
         lane: str | None = None,
         quotas: Iterable[Quota] = (),
+        limits: Literal["learn"] | None = None,
         weights: Mapping[str, int] | None = None,
         ageing_s: float | None = None,
         http_client: HttpClient | None = None,
@@ -131,6 +133,7 @@ class iModel:  # noqa: N801  # the name its users know
             concurrency_limit=concurrency_limit,
             ageing_s=_ageing(ageing_s),
             weights=_weights(weights),
+            learn_s=_learn_s(limits, interval if interval is not None else capacity_refresh_time),
         )
 
     # --- what it is ---
@@ -356,6 +359,12 @@ def _quotas(
         raise UsageError(f"quotas= is a list of Quota objects, not {type(further).__name__}")
     quotas.extend(_checked(quota) for quota in further)
     return tuple(quotas) if quotas or required else None
+
+
+def _learn_s(limits: object, interval_s: float) -> float | None:
+    if limits not in (None, "learn"):
+        raise UsageError(f'limits is "learn" or left out, not {limits!a:.80}; quotas= and limit_requests= state limits')
+    return interval_s if limits else None
 
 
 def _ageing(ageing_s: object) -> float | None:

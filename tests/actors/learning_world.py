@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from actors.effects import Effect, Finished, Granted
-from actors.limits import Quota
+from actors.limits import LEARNED, learned_spec
 from actors.messages import CallRoute, LimitObserved, Observed, OpenEndpoint, OpenLane, Outcome, QuotaSpec, Sent
 from actors.schedule import Schedule
 from engine.providers.limit_headers import read_limits
@@ -24,11 +24,9 @@ from engine.simulator.reply import limit_headers
 BACKLOG = 200
 
 
-def learned(dimension: Dimension, period_s: float) -> QuotaSpec:
-    """A quota nobody states: of requests it begins at 16, of tokens without an end."""
-    spec = Quota(dimension, 16, period_s).spec(len(dimension))
-    first = 16 if dimension == "requests" else 0
-    return QuotaSpec(spec.quota_id, spec.name, dimension, first, spec.period_us, spec.guard_us, learned=True)
+def learning(period_s: float) -> tuple[QuotaSpec, ...]:
+    """The quotas of a lane that is told of none."""
+    return tuple(learned_spec(dimension, first, period_s, number) for number, (dimension, first) in enumerate(LEARNED))
 
 
 @dataclass
@@ -83,8 +81,10 @@ class World:
         self.events: list[tuple[int, int, object]] = []
         self.order = count()
         self.waiting = self.in_flight = self.refused = self.attempts = self.failed = 0
-        self.in_flight_at_changes: list[int] = []
+        self.on_their_way: list[int] = []
+        self.unheard: list[int] = []
         self.costs: dict[int, Cost] = {}
+        self.arrived_us: dict[int, int] = {}
         self.ids = count(1)
         self.schedule.open_lane(OpenLane(0, "lane", tuple(quotas)), 0)
         self.schedule.open_endpoint(OpenEndpoint(0, "endpoint", 5_000), 0)
@@ -148,19 +148,21 @@ class World:
         elif isinstance(what, LimitObserved):
             return self.schedule.observe_limit(what, now_us)
         elif isinstance(what, Outcome):
+            if self.unheard and self.arrived_us.pop(what.call_id) >= self.unheard[0]:
+                self.unheard.pop(0)
+                self.on_their_way.append(self.in_flight)
             self.in_flight -= 1
-            if what.verdict == "retry":
-                self.waiting += 1
-            outcome = what
-            return self.schedule.outcome(outcome, b"", now_us)
+            self.waiting += what.verdict == "retry"
+            return self.schedule.outcome(what, b"", now_us)
         elif what == "change":
-            self.in_flight_at_changes.append(self.in_flight)
+            self.unheard.append(now_us)
         elif what == "other":
             self.provider.admit(now_us, Cost(20, 30))
         return []
 
     def arrive(self, call_id: int, attempt: int, now_us: int) -> None:
         cost = self.costs[call_id]
+        self.arrived_us[call_id] = now_us
         judged = self.provider.admit(now_us, cost)
         if isinstance(judged, Refusal):
             self.refused += 1
@@ -196,4 +198,5 @@ class World:
 
     @property
     def allowance(self) -> float:
-        return 0.01 * self.attempts + sum(self.in_flight_at_changes)
+        """A hundredth of the calls, and those that were on their way when the first answer after a change was heard."""
+        return 0.01 * self.attempts + sum(self.on_their_way)
