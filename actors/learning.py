@@ -90,7 +90,7 @@ class Learner:
         self._grain = max(amount, self._grain * 15 // 16)
         if self._testing:
             self._testing = False
-            self._base = level  # from what is proven on, and no faster than in any climb
+            self._base = max(level, min(self._base, self._low))  # what is proven, and on from there
         if level >= self._high:
             if sent_us > self._high_us:
                 self._high = UNBOUNDED
@@ -109,9 +109,9 @@ class Learner:
     def refused(self, level: int, amount: int, sent_us: int, now_us: int) -> None:
         """An attempt was refused for what this limit counts. `level` is no less than what its provider had counted."""
         if level > self._base:
+            # What was accepted below is still to be heard of, and will raise the base to the limit.
             self._refuse(min(self._high, level), now_us)
-            if self._climbing:
-                self._climb(now_us)
+            self._settle(now_us)
         elif sent_us <= max(self._lowered_us, self._nudged_us):
             return
         elif level <= self._low and (self._nudged_us < 0 or 2 * (now_us - self._nudged_us) > self._window_us):
@@ -143,7 +143,7 @@ class Learner:
         if gap <= max(self._grain, self._base // _FINE):
             self._settle(now_us)
         elif self._low:
-            self._extra = max(self._grain, min(self._low + self._low // 2 - self._base, gap // 2))
+            self._extra = max(self._grain, min(self._low + self._low // 2, self._high) - self._base)
 
     def _settle(self, now_us: int) -> None:
         self._climbing = False

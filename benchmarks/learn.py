@@ -122,7 +122,7 @@ async def _by_engine(engine: Engine, provider: SimulatedProvider, settings: Sett
         interval=settings["window"],
     )
     requests = _requests(settings)
-    over_s = trio.current_time() + settings["windows"] * settings["window"]
+    over_s = trio.current_time() + (settings["windows"] + 1) * settings["window"]
     failed = 0
 
     def pending() -> Iterator[Call]:
@@ -164,7 +164,7 @@ async def _by_plain_retry(provider: SimulatedProvider, settings: Settings, in_fl
 
     limits = httpx.Limits(max_connections=PLAIN_TASKS, max_keepalive_connections=PLAIN_TASKS)
     async with httpx.AsyncClient(base_url=provider.base_url, limits=limits, timeout=60) as client:
-        with trio.move_on_after(settings["windows"] * window_s):
+        with trio.move_on_after((settings["windows"] + 1) * window_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(in_flight.watch, lambda: flying)
                 for _ in range(PLAIN_TASKS):
