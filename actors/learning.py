@@ -22,7 +22,7 @@ _TEST = 16
 """One call is sent in this part of a window until one is accepted again."""
 _LOOK = 64
 """One call is sent above a limit that has settled in this part of a window, until it is known what becomes of it."""
-_FINE = 64
+_FINE = 24
 """A limit is found when what is between accepted and refused is this part of it, or one call."""
 
 
@@ -101,7 +101,8 @@ class Learner:
             self._base = level
             self._climbing = self._climbing or sent_us > self._settled_us
         if self._climbing:
-            self._climb(now_us)
+            if sent_us > self._high_us:
+                self._climb(now_us)
         elif level + self._grain > self._base and self._is_time_to_look(now_us):
             self._extra = self._grain
             self._probed_us, self._since = now_us, 0
@@ -109,9 +110,8 @@ class Learner:
     def refused(self, level: int, amount: int, sent_us: int, now_us: int) -> None:
         """An attempt was refused for what this limit counts. `level` is no less than what its provider had counted."""
         if level > self._base:
-            # What was accepted below is still to be heard of, and will raise the base to the limit.
+            # What was accepted below is still to be heard of, and may raise the base to the limit.
             self._refuse(min(self._high, level), now_us)
-            self._settle(now_us)
         elif sent_us <= max(self._lowered_us, self._nudged_us):
             return
         elif level <= self._low and (self._nudged_us < 0 or 2 * (now_us - self._nudged_us) > self._window_us):
