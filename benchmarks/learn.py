@@ -175,6 +175,12 @@ async def _by_plain_retry(provider: SimulatedProvider, settings: Settings, in_fl
 # --- the judge --------------------------------------------------------------------------------------------------------
 
 
+def _spent(within: list[tuple[float, Arrival]], dimension: Any, limit: float, first: float, stop: float) -> float:
+    """How full the windows of a span were on average, wherever they begin: each amount counts in those that hold it."""
+    held = sum(arrival.charged(dimension) * max(0.0, min(at + 1, stop) - max(at, first + 1)) for at, arrival in within)
+    return held / (limit * (stop - first - 1))
+
+
 def judge(log: list[Arrival], settings: Settings, in_flight: _InFlight) -> Measured:
     """What was spent of each regime from its third window on, and the refusals beside what is allowed of them."""
     window_s, windows = settings["window"], settings["windows"]
@@ -186,14 +192,11 @@ def judge(log: list[Arrival], settings: Settings, in_flight: _InFlight) -> Measu
     spent = []
     for factor, start, stop in zip(factors, bounds, bounds[1:], strict=False):
         first = start + SETTLING
-        if stop <= first:
-            continue
-        within = [arrival for at, arrival in timed if first <= at < stop and arrival.accepted]
-        shares = [
-            sum(arrival.charged(dimension) for arrival in within) / (limit * factor * (stop - first))
-            for dimension, limit in _limits(settings)
-        ]
-        spent.append(max(shares))
+        if stop > first + 1:
+            within = [(at, arrival) for at, arrival in timed if first <= at < stop and arrival.accepted]
+            spent.append(
+                max(_spent(within, dimension, limit * factor, first, stop) for dimension, limit in _limits(settings))
+            )
     refused = [at for at, arrival in timed if not arrival.accepted]
     on_their_way = 0
     for at, factor in CHANGES:

@@ -31,19 +31,28 @@ def learning(period_s: float) -> tuple[QuotaSpec, ...]:
 
 @dataclass
 class Regime:
-    """What the provider admits from one change of its limits to the next, and what was spent of it from the third
-    window on: the fullest dimension counts."""
+    """What the provider admits from one change of its limits to the next, and what was spent of it.
+
+    Judged are all windows that lie between the end of the second and the end of the regime, wherever they begin: how
+    full they were on average. The fullest dimension counts.
+    """
 
     factor: float
     start_us: int
     stop_us: int
     limits: Sequence[ProviderLimit]
-    amounts: dict[Dimension, int] = field(default_factory=dict)
+    held: dict[Dimension, int] = field(default_factory=dict)
+
+    def note(self, at_us: int, cost: Cost, period_us: int) -> None:
+        first_us = self.start_us + 2 * period_us
+        if first_us <= at_us < self.stop_us:
+            for_us = max(0, min(at_us + period_us, self.stop_us) - max(at_us, first_us + period_us))
+            for rule in self.limits:
+                self.held[rule.dimension] = self.held.get(rule.dimension, 0) + cost.amount(rule.dimension) * for_us
 
     def spent(self, period_us: int) -> float:
-        windows = (self.stop_us - self.start_us) / period_us - 2
-        shares = [self.amounts.get(rule.dimension, 0) / (rule.limit * self.factor * windows) for rule in self.limits]
-        return max(shares)
+        judged_us = self.stop_us - self.start_us - 3 * period_us
+        return max(self.held.get(rule.dimension, 0) / (rule.limit * self.factor * judged_us) for rule in self.limits)
 
 
 class World:
@@ -176,10 +185,7 @@ class World:
         else:
             back_us = now_us + round(self.latency_us * self.draw.lognormvariate(0, 0.3))
             for regime in self.regimes:
-                if regime.start_us + 2 * self.period_us <= now_us < regime.stop_us:
-                    for rule in regime.limits:
-                        amounts = regime.amounts
-                        amounts[rule.dimension] = amounts.get(rule.dimension, 0) + cost.amount(rule.dimension)
+                regime.note(now_us, cost, self.period_us)
             outcome = Outcome(call_id, attempt, 0, True, back_us, "done", "usage", *cost)
         if self.headers:
             said = self.observed(now_us)
