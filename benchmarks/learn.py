@@ -194,9 +194,8 @@ def judge(log: list[Arrival], settings: Settings, in_flight: _InFlight) -> Measu
         first = start + SETTLING
         if stop > first + 1:
             within = [(at, arrival) for at, arrival in timed if first <= at < stop and arrival.accepted]
-            spent.append(
-                max(_spent(within, dimension, limit * factor, first, stop) for dimension, limit in _limits(settings))
-            )
+            limits = [(dimension, limit * factor) for dimension, limit in _limits(settings)]
+            spent.append(max(_spent(within, dimension, limit, first, stop) for dimension, limit in limits))
     refused = [at for at, arrival in timed if not arrival.accepted]
     on_their_way = 0
     for at, factor in CHANGES:
