@@ -22,6 +22,8 @@ _TEST = 16
 """One call is sent in this part of a window until one is accepted again."""
 _LOOK = 64
 """One call is sent above a limit that has settled in this part of a window, until it is known what becomes of it."""
+_CHANCE = 64
+"""What was accepted by chance is no more than this part of a limit: windows are guarded by a hundredth."""
 _FINE = 24
 """A limit is found when what is between accepted and refused is this part of it, or one call."""
 
@@ -116,7 +118,7 @@ class Learner:
             return
         elif level <= self._low and (self._nudged_us < 0 or 2 * (now_us - self._nudged_us) > self._window_us):
             # Once may be chance: an answer that was on its way for long, a call of somebody else's.
-            self._base = self._low = max(1, level - amount)
+            self._base = self._low = max(1, level - max(amount, level // _CHANCE))
             self._refuse(level, now_us)
             self._nudged_us = now_us
             self._settle(now_us)
