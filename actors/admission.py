@@ -30,6 +30,7 @@ class LaneState:
     """One lane as the schedule keeps it: its order, its meters, its permits and what its provider last said.
 
     `tied` are the lanes that shared quotas tie it to, directly or through others, itself too; one list for them all.
+    `learns`: some of its quotas were opened without a limit.
     `short_of_workers` says that a call could start soon if a worker were ready, `only_short_of_workers` that its head
     could start now and nothing but a worker can change that.
     `grace_us` is how long after its instant a head may have to wait for calls that went before it. Without it a room
@@ -43,6 +44,7 @@ class LaneState:
         self.name = spec.name
         self.order = LaneOrder(spec.ageing_us, dict(spec.weights))
         self.meters = meters
+        self.learns = any(quota.learned for quota in spec.quotas)
         self.grace_us = max((quota.guard_us for quota in spec.quotas), default=0)
         self.tied = [spec.lane]
         self.shared: tuple[Meter, ...] = ()
@@ -365,7 +367,9 @@ class Admission:
                     continue
                 # Not beside the kept head while it still waits for its room: then only where both find room, which
                 # a paced quota never has.
-                both_us = None if meter.spec.pace else meter.earliest(amount + one.cost[meter.index], now_us)
+                both = amount + one.cost[meter.index]
+                apart = meter.spec.pace or (meter.learned and both > meter.limit)
+                both_us = None if apart else meter.earliest(both, now_us)
                 if both_us is None:
                     return None
                 at_us = max(at_us, both_us, one.reference_us)

@@ -322,6 +322,8 @@ class EndpointActor:
                 keep = worker.stopped != "timeout"
             else:
                 answer = await worker.connection.exchange(asked, attempt)
+                if answer.observed:
+                    attempt.observed(answer.observed)
                 jitter = 0 if answer.verdict == "done" else self._jitter()
                 report = answered(attempt, self.number, answer, at_us=now_us(), jitter=jitter)
                 keep = answer.keep

@@ -91,6 +91,17 @@ class Quota(msgspec.Struct, frozen=True):
         )
 
 
+LEARNED: tuple[tuple[Dimension, int], ...] = (("requests", 16), ("total_tokens", 0))
+"""The limits that are learned where a lane is to learn its own, and where each begins: of tokens without an end, for
+what is admitted of requests bounds them until anything is known."""
+
+
+def learned_spec(dimension: Dimension, first: int, period_s: float, quota_id: int) -> QuotaSpec:
+    """A quota that nobody states, as a message carries it: `first` is where it begins (0: as if there were none)."""
+    spec = Quota(dimension, 1, period_s, f"learned {dimension}").spec(quota_id)
+    return msgspec.structs.replace(spec, limit=first, learned=True)
+
+
 def is_number(value: object) -> bool:
     """Whether this is a finite number of a sensible size, and not True or False."""
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -121,7 +132,8 @@ def _check_count(what: str, value: object) -> None:
 
 
 class QuotaStatistics(msgspec.Struct, frozen=True):
-    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`."""
+    """One quota: `occupied` includes the `open` part and what stands above the limit, the `debt`. Of a `learned` one
+    the `limit` is what was found so far, 0 while nothing was."""
 
     name: str
     dimension: Dimension
@@ -130,6 +142,7 @@ class QuotaStatistics(msgspec.Struct, frozen=True):
     occupied: int
     open: int
     debt: int
+    learned: bool = False
 
 
 class Limit(Protocol):
@@ -141,6 +154,13 @@ class Limit(Protocol):
     def limit(self) -> int: ...
     @property
     def burst(self) -> int: ...
+    @property
+    def learned(self) -> bool: ...
+
+
+def capacity_of(quota: Limit) -> int:
+    """The most that one call may take of a quota. While a limit is being learned that is not for it to say."""
+    return UNBOUNDED if quota.learned else quota.burst or quota.limit
 
 
 def cost_of(input_tokens: int, output_tokens: int) -> Cost:
@@ -151,7 +171,7 @@ def cost_of(input_tokens: int, output_tokens: int) -> Cost:
 def admissible(cost: Cost, quotas: Iterable[Limit]) -> tuple[Limit, int] | None:
     """The first quota that could never admit `cost`, and its capacity; None when every quota could."""
     for quota in quotas:
-        capacity = quota.burst or quota.limit
+        capacity = capacity_of(quota)
         if cost[DIMENSIONS.index(quota.dimension)] > capacity:
             return quota, capacity
     return None
@@ -160,7 +180,7 @@ def admissible(cost: Cost, quotas: Iterable[Limit]) -> tuple[Limit, int] | None:
 def output_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Limit]) -> int:
     """The largest output not above `output_tokens` that every quota could admit beside `input_tokens`; at least 0."""
     for quota in quotas:
-        capacity = quota.burst or quota.limit
+        capacity = capacity_of(quota)
         if quota.dimension == "output_tokens":
             output_tokens = min(output_tokens, capacity)
         elif quota.dimension == "total_tokens":

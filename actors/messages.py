@@ -1,9 +1,8 @@
 """The messages actors exchange: one frozen struct a kind, MessagePack on every channel.
 
-A piece of **mail** is a pair ``(head, rest)``. The head is one message of the closed union below; the rest is a second
-encoded message that travels along unread (a granted call behind its `Grant`, a reply behind its `Outcome`), or
-``b""``. So the actors on the way decode a small head and hand on the same bytes, whether the payload holds 300 bytes
-or a megabyte.
+A piece of **mail** is a pair ``(head, rest)``: one message of the closed union below, and a second one, encoded, that
+travels along unread (a granted call behind its `Grant`, a reply behind its `Outcome`), or ``b""``. So the actors on the
+way decode a small head and hand on the same bytes, whether the payload holds 300 bytes or a megabyte.
 
 Routing fields stand first, the payload last, in a ``bin`` field that decodes to a view. Times are integer
 microseconds of the engine's clock, `_us` in the name. Identifiers are integers: the engine keeps their names.
@@ -35,6 +34,9 @@ Status: TypeAlias = Literal["completed", "failed", "cancelled", "skipped", "abor
 GaveUp: TypeAlias = Literal["", "deadline", "budget", "attempts", "hint", "shutdown"]
 
 Dimension: TypeAlias = Literal["requests", "input_tokens", "output_tokens", "total_tokens"]
+
+Refused: TypeAlias = Literal["", "requests", "tokens"]
+"""Of what there were too many, as far as a provider says."""
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -137,7 +139,8 @@ class Reply(_Message, frozen=True, tag="reply"):
 
 
 class QuotaSpec(msgspec.Struct, frozen=True, array_like=True):
-    """A `Quota` as it travels. `quota_id` is shared by every lane the quota stands over."""
+    """A `Quota` as it travels. `quota_id` is shared by every lane the quota stands over. `learned`: nobody states
+    its limit, which is found as calls are made; `limit` is where that begins (0: as if there were none)."""
 
     quota_id: int
     name: str
@@ -148,6 +151,20 @@ class QuotaSpec(msgspec.Struct, frozen=True, array_like=True):
     burst: int = 0
     pace: bool = False
     settle: Literal["usage", "reserved"] = "usage"
+    learned: bool = False
+
+
+class Observed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What a provider says of one of its limits: its size, what is left of it, in how long nothing is used any more.
+
+    -1: it does not say. `period_us` is the limit's period, 0 where only `reset_us` tells of it.
+    """
+
+    dimension: Dimension
+    limit: int = -1
+    remaining: int = -1
+    reset_us: int = -1
+    period_us: int = 0
 
 
 class OpenLane(msgspec.Struct, frozen=True, array_like=True, tag="open_lane"):
@@ -216,8 +233,8 @@ class Sent(_Message, frozen=True, tag="sent"):
 class Outcome(_Message, frozen=True, tag="outcome"):
     """How an attempt ended. Behind it travels the encoded `Reply`.
 
-    `barrier`: the provider said "too many"; `hint_us` is its wish for a wait, from `at_us`, or None. `exempt`: another
-    attempt does not draw on the retry budget.
+    `barrier`: the provider said "too many", of what says `refused`; `hint_us` is its wish for a wait, from `at_us`, or
+    None. `exempt`: another attempt does not draw on the retry budget.
     """
 
     call_id: int
@@ -234,6 +251,7 @@ class Outcome(_Message, frozen=True, tag="outcome"):
     exempt: bool = False
     wrote: bool = True
     jitter: int = 0
+    refused: Refused = ""
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -243,11 +261,11 @@ class Cancel(_Message, frozen=True, tag="cancel"):
 
 
 class LimitObserved(_Message, frozen=True, tag="limit_observed"):
-    """A provider said what the limit is. Only the quota of that lane and name changes."""
+    """The head of an attempt's answer has come, and says how its provider's limits stand."""
 
-    lane: int
-    quota: str
-    limit: int
+    call_id: int
+    attempt: int
+    observed: tuple[Observed, ...]
 
 
 class Drain(_Message, frozen=True, tag="drain"):
@@ -352,23 +370,12 @@ class HookEvent(_Message, frozen=True, tag="hook_event"):
     detail: str = ""
 
 
+# fmt: off
 _Control: TypeAlias = (
-    OpenLane
-    | OpenEndpoint
-    | Ready
-    | Lost
-    | ConnectAttemptFailed
-    | Down
-    | Unsent
-    | Sent
-    | Outcome
-    | Cancel
-    | LimitObserved
-    | Drain
-    | Observe
-    | Watch
-    | Stop
+    OpenLane | OpenEndpoint | Ready | Lost | ConnectAttemptFailed | Down | Unsent | Sent | Outcome | Cancel
+    | LimitObserved | Drain | Observe | Watch | Stop
 )
+# fmt: on
 ToScheduler: TypeAlias = CallRoute | _Control
 ToEndpoint: TypeAlias = Wanted | Grant | Drop | Stop
 ToHookBus: TypeAlias = HookCall | HookEvent | Stop

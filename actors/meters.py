@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from actors.limits import DIMENSIONS, NOT_AFTER_US, UNBOUNDED, QuotaStatistics
-from actors.messages import Dimension, QuotaSpec
+from actors.messages import Dimension, Observed, QuotaSpec
 from actors.turns import Turns
 
 _MERGE_FROM_US = 3_600_000_000
@@ -37,22 +37,28 @@ class Entry:
 
 
 class Claim:
-    """One call's part of one quota: the amount it was admitted with, open until it has an entry."""
+    """One call's part of one quota: the amount it was admitted with, open until it has an entry.
 
-    __slots__ = ("amount", "entry", "granted_us", "meter")
+    `level` is what the quota held, itself included, when it was stamped: about what its provider saw.
+    """
+
+    __slots__ = ("amount", "entry", "granted_us", "level", "meter")
 
     def __init__(self, meter: Meter, amount: int, granted_us: int) -> None:
         self.meter = meter
         self.amount = amount
         self.granted_us = granted_us
         self.entry: Entry | None = None
+        self.level = -1
 
 
 class Meter:
     """The state of one quota. `lanes` are those it stands over, and `turns` theirs; whoever opens them keeps both.
 
     `not_before_us` is the earliest start that pace allows. `room`, `earliest` and `spare` count what pace forbids as no
-    room at all: -1, which not even a call that costs nothing fits into.
+    room at all: -1, which not even a call that costs nothing fits into. `stated` is what the user allows at most;
+    `learned`: nobody has said so far what the limit is. `told_us` is when the request left whose answer said last how
+    the limit stands.
     """
 
     def __init__(self, spec: QuotaSpec) -> None:
@@ -61,6 +67,9 @@ class Meter:
         self.index = DIMENSIONS.index(spec.dimension)
         self.limit = spec.limit
         self.burst = spec.burst
+        self.stated = UNBOUNDED if spec.learned else spec.limit
+        self.learned = spec.learned
+        self.told_us = -1
         self.window_us = spec.period_us + spec.guard_us
         self.open_amount = 0
         self.live_amount = 0
@@ -108,11 +117,12 @@ class Meter:
         return QuotaStatistics(
             name=self.spec.name,
             dimension=self.dimension,
-            limit=self.limit,
+            limit=self.limit if self.limit < UNBOUNDED else 0,
             period_us=self.spec.period_us,
             occupied=self.occupied(now_us),
             open=self.open_amount,
             debt=self.debt(now_us),
+            learned=self.spec.learned,
         )
 
     def _available(self, now_us: int) -> int:
@@ -136,6 +146,7 @@ class Meter:
         claim.entry = self._enter(claim.amount, stamp_us, now_us)
         claim.entry.live += claim.amount
         self.live_amount += claim.amount
+        claim.level = self.occupied(now_us) - self.open_amount
 
     def give_back(self, claim: Claim) -> None:
         """Undo an open claim: nothing was sent."""
@@ -161,8 +172,30 @@ class Meter:
         self._no_longer_live(claim)
 
     def set_limit(self, limit: int, now_us: int) -> None:
-        """The provider named another limit. What is already admitted stays."""
+        """The limit is another from now on. What is already admitted stays."""
         self.limit = max(1, limit)
+
+    def tell(self, said: Observed, level: int, sent_us: int, now_us: int) -> bool:
+        """A provider says how the limit stands, to a request that left at `sent_us` when this quota held `level`.
+
+        A limit lowers this one, or raises it again as far as the user allows. A remainder only ever lowers the room:
+        what the provider has counted and we have not was used by others, and is entered as used now. Whether anything
+        has changed; what is older than what was said before changes nothing.
+        """
+        if sent_us < self.told_us:
+            return False
+        self.told_us = sent_us
+        before = self.limit
+        if said.limit > 0:
+            self.learned = False
+            self.set_limit(min(said.limit, self.stated), now_us)
+        if self.learned or said.remaining < 0:
+            return self.limit != before
+        held = max(level, self.occupied(now_us) - self.open_amount)
+        by_others = (self.burst or self.limit) - said.remaining - held
+        if by_others > 0:
+            self._enter(by_others, now_us, now_us)
+        return by_others > 0 or self.limit != before
 
     def _no_longer_live(self, claim: Claim) -> None:
         if claim.entry is not None:
@@ -245,6 +278,9 @@ class SlidingWindow(Meter):
         return self._paced(at_us)
 
     def spare(self, at_us: int, now_us: int) -> int:
+        return self._spare(at_us, now_us)
+
+    def _spare(self, at_us: int, now_us: int) -> int:
         if at_us < self.not_before_us:
             return -1
         spare = self._available(now_us)
@@ -262,7 +298,7 @@ class SlidingWindow(Meter):
         ceiling = self._pace_ceiling(at_us, now_us)
         if at_us >= now_us + NOT_AFTER_US + self.window_us:
             return ceiling
-        return min(ceiling, self.spare(at_us, now_us) - amount)
+        return min(ceiling, self._spare(at_us, now_us) - amount)
 
     def _available(self, now_us: int) -> int:
         log = self._log
@@ -296,105 +332,3 @@ class SlidingWindow(Meter):
         by = min(by, entry.amount)
         entry.amount -= by
         self._stamped -= by
-
-
-class TokenBucket(Meter):
-    """A bucket of `burst`, full at first, refilled with `limit` per `window_us`.
-
-    The level is kept in units of one amount times one microsecond of the window, so it is exact. An open claim is held
-    out of the level and leaves it when the report of its sending is handled: no earlier than the provider can have
-    charged it.
-    """
-
-    def __init__(self, spec: QuotaSpec) -> None:
-        super().__init__(spec)
-        self._full = spec.burst * self.window_us
-        self._level = self._full
-        self._at_us = 0
-
-    def room(self, now_us: int) -> int:
-        if now_us < self.not_before_us:
-            return -1
-        return self._available(now_us)
-
-    def earliest(self, amount: int, now_us: int) -> int | None:
-        self._refill(now_us)
-        wanted = (self.open_amount + amount) * self.window_us
-        if wanted <= self._level:
-            return self._paced(now_us)
-        if wanted > self._full:
-            return None
-        return self._paced(now_us - (self._level - wanted) // self.limit)
-
-    def instant(self, amount: int, now_us: int) -> int:
-        self._refill(now_us)
-        at_us, level, held = now_us, self._level, self.open_amount
-        for stamp_us, open_amount in [*self._assumed(now_us), (UNBOUNDED, 0)]:
-            wanted = (held + amount) * self.window_us
-            if wanted <= self._full:
-                ripe_us = at_us + max(0, -((level - wanted) // self.limit))
-                if ripe_us <= stamp_us:
-                    return self._paced(ripe_us)
-            level = min(self._full, level + (stamp_us - at_us) * self.limit) - open_amount * self.window_us
-            held -= open_amount
-            at_us = stamp_us
-        raise AssertionError("an admissible amount always fits in the end")
-
-    def at_best(self, amount: int, now_us: int) -> int:
-        self._refill(now_us)
-        level = min(self._full, self._level + self.live_amount * self.window_us)
-        return self._paced(now_us + max(0, -((level - amount * self.window_us) // self.limit)))
-
-    def spare(self, at_us: int, now_us: int) -> int:
-        if at_us < self.not_before_us:
-            return -1
-        level, held = self._level_at(at_us, now_us)
-        return level // self.window_us - held
-
-    def slack(self, at_us: int, amount: int, now_us: int) -> int:
-        ceiling = self._pace_ceiling(at_us, now_us)
-        # Until its assumed stamp, what is admitted now weighs on the room in full; from then on the bucket refills
-        # behind it, and only what it would have lost to the brim comes back.
-        brim_us = min(at_us, now_us + NOT_AFTER_US)
-        level, held = self._level_at(brim_us, now_us)
-        level += (at_us - brim_us) * self.limit
-        return min(ceiling, level // self.window_us - held - amount)
-
-    def set_limit(self, limit: int, now_us: int) -> None:
-        self._refill(now_us)
-        super().set_limit(limit, now_us)
-
-    def _level_at(self, at_us: int, now_us: int) -> tuple[int, int]:
-        """The level at `at_us` and what is still held open then."""
-        self._refill(now_us)
-        level, held, reached_us = self._level, self.open_amount, now_us
-        for stamp_us, open_amount in self._assumed(now_us):
-            if stamp_us > at_us:
-                break
-            level = min(self._full, level + (stamp_us - reached_us) * self.limit) - open_amount * self.window_us
-            held -= open_amount
-            reached_us = stamp_us
-        return min(self._full, level + (at_us - reached_us) * self.limit), held
-
-    def _refill(self, now_us: int) -> None:
-        if now_us > self._at_us:
-            self._level = min(self._full, self._level + (now_us - self._at_us) * self.limit)
-            self._at_us = now_us
-
-    def _available(self, now_us: int) -> int:
-        self._refill(now_us)
-        return self._level // self.window_us - self.open_amount
-
-    def _enter(self, amount: int, stamp_us: int, now_us: int) -> Entry:
-        self._refill(now_us)
-        self._level -= amount * self.window_us
-        return Entry(stamp_us, amount)
-
-    def _shrink(self, claim: Claim, by: int, now_us: int) -> None:
-        self._refill(now_us)
-        self._level = min(self._full, self._level + by * self.window_us)
-
-
-def meter_of(spec: QuotaSpec) -> Meter:
-    """The meter that keeps a quota of this kind, empty."""
-    return TokenBucket(spec) if spec.burst else SlidingWindow(spec)

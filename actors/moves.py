@@ -15,6 +15,7 @@ from typing import Literal
 
 from actors.admission import Admission, EndpointState, LaneState
 from actors.effects import Effect, Finished, Granted, Queued, Retrying, Want
+from actors.learned import learn
 from actors.ledger import Ledger
 from actors.limits import NOT_AFTER_US, Cost, admissible, capacity_fault, cost_of
 from actors.messages import ConnectAttemptFailed, Ended, Fault, GaveUp, Outcome, Status
@@ -277,16 +278,18 @@ class Moves:
             fare.turns.refund(fare)
         self._hasten(lane, now_us)
 
-    def _settle(self, ticket: Ticket, reservation: Reservation, lane: LaneState, message: Outcome, now_us: int) -> None:
-        """The attempt's reservation becomes what the attempt cost."""
+    def _settle(self, ticket: Ticket, reservation: Reservation, lane: LaneState, message: Outcome, now_us: int) -> bool:
+        """The attempt's reservation becomes what the attempt cost. Whether any limit of the lane is being learned."""
         if ticket.state is State.GRANTED:
             if not message.wrote:
                 self._give_back(ticket, reservation, lane, now_us)
-                return
+                return False
             self._stamp(reservation, lane, message.at_us, now_us)
+        learns = lane.learns and learn(reservation.claims, message, reservation.sent_us, now_us)
         self._ledger.settle(reservation, message, now_us)
-        if message.charge == "nothing":
+        if learns or message.charge == "nothing":
             self._hasten(lane, now_us)
+        return learns
 
     def _hasten(self, lane: LaneState, now_us: int) -> None:
         """A claim was stamped or given back: heads that wait for that quota may have an earlier instant."""

@@ -61,6 +61,7 @@ def answered(made: Made, endpoint: int, answer: Answer, *, at_us: int, jitter: i
         hint_us=answer.hint_us,
         exempt=answer.exempt,
         jitter=jitter,
+        refused=answer.refused,
     )
     return encode(outcome), ms.encode_to_keep(reply)
 

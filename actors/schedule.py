@@ -15,6 +15,7 @@ from typing import Literal
 
 from actors.admission import EndpointState, LaneState
 from actors.effects import Barred, Dropped, Effect, Left, Queued, ScheduleStatistics
+from actors.learned import meter_of
 from actors.limits import UNBOUNDED, Cost, admissible, capacity_fault, cost_of, output_that_fits
 from actors.messages import (
     CallRoute,
@@ -30,9 +31,9 @@ from actors.messages import (
     Unsent,
     encode,
 )
-from actors.meters import meter_of
 from actors.moves import Moves, cancelled_fault
 from actors.queues import State, Ticket, seq_of
+from actors.telling import tell
 
 __all__ = ["Schedule"]
 
@@ -79,15 +80,18 @@ class Schedule(Moves):
         return self._dispatch(effects, now_us)
 
     def observe_limit(self, message: LimitObserved, now_us: int) -> list[Effect]:
-        """A provider named a limit. Waiting calls that can never fit under it end with `CapacityExceeded`."""
+        """A provider says how its limits stand. Waiting calls that can never fit under a lowered one end with
+        `CapacityExceeded`. What is said to an attempt that is over is not heard."""
         effects = self._advanced(now_us)
-        lane = self._lanes[message.lane]
-        for meter in lane.meters:
-            if meter.spec.name == message.quota:
-                meter.set_limit(message.limit, now_us)
+        found = self._attempt(message.call_id, message.attempt)
+        if found is not None:
+            lane = self._lanes[found[0].lane]
+            changed, lowered = tell(lane.meters, found[1], message.observed, now_us)
+            for meter in lowered:
                 for number in meter.lanes:
                     self._refit(self._lanes[number], effects, now_us)
-        self._touch(lane)
+            if changed:
+                self._hasten(lane, now_us)
         return self._dispatch(effects, now_us)
 
     # --- a call comes ---
@@ -247,11 +251,12 @@ class Schedule(Moves):
             return self._dispatch(effects, now_us)
         ticket, reservation = found
         lane = self._release(ticket)
-        self._settle(ticket, reservation, lane, message, now_us)
+        learns = self._settle(ticket, reservation, lane, message, now_us)
         ticket.wrote = ticket.wrote or message.wrote
         if reply:
             ticket.reply = reply
-        if message.barrier:
+        # Where limits are learned, what was learned from a refusal is the barrier, unless the provider asks for a wait.
+        if message.barrier and (not learns or message.hint_us is not None):
             lane.barrier.refused(reservation.sent_us, message.at_us, message.hint_us)
             if lane.barrier.until_us > now_us:
                 lane.was_away()

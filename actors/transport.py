@@ -13,14 +13,15 @@ from typing import Protocol
 
 import msgspec
 
-from actors.messages import APICalling, Charge, Reply, Verdict
+from actors.messages import APICalling, Charge, Observed, Refused, Reply, Verdict
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
     """How one attempt ended, as the transport saw it.
 
     `input_tokens` and `output_tokens` count only with `charge="usage"`. `keep`: the connection can serve another call.
-    `barrier`, `hint_us` and `exempt` are those of `actors.messages.Outcome`.
+    `barrier`, `hint_us`, `exempt` and `refused` are those of `actors.messages.Outcome`. `observed` is what its head
+    says of the provider's limits, unless the attempt was told of that already.
     """
 
     verdict: Verdict
@@ -32,11 +33,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     barrier: bool = False
     hint_us: int | None = None
     exempt: bool = False
+    refused: Refused = ""
+    observed: tuple[Observed, ...] = ()
 
 
 class Attempt(Protocol):
     """The worker's ear, given to a connection for one exchange: `begin` and `sent` are called once, in this order, then
-    `heard` and `hand_over` as the answer comes."""
+    `observed`, `heard` and `hand_over` as the answer comes."""
 
     def begin(self) -> None:
         """Called right before the first byte is written: from here on bytes may have left.
@@ -47,6 +50,9 @@ class Attempt(Protocol):
 
     def sent(self) -> None:
         """Called when the last byte of the request has been handed to the kernel: this instant is the call's stamp."""
+
+    def observed(self, observed: tuple[Observed, ...]) -> None:
+        """Called when the head of a stream says how its provider's limits stand: its end may be far."""
 
     def heard(self) -> None:
         """Called when a part of the answer has come: bytes, or of a stream events. Bounds the silence between them."""

@@ -132,6 +132,9 @@ class WorkersAttempt:
         if self._calling.first_byte_us:
             self._timeouts.expect(self._worker, at_us + self._calling.first_byte_us, "first_byte_s")
 
+    def observed(self, observed: tuple[ms.Observed, ...]) -> None:
+        self._report(encode(ms.LimitObserved(self.grant.call_id, self.grant.attempt, observed)))
+
     def heard(self) -> None:
         if self.first_us >= 0 and not self._calling.idle_us:
             return  # as for nearly all events: no clock is read for them

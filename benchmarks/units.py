@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from actors.messages import APICalling, Reply
+from actors.messages import APICalling, Observed, Reply
 from actors.transport import Answer, Attempt
 
 PAIRS = 20_000
@@ -74,6 +74,9 @@ class IdleAttempt:
 
     def sent(self) -> None:
         """No stamp."""
+
+    def observed(self, observed: tuple[Observed, ...]) -> None:
+        """No limits."""
 
     def heard(self) -> None:
         """No bounds."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from actors.limits import Quota
+from actors.limits import LEARNED, Quota, learned_spec
 from actors.mailbox import Places
 from actors.messages import OpenLane, QuotaSpec
 from engine.config import AGEING_S, QUEUE_CAPACITY, EngineConfig
@@ -28,7 +28,8 @@ MAX_CONNECTIONS = 1_000
 class LaneDescription(msgspec.Struct, frozen=True):
     """A lane as a user states it; None is "not said", so that a second model can join a lane by its name alone.
 
-    `weights` are (flow, weight), sorted by the flow; none at all say nothing, and become None.
+    `weights` are (flow, weight), sorted by the flow; none at all say nothing, and become None. `learn_s` is the window
+    in which limits that nobody states are counted while they are learned; None: none are.
     """
 
     name: str
@@ -37,6 +38,7 @@ class LaneDescription(msgspec.Struct, frozen=True):
     concurrency_limit: int | None = None
     ageing_s: float | None = None
     weights: tuple[tuple[str, int], ...] | None = None
+    learn_s: float | None = None
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "weights", self.weights or None)
@@ -112,6 +114,7 @@ class Lanes:
                 lane.concurrency_limit,
                 lane.ageing_s,
                 tuple(sorted(lane.weights.items())),
+                lane.interval_s if lane.limits == "learn" else None,
             )
             for name, lane in config.lanes.items()
         }
@@ -139,7 +142,10 @@ class Lanes:
         wanted = self._configured.get(wanted.name, wanted)
         number = next(self._numbers)
         own = tuple(quota.spec(next(self._quota_numbers)) for quota in wanted.quotas or ())
-        quotas = (*own, *self._shared.get(wanted.name, ()))
+        learned: tuple[QuotaSpec, ...] = ()
+        if (learn_s := wanted.learn_s) is not None:
+            learned = tuple(learned_spec(*begin, learn_s, next(self._quota_numbers)) for begin in LEARNED)
+        quotas = (*own, *self._shared.get(wanted.name, ()), *learned)
         places = self.places[number] = Places(wanted.name, wanted.queue_capacity or QUEUE_CAPACITY)
         opened = self._opened[wanted.name] = OpenedLane(wanted, number, quotas, places)
         message = OpenLane(
@@ -159,7 +165,7 @@ class Lanes:
 
     @staticmethod
     def _compare(wanted: LaneDescription, known: LaneDescription) -> None:
-        for field in ("quotas", "queue_capacity", "concurrency_limit", "ageing_s", "weights"):
+        for field in ("quotas", "queue_capacity", "concurrency_limit", "ageing_s", "weights", "learn_s"):
             said, before = getattr(wanted, field), getattr(known, field)
             before = getattr(_UNLESS_SAID, field) if before is None else before
             if said is not None and said != before:

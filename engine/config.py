@@ -122,11 +122,14 @@ class EngineSection(_Checked, frozen=True, forbid_unknown_fields=True):
 class LaneSection(_Checked, frozen=True, forbid_unknown_fields=True):
     """``[lanes.NAME]`` with its ``[[lanes.NAME.quotas]]`` and ``[lanes.NAME.weights]``. `queue_capacity` counts the
     calls waiting, `concurrency_limit` those in flight (None: as many as the endpoint has connections). `ageing_s` is
-    what one step of priority is worth in waiting. A flow that is not among the weights has the weight 1."""
+    what one step of priority is worth in waiting. A flow that is not among the weights has the weight 1.
+    ``limits = "learn"`` finds the limits that are not stated, counted in windows of `interval_s`."""
 
     queue_capacity: Count = QUEUE_CAPACITY
     concurrency_limit: Count | None = None
     ageing_s: Seconds = AGEING_S
+    limits: Literal["learn"] | None = None
+    interval_s: Seconds = 60.0
     weights: dict[str, Weight] = {}
     quotas: tuple[Quota, ...] = ()
 

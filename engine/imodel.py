@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import trio
@@ -27,7 +27,7 @@ from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint, EndpointConfig
 from engine.errors import InvalidCall, UsageError
 from engine.estimate import estimate_text, own_counter
-from engine.lane_arguments import check_count, lane_of, quotas_of
+from engine.lane_arguments import check_count, lane_of, learn_s_of, quotas_of
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.lookup import api_key, split_model
 from engine.providers.wire import WireFormat
@@ -54,6 +54,7 @@ class iModel:  # noqa: N801  # the name its users know
       queue_capacity: how many calls may wait (10,000); `submit` waits for a place.
       concurrency_limit: how many may be in flight.
       quotas: further limits, as `Quota`.
+      limits: ``"learn"`` finds the limits you do not state from what the provider says and refuses, and keeps to them.
       lane: the name of a lane to share; models of one lane share its limits. Default: a lane of its own.
       weights: the weights of flows in its lane, like ``{"tenant-a": 3}``; a flow not named weighs 1. Flows that
         wait at the same time share what the limits admit by their weights.
@@ -98,6 +99,7 @@ class iModel:  # noqa: N801  # the name its users know
         engine: Engine | None = None,
         lane: str | None = None,
         quotas: Iterable[Quota] = (),
+        limits: Literal["learn"] | None = None,
         weights: Mapping[str, int] | None = None,
         ageing_s: float | None = None,
         count_tokens: Callable[[str], int] | None = None,
@@ -114,14 +116,8 @@ class iModel:  # noqa: N801  # the name its users know
         self.created_at = time.time()
         self.streaming_process_func = streaming_process_func
         given = _options_among(kwargs)
-        self._endpoint, self._model = _chosen(
-            endpoint,
-            kwargs.pop("model", ""),
-            provider,
-            base_url=base_url,
-            api_key=api_key,
-            default_headers=default_headers,
-        )
+        model = _model_name(kwargs.pop("model", ""))
+        self._endpoint, self._model = _chosen(endpoint, model, provider, base_url, api_key, default_headers)
         config, self._spec = self._endpoint.config, self._endpoint.spec
         self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
         self._given_options = {"timeout_s": config.timeout or self._spec.defaults.timeout_s, **given}
@@ -138,6 +134,7 @@ class iModel:  # noqa: N801  # the name its users know
             concurrency_limit=concurrency_limit,
             ageing_s=ageing_s,
             weights=weights,
+            learn_s=learn_s_of(limits, interval if interval is not None else capacity_refresh_time),
         )
 
     # --- what it is ---
@@ -333,19 +330,26 @@ def _check_kinds(engine: object, **functions: object) -> None:
             raise UsageError(f"{name} is a function, not {type(value).__name__}")
 
 
-def _chosen(endpoint: object, model: object, provider: str | None, **said: Any) -> tuple[Endpoint, str]:
-    """The endpoint that is given or named, and the model's name without its provider's; `said` is for the endpoint."""
-    name = _model_name(model)
+def _chosen(
+    endpoint: object,
+    model: str,
+    provider: str | None,
+    base_url: str | None,
+    api_key: str | None,
+    default_headers: Mapping[str, str] | None,
+) -> tuple[Endpoint, str]:
+    """The endpoint that is given or named, and the model's name without its provider's."""
+    said = {"base_url": base_url, "api_key": api_key, "default_headers": default_headers}
     if isinstance(endpoint, Endpoint):
         for argument, value in {"provider": provider, **said}.items():
             if value is not None:
                 raise UsageError(f"{argument}= belongs to the endpoint that is given; say it there instead")
-        return endpoint, name or _model_name(endpoint.config.kwargs.get("model", ""))
+        return endpoint, model or _model_name(endpoint.config.kwargs.get("model", ""))
     if not isinstance(endpoint, str) or not endpoint.strip():
         raise UsageError(f"endpoint must be a name like 'chat', or an Endpoint, not {endpoint!a:.80}")
-    provider, name = split_model(name, provider)
-    fields = {argument: value for argument, value in said.items() if value is not None}
-    return Endpoint(EndpointConfig(provider=provider, endpoint=endpoint, **fields)), name
+    provider, model = split_model(model, provider)
+    fields: dict[str, Any] = {argument: value for argument, value in said.items() if value is not None}
+    return Endpoint(EndpointConfig(provider=provider, endpoint=endpoint, **fields)), model
 
 
 def _model_name(model: object) -> str:

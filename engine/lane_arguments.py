@@ -41,6 +41,7 @@ def lane_of(
     concurrency_limit: int | None,
     ageing_s: object,
     weights: object,
+    learn_s: float | None,
 ) -> LaneDescription:
     """The lane of this name, or one of its own called `own_name`, where `defaults` hold for what was not said.
 
@@ -50,11 +51,12 @@ def lane_of(
     check_count("concurrency_limit", concurrency_limit)
     return LaneDescription(
         name=name or own_name,
-        quotas=(quotas or None) if name else (quotas or defaults.quotas),
+        quotas=(quotas or None) if name else quotas or (() if learn_s else defaults.quotas),
         queue_capacity=queue_capacity,
         concurrency_limit=concurrency_limit if name else (concurrency_limit or defaults.concurrency_limit),
         ageing_s=_ageing(ageing_s),
         weights=_weights(weights),
+        learn_s=learn_s,
     )
 
 
@@ -87,6 +89,13 @@ def quotas_of(
         raise UsageError(f"quotas= is a list of Quota objects, not {type(further).__name__}")
     quotas.extend(_checked(quota) for quota in further)
     return tuple(quotas)
+
+
+def learn_s_of(limits: object, interval_s: float) -> float | None:
+    """The window in which limits are to be learned, if they are."""
+    if limits not in (None, "learn"):
+        raise UsageError(f'limits is "learn" or left out, not {limits!a:.80}; quotas= and limit_requests= state limits')
+    return interval_s if limits else None
 
 
 def _ageing(ageing_s: object) -> float | None:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from actors.messages import Charge
+from actors.messages import Charge, Refused
 
 MAX_HINT_S = 86_400.0
 """A hint longer than a day is cut to a day: it is a mistake, an attack, or worth asking again tomorrow."""
@@ -47,6 +47,7 @@ class Advice(msgspec.Struct, frozen=True):
 
     `hint_us` is the provider's wish for a wait, or None. `barrier`: nothing else of this lane should be sent before
     it. `exempt`: another attempt does not draw on the retry budget. `kind` names the error's class, empty when done.
+    `refused` says of what there were too many, as far as the provider does.
     """
 
     verdict: Literal["done", "failed", "retry"]
@@ -55,6 +56,7 @@ class Advice(msgspec.Struct, frozen=True):
     hint_us: int | None = None
     exempt: bool = False
     kind: Kind = ""
+    refused: Refused = ""
 
 
 # Spellings of "the account is out of credit or over its spending limit" (help.openai.com 6614457, 2026; OpenAI error
@@ -124,7 +126,8 @@ def advise(
         retry = True
     limited = kind == "RateLimited"
     hint_us = hint_of(headers, view, now_s, exhausted=limited)
-    return Advice("retry" if retry else "failed", charge, limited, hint_us, limited and retry, kind)
+    refused = _refused(view) if limited else ""
+    return Advice("retry" if retry else "failed", charge, limited, hint_us, limited and retry, kind, refused)
 
 
 def _kind(status: int, view: ErrorView) -> Kind:
@@ -140,6 +143,15 @@ def _kind(status: int, view: ErrorView) -> Kind:
     if status >= 500 or status in _TRANSIENT_STATUS:
         return "ProviderUnavailable"
     return "Rejected" if status >= 300 else "MalformedReply"
+
+
+def _refused(view: ErrorView) -> Refused:
+    """What there were too many of: by OpenAI's ``type``, or by the names of the quotas that Gemini calls violated."""
+    words = " ".join((view.type, *view.quota_ids)).lower()
+    of_requests, of_tokens = "requests" in words, "tokens" in words
+    if of_requests == of_tokens:
+        return ""
+    return "requests" if of_requests else "tokens"
 
 
 def _never_works(status: int, view: ErrorView) -> bool:
@@ -181,7 +193,7 @@ def hint_of(headers: Mapping[str, str], view: ErrorView, now_s: float, *, exhaus
         hint_s = _number(source.get("retry-after-ms", ""))
         if hint_s is not None and hint_s > 0:
             return _microseconds(hint_s / 1000)
-        hint_s = _wait_s(source.get("retry-after", ""), present_s)
+        hint_s = wait_s(source.get("retry-after", ""), present_s)
         if hint_s is not None:
             return _microseconds(hint_s)
     for hint_s in (duration_s(view.retry_delay), _in_sentence_s(view.message)):
@@ -215,14 +227,15 @@ def _reset_s(headers: Mapping[str, str], present_s: float) -> float | None:
         # Azure writes 0 or -1 where it does not know, so an empty bucket without a size says nothing.
         if remaining != 0 or limit.startswith("-") or _number(limit) == 0:
             continue
-        wait = _wait_s(headers.get(name_of_reset, ""), present_s)
+        wait = wait_s(headers.get(name_of_reset, ""), present_s)
         if wait is not None:
             waits.append(wait)
     return max(waits) if waits else None
 
 
-def _wait_s(text: str, present_s: float) -> float | None:
-    """A wait from a header: seconds, a Go duration, an epoch in seconds or milliseconds, or a date."""
+def wait_s(text: str, present_s: float) -> float | None:
+    """A wait as a header tells it, in seconds from `present_s`: seconds, a Go duration, an epoch in seconds or
+    milliseconds, or a date."""
     number = _number(text)
     if number == 0:
         return 0.0

@@ -60,6 +60,7 @@ def http_transports(section: EngineSection) -> TransportFactory:
                 format=account.spec.format,
                 on_usage=on_usage,
                 call_header=account.spec.local,
+                provider=account.spec.provider,
             )
         return ClientTransport(
             url=url,
@@ -70,6 +71,7 @@ def http_transports(section: EngineSection) -> TransportFactory:
             client=client,
             on_usage=on_usage,
             call_header=account.spec.local,
+            provider=account.spec.provider,
         )
 
     return make

@@ -23,7 +23,7 @@ from engine.simulator.analysis import (
     tally_streams,
     worst_window,
 )
-from engine.simulator.config import FaultRates, ProviderLimit, SimulatorConfig, StreamShape, load_config
+from engine.simulator.config import FaultRates, LimitChange, ProviderLimit, SimulatorConfig, StreamShape, load_config
 from engine.simulator.faults import FAULTS, STREAM_FAULTS
 from engine.simulator.formats.catalogue import PROVIDERS
 from engine.simulator.latency import (
@@ -58,6 +58,7 @@ __all__ = [
     "FaultRates",
     "Late",
     "Latency",
+    "LimitChange",
     "LogRecords",
     "LognormalLatency",
     "LoopLateness",

@@ -80,6 +80,27 @@ class ProviderLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return round(self.period_s * 1_000_000)
 
 
+class LimitChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """From `at_s` seconds after the first request on, every limit is `factor` times what is stated."""
+
+    at_s: float
+    factor: float
+
+    def __post_init__(self) -> None:
+        _seconds("limit_changes[].at_s", self.at_s, zero=True)
+        _seconds("limit_changes[].factor", self.factor, zero=False)
+
+    @property
+    def at_us(self) -> int:
+        """The instant in microseconds."""
+        return round(self.at_s * 1_000_000)
+
+    def applied(self, rule: ProviderLimit) -> ProviderLimit:
+        """The limit as it then is, at least 1."""
+        size, burst = (max(1, round(number * self.factor)) for number in (rule.limit, rule.burst))
+        return msgspec.structs.replace(rule, limit=size, burst=burst if rule.burst else 0)
+
+
 class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How often each fault strikes: probabilities from 0 to 1, together at most 1, one draw per attempt of a call.
 
@@ -187,6 +208,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     """Everything a simulated provider is told. The same configuration and seed give the same replies, latencies and
     faults to the same calls, in whatever order they arrive.
 
+    `limit_changes` are in the order of their instants. Without `limit_headers` nobody is told of the limits: no headers
+    with an answer, and no wait with a refusal, which still names its dimension.
     `port` 0 takes a free one. `key`, if given, is demanded as a bearer key; it is in no repr and no log.
     `max_concurrency` 0 means no such limit; over it the answer is `concurrency_status`.
     `output_tokens` is the output of a request that sets no cap; `output` says whether an answer uses the ``cap`` in
@@ -204,6 +227,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     key: str = ""
     models: tuple[str, ...] = ("simulated-1",)
     limits: tuple[ProviderLimit, ...] = ()
+    limit_changes: tuple[LimitChange, ...] = ()
+    limit_headers: bool = True
     latency: Latency = ConstantLatency(0.0)
     faults: FaultRates = FaultRates()
     stream: StreamShape = StreamShape()
@@ -233,7 +258,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             _seconds("keep_alive_s", self.keep_alive_s, zero=False)
         if self.count_input and self.count_input.count(":") != 1:
             raise UsageError(f'simulator: count_input is {self.count_input!r}; it must be "module:function"')
-        for name in ("models", "limits"):
+        for name in ("models", "limits", "limit_changes"):
             msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from engine.simulator.config import Dimension, ProviderLimit
+from engine.simulator.config import Dimension, LimitChange, ProviderLimit
 
 
 class Cost(NamedTuple):
@@ -61,6 +61,9 @@ class Meter(Protocol):
     def reset_us(self, at_us: int) -> int:
         """How long until nothing is charged any more, if nothing else comes."""
 
+    def resize(self, at_us: int, rule: ProviderLimit) -> None:
+        """Enforce another limit from now on. What is charged stays charged."""
+
 
 class FixedWindow:
     """Windows of one period laid end to end from `origin_us`; each starts empty."""
@@ -102,6 +105,9 @@ class FixedWindow:
     def reset_us(self, at_us: int) -> int:
         left_us = self._turn(at_us)
         return left_us if self._used else 0
+
+    def resize(self, at_us: int, rule: ProviderLimit) -> None:
+        self._limit = rule.limit
 
 
 class SlidingWindow:
@@ -154,6 +160,9 @@ class SlidingWindow:
         self._expire(at_us)
         return self._holds[-1].stamp + self._period_us - at_us if self._holds else 0
 
+    def resize(self, at_us: int, rule: ProviderLimit) -> None:
+        self._limit = rule.limit
+
 
 class TokenBucket:
     """Starts full at `burst` and gains `limit` every period, continuously.
@@ -198,6 +207,13 @@ class TokenBucket:
         self._refill(at_us)
         return -((self._level - self._full) // self._gain)
 
+    def resize(self, at_us: int, rule: ProviderLimit) -> None:
+        self._refill(at_us)
+        self._gain = rule.limit
+        self._burst = rule.burst or rule.limit
+        self._full = self._burst * self._period_us
+        self._level = min(self._level, self._full)
+
 
 def meter_for(rule: ProviderLimit, origin_us: int) -> Meter:
     """The meter that enforces a limit from `origin_us` on."""
@@ -226,17 +242,40 @@ class Standing(NamedTuple):
 
 
 class LimitSet:
-    """All limits of a provider together: a request is charged to every one of them or to none."""
+    """All limits of a provider together: a request is charged to every one of them or to none.
 
-    def __init__(self, rules: Sequence[ProviderLimit], origin_us: int) -> None:
+    The first request starts the clock of the `changes`.
+    """
+
+    def __init__(self, rules: Sequence[ProviderLimit], origin_us: int, changes: Sequence[LimitChange] = ()) -> None:
+        self._stated = list(rules)
+        self._changes = list(changes)
+        self._first_us: int | None = None
         self._meters = [(rule, meter_for(rule, origin_us)) for rule in rules]
-        self._requests = [pair for pair in self._meters if pair[0].dimension == "requests"]
-        self._tokens = [pair for pair in self._meters if pair[0].dimension != "requests"]
+        self._group()
         self.settles = any(rule.charge == "usage" for rule, _ in self._tokens)
         """Whether `settle` can change anything."""
 
+    def _group(self) -> None:
+        self._requests = [pair for pair in self._meters if pair[0].dimension == "requests"]
+        self._tokens = [pair for pair in self._meters if pair[0].dimension != "requests"]
+
+    def _change(self, at_us: int) -> None:
+        """Bring the limits to what they are at this instant."""
+        if self._first_us is None:
+            self._first_us = at_us
+        while self._changes and at_us >= self._first_us + self._changes[0].at_us:
+            change = self._changes.pop(0)
+            rules = [change.applied(rule) for rule in self._stated]
+            for rule, (_, meter) in zip(rules, self._meters, strict=True):
+                meter.resize(at_us, rule)
+            self._meters = [(rule, meter) for rule, (_, meter) in zip(rules, self._meters, strict=True)]
+            self._group()
+
     def admit(self, at_us: int, cost: Cost) -> list[Hold] | Refusal:
         """Charge `cost` to every limit, or name the one that makes it wait longest and charge nothing."""
+        if self._changes:
+            self._change(at_us)
         worst: Refusal | None = None
         for rule, meter in self._meters:
             amount = cost.amount(rule.dimension)

@@ -80,7 +80,7 @@ class Provider:
         self._unix_s = unix_s
         self._unix_at_0_us = unix_s * 1_000_000 - origin_us
         self._count_input = count_input
-        self._limits = LimitSet(config.limits, origin_us)
+        self._limits = LimitSet(config.limits, origin_us, config.limit_changes)
         self._faults = FaultTable(config.faults.rates(), config.faults.only_first_attempts)
         self._prose = Prose(config.seed)
         self._seen: dict[str, int] = {}
@@ -132,7 +132,7 @@ class Provider:
             return self._refuse(manner, attempt, at_us, "invalid", cost)
         admitted = self._limits.admit(at_us, cost)
         if isinstance(admitted, Refusal):
-            failure = _limit_refusal(request.model, admitted)
+            failure = _limit_refusal(request.model, admitted, tells=self._config.limit_headers)
             return self._refuse(manner, attempt, at_us, admitted.rule.dimension, failure)
         return self._admit(manner, attempt, request, cost, admitted, at_us)
 
@@ -274,7 +274,7 @@ class Provider:
         return Moment(at_us, self._unix_at_0_us + at_us)
 
     def _headers(self, manner: Manner, attempt: Attempt, now: Moment) -> Headers:
-        headers = manner.headers(self._limits, now)
+        headers = manner.headers(self._limits, now) if self._config.limit_headers else []
         if manner.id_header:
             headers.append((manner.id_header, b"req_%016x" % attempt.draw.word))
         return headers
@@ -290,13 +290,15 @@ class Provider:
         return Failure("concurrency", status, text, wait_us=1_000_000)
 
 
-def _limit_refusal(model: str, refusal: Refusal) -> Failure:
-    """The refusal of a limit; one that can never fit says so."""
+def _limit_refusal(model: str, refusal: Refusal, *, tells: bool) -> Failure:
+    """The refusal of a limit; one that can never fit says so. `tells`: of the wait, too."""
     rule, wait_us = refusal.rule, refusal.wait_us
     what = rule.dimension.replace("_", " ")
     where = f"for {model} on {what} per {rule.period_s:g}s: Limit {rule.limit}"
     if wait_us is None:
         text = f"Request too large {where}, Requested {refusal.asked}. It can never be served."
+    elif not tells:
+        return Failure("limit", 429, "Rate limit reached.", refusal=refusal, model=model)
     else:
         used = rule.limit - refusal.remaining
         wait = f"{wait_us / 1_000_000:.3f}s"

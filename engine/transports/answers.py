@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors.messages import EMPTY, Fault, Reply, Verdict
+from actors.messages import EMPTY, Fault, Observed, Reply, Verdict
 from actors.transport import Answer
 from engine.errors import CUT
 
@@ -131,11 +131,13 @@ def answer_of(
     flaw: str = "",
     secrets: Iterable[str] = (),
     streamed: bool = False,
+    observed: tuple[Observed, ...] = (),
 ) -> Answer:
     """The answer for a response whose status is known, as its wire format read it.
 
     With `flaw` the body could not be read although the provider did its work: a success becomes a failure that stays
     charged, anything else is judged by its status. `secrets` are removed from the fault and the kept headers.
+    `observed` is what its head says of the provider's limits.
     """
     advice = reading.advice
     verdict: Verdict = advice.verdict
@@ -172,6 +174,8 @@ def answer_of(
         barrier=advice.barrier,
         hint_us=advice.hint_us,
         exempt=advice.exempt,
+        refused=advice.refused,
+        observed=observed,
     )
 
 

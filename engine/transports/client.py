@@ -83,6 +83,7 @@ class ClientTransport(Transport):
         on_usage: Callable[[APICalling, Usage], None] | None = None,
         call_header: bool = False,
         cap_bytes: int = CAP_BYTES,
+        provider: str = "",
     ) -> None:
         self._proxy = checked_proxy(proxy) if proxy is not None and client is None else None
         self.target = Target(
@@ -92,6 +93,7 @@ class ClientTransport(Transport):
             on_usage=on_usage,
             cap_bytes=cap_bytes,
             hidden=_passwords(self._proxy),
+            provider=provider,
         )
         if http2 and client is None:
             require("h2", "http2 = true asks for HTTP/2", "http2")

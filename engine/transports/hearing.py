@@ -76,6 +76,8 @@ class Hearing:
             self._is_plain = not _is_stream(arrived.status, headers)
             if not self._is_plain:
                 self._stream = _Stream(self._target, headers, self._attempt)
+                if observed := self._target.limits_in(headers):
+                    self._attempt.observed(observed)
         if self._stream is None:
             self._attempt.heard()
         elif arrived.parts:

@@ -41,7 +41,7 @@ class HttpTransport(Transport):
     the standard ones; authorisation is one of them. `format` reads the answers. `ssl_context` replaces the shared one
     with certifi's roots. `on_usage` is called with each call and the usage its provider reported, and must not raise.
     `call_header` adds ``x-penstock-call`` with the call's identifier, for a provider that keeps a log of its own.
-    `cap_bytes` bounds an answer's body, before and after decompression.
+    `cap_bytes` bounds an answer's body, before and after decompression. `provider` says how limit headers are meant.
 
     Raises:
       UsageError: the address or a header cannot be used; the message names it and never shows a header's value.
@@ -59,8 +59,11 @@ class HttpTransport(Transport):
         on_usage: Callable[[APICalling, Usage], None] | None = None,
         call_header: bool = False,
         cap_bytes: int = CAP_BYTES,
+        provider: str = "",
     ) -> None:
-        self.target = target = Target(url=url, headers=headers, format=format, on_usage=on_usage, cap_bytes=cap_bytes)
+        self.target = target = Target(
+            url=url, headers=headers, format=format, on_usage=on_usage, cap_bytes=cap_bytes, provider=provider
+        )
         self._call_header = call_header
         self._head = request_head(b"POST", target.url.raw_path, [(b"host", target.url.netloc), *target.headers])
         self._tls = (ssl_context or default_tls()) if target.url.scheme == "https" else None

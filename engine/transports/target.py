@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 import httpx
 
 from actors.errors import UsageError
-from actors.messages import APICalling
+from actors.messages import APICalling, Observed
 from actors.transport import Answer
 from engine.log import debugging, log
+from engine.providers.limit_headers import read_limits
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
 from engine.transports.streams import place_of
 
@@ -70,6 +71,7 @@ class Target:
         on_usage: Callable[[APICalling, Usage], None] | None = None,
         cap_bytes: int = CAP_BYTES,
         hidden: Iterable[str] = (),
+        provider: str = "",
     ) -> None:
         self.url, signed = _address(url)
         lowered = {name.lower(): value.strip() for name, value in headers.items()}
@@ -89,6 +91,7 @@ class Target:
         self.port = self.url.port or (443 if self.url.scheme == "https" else 80)
         self.place = place_of(self.url.host, self.port)
         self.format = format
+        self.provider = provider
         self._on_usage = on_usage
 
     def clean(self, text: str) -> str:
@@ -113,7 +116,14 @@ class Target:
                 body, flaw, keep = b"", str(error), False
         reading = self.format.read(status, named, body, now_s=time.time())
         self.learn(calling, reading)
-        return answer_of(reading, status=status, body=shown, keep=keep, flaw=flaw, secrets=self.secrets)
+        observed = self.limits_in(named)
+        return answer_of(
+            reading, status=status, body=shown, keep=keep, flaw=flaw, secrets=self.secrets, observed=observed
+        )
+
+    def limits_in(self, headers: Mapping[str, str]) -> tuple[Observed, ...]:
+        """What an answer's headers, by lower-case name, say of the provider's limits."""
+        return read_limits(self.provider, headers, time.time())
 
     def learn(self, calling: APICalling, reading: Reading) -> None:
         """Tell of the usage an answer reports, if anybody wants to know."""
@@ -124,8 +134,10 @@ class Target:
         """The answer for a request that left, and whose response did not arrive whole."""
         if status >= 400:
             # The provider refused, and said so before the line broke: the status tells what to do next.
-            reading = self.format.read(status, by_name(headers), b"", now_s=time.time())
-            return answer_of(reading, status=status, body=b"", keep=False, secrets=self.secrets)
+            named = by_name(headers)
+            reading = self.format.read(status, named, b"", now_s=time.time())
+            observed = self.limits_in(named)
+            return answer_of(reading, status=status, body=b"", keep=False, secrets=self.secrets, observed=observed)
         message = f"{self.place} gave no complete answer ({reason}). The request had left, so it may have been billed."
         return lost_answer(message, status=status, secrets=self.secrets)
 

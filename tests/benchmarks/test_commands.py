@@ -29,6 +29,8 @@ TINY = {
     "streams": ["--streams", "5", "--events", "6", "--interval", "0.05", "--burst", "3", "--idle", "7"],
     "payload": ["--calls", "4", "--repeats", "2", "--large", "20000"],
     "queue_scale": ["--calls", "200", "--few", "50"],
+    # Too short for its changes: that a lane without any limits finds some is all there is time for.
+    "learn": ["--cases", "a", "--requests", "40", "--window", "0.5", "--windows", "4", "--latency", "0.01"],
     "faults": ["--calls", "40", "--latency", "0.001", "--refused", "0.1", "--failed", "0.1"],
 }
 # fmt: on
@@ -161,6 +163,23 @@ def test_faults_are_all_explained(reports: dict[str, Path]) -> None:
     assert found["calls that ended, once"] == 1
     assert found["attempts unexplained (engine)"] == found["attempts unexplained (provider)"] == 0
     assert found["faults injected"] > 0
+
+
+def test_learning_is_judged_beside_plain_retry(reports: dict[str, Path]) -> None:
+    """Each kind of limit with and without headers, by two clients; the engine's calls all complete."""
+    report = json.loads(reports["learn"].read_bytes())["reports"][0]
+    assert [run["case"].partition(":")[2].strip() for run in report["runs"]] == [
+        "requests, headers", "requests, headers, plain retry",
+        "requests, refusals alone", "requests, refusals alone, plain retry",
+    ]  # fmt: skip
+    for run in report["runs"]:
+        measured = run["measured"]
+        assert measured["calls"] > 0
+        assert measured["failed"] == 0
+        assert 0 < measured["spent"][0] <= 1.001
+    goals = {(one["case"], one["name"]) for one in report["figures"] if one["goal"]}
+    assert ("a: requests, headers", "429s / allowed") in goals
+    assert not any("plain" in case for case, _ in goals)
 
 
 def test_plots_are_the_same_bytes_for_the_same_json(reports: dict[str, Path], tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class QuotaHistory:
     movements: list[tuple[int, int, int]] = field(default_factory=list)
     starts: list[tuple[int, int]] = field(default_factory=list)
     limits: list[tuple[int, int]] = field(default_factory=list)
+    told_us: int = -1
 
     @property
     def window_us(self) -> int:

@@ -15,7 +15,7 @@ from quota_history import QuotaHistory, earliest
 from schedule_order import ModelCall, ModelLane
 from schedule_standing import Standing
 
-from actors.messages import CallRoute, ConnectAttemptFailed, OpenEndpoint, OpenLane, Outcome, Unsent
+from actors.messages import CallRoute, ConnectAttemptFailed, Observed, OpenEndpoint, OpenLane, Outcome, Unsent
 
 HINT_LIMIT_US = 120_000_000
 MAX_ATTEMPTS = 4
@@ -311,9 +311,13 @@ class ScheduleModel(Standing):
         self.look_at_heads(now_us)
         return expected
 
-    def observe_limit(self, lane: int, name: str, limit: int, now_us: int) -> list[Expected]:
+    def observe_limit(self, call: ModelCall, said: Observed, now_us: int) -> list[Expected]:
+        """Never above what was stated; what was said to a later request stands."""
         expected = self.wake(now_us)
-        for quota in self.lanes[lane].quotas:
-            if quota.spec.name == name:
-                quota.set_limit(limit, now_us)
+        sent_us = call.sent_us if call.state == "sent" else now_us
+        for quota in self.lanes[call.route.lane].quotas:
+            same = (quota.spec.dimension, quota.spec.period_us) == (said.dimension, said.period_us)
+            if same and sent_us >= quota.told_us:
+                quota.told_us = sent_us
+                quota.set_limit(min(said.limit, quota.spec.limit), now_us)
         return expected

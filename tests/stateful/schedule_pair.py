@@ -19,9 +19,11 @@ from actors.messages import (
     CallRoute,
     Cancel,
     ConnectAttemptFailed,
+    Dimension,
     Down,
     Fault,
     LimitObserved,
+    Observed,
     OpenEndpoint,
     OpenLane,
     Outcome,
@@ -173,9 +175,16 @@ class Pair:
         expected = self.model.cancel(self.model.calls[call_id], self.now_us)
         self.judge(self.schedule.cancel(Cancel(call_id).call_id, self.now_us), expected)
 
-    def observe_limit(self, lane: int, quota: str, limit: int) -> None:
-        expected = self.model.observe_limit(lane, quota, limit, self.now_us)
-        self.judge(self.schedule.observe_limit(LimitObserved(lane, quota, limit), self.now_us), expected)
+    def observe_limit(self, lane: int, dimension: Dimension, period_us: int, limit: int) -> None:
+        """An attempt of this lane that is in flight is answered with a limit; without one, nothing is said."""
+        answered = self.model.in_state("granted", "sent", lane=lane)
+        if not answered:
+            return
+        call = min(answered, key=lambda one: one.sent_us)
+        said = Observed(dimension, limit, period_us=period_us)
+        expected = self.model.observe_limit(call, said, self.now_us)
+        message = LimitObserved(call.route.call_id, call.live_attempt, (said,))
+        self.judge(self.schedule.observe_limit(message, self.now_us), expected)
 
     def drain(self, how: str) -> None:
         self.judge(self.schedule.drain(how, self.now_us), self.model.drain(how, self.now_us))  # type: ignore[arg-type]  # one of the three words

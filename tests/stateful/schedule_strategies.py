@@ -171,7 +171,8 @@ def play_step(pair: Pair, step: Step) -> None:
         quota = quotas[b % len(quotas)]
         most_waiting = max([cost for w in pair.model.in_state("queued", "backing", "granted", "sent")
                             for q, cost in pair.model.demand(w) if q is quota], default=1)  # fmt: skip
-        pair.observe_limit(a % len(pair.model.lanes), quota.spec.name, max(1, c, most_waiting))
+        least = max(1, c, most_waiting)
+        pair.observe_limit(a % len(pair.model.lanes), quota.spec.dimension, quota.spec.period_us, least)
     elif word == "repeat" and pair.over and busy(pair, pair.over[a % len(pair.over)].endpoint) < 20:
         pair.repeat(pair.over[a % len(pair.over)])
     elif word == "down" and not pair.model.in_state("granted", "sent", endpoint=endpoint):

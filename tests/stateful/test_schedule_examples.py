@@ -16,6 +16,7 @@ from actors.messages import OpenEndpoint, OpenLane, QuotaSpec
 SECOND_US = 1_000_000
 HALF = 2**31
 ONE_PER_MS = QuotaSpec(0, "requests", "requests", 1, 1_000, 0)
+FIVE_PER_MS = QuotaSpec(0, "requests", "requests", 5, 1_000, 0)
 PLENTY = QuotaSpec(0, "requests", "requests", 1_000, 1_000, 0)
 
 
@@ -80,14 +81,15 @@ def test_a_grant_returned_after_its_deadline_is_not_given_out_again() -> None:
 @pytest.mark.parametrize("how", ["time passes", "limit rises"])
 def test_a_worker_is_asked_for_when_room_comes_back(how: str) -> None:
     """Slow answers hold the workers that are open: room that returns meanwhile is no use without another connection."""
-    pair = one_lane(ONE_PER_MS, workers=1)
-    pair.submit()
+    pair = one_lane(FIVE_PER_MS, workers=1)
     pair.submit()
     pair.sent(pair.model.calls[1])
+    pair.observe_limit(0, "requests", 1_000, 1)
+    pair.submit()
     if how == "time passes":
         pair.wake_at(1_000)
     else:
-        pair.observe_limit(0, "requests", 5)
+        pair.observe_limit(0, "requests", 1_000, 5)
     assert pair.wanted[0] >= (2, True)
     pair.ready()
     assert states(pair) == ["sent", "granted"]
@@ -284,13 +286,14 @@ def test_a_worker_that_comes_is_used_for_the_smallest_call_as_soon_as_that_fits(
 def test_a_head_that_lacks_only_a_worker_keeps_its_room() -> None:
     """Its instant was given under a limit of one and lies far ahead; with three it could start now. A call at another
     endpoint leaves it the last place."""
-    quota = QuotaSpec(0, "requests", "requests", 1, 8_000_000, 500)
+    quota = QuotaSpec(0, "requests", "requests", 3, 8_000_000, 500)
     endpoints = (OpenEndpoint(0, "none ready", 9), OpenEndpoint(1, "ready", 9))
     pair = with_workers(Pair(Layout((OpenLane(0, "lane", (quota,)),), endpoints)), 1)
     head = pair.model.calls[pair.submit(endpoint=0)]
+    pair.observe_limit(0, "requests", 8_000_000, 1)
     pair.outcome(head, "retry", "kept", jitter=0, ready=False)
     second = pair.model.calls[pair.submit(endpoint=1)]
-    pair.observe_limit(0, "requests", 3)
+    pair.observe_limit(0, "requests", 8_000_000, 3)
     third = pair.submit(endpoint=1)
     pair.outcome(second, "done")
     assert (head.state, pair.model.calls[third].state) == ("queued", "queued")

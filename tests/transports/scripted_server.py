@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from actors.messages import APICalling, Fault
+from actors.messages import APICalling, Fault, Observed
 from actors.transport import TooLate
 from engine.providers.wire import Encoded, Reading, Usage, View
 from engine.retry import Advice
@@ -86,6 +86,7 @@ class Ear:
     def __init__(self, *, late: bool = False, on_sent: Callable[[], None] = lambda: None) -> None:
         self.told: list[str] = []
         self.parts_heard = 0
+        self.limits: list[tuple[Observed, ...]] = []
         self.pieces: list[bytes] = []
         self._late = late
         self._on_sent = on_sent
@@ -98,6 +99,9 @@ class Ear:
     def sent(self) -> None:
         self.told.append("sent")
         self._on_sent()
+
+    def observed(self, observed: tuple[Observed, ...]) -> None:
+        self.limits.append(observed)
 
     def heard(self) -> None:
         self.parts_heard += 1

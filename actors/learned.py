@@ -1,0 +1,107 @@
+"""The meter of a limit that is learned, the meter for each kind of quota, and who learns what from an attempt's end.
+
+A learned window is a sliding window whose limit is what its `Learner` knows, until a provider names the limit. A call
+larger than what is known so far is not refused: it goes when nothing else is in the window.
+
+Pure: no trio, no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from actors.buckets import TokenBucket
+from actors.learning import Learner
+from actors.limits import UNBOUNDED
+from actors.messages import Observed, Outcome, QuotaSpec
+from actors.meters import Claim, Meter, SlidingWindow
+
+
+class LearnedWindow(SlidingWindow):
+    """A sliding window without a limit of its own."""
+
+    def __init__(self, spec: QuotaSpec) -> None:
+        super().__init__(spec)
+        self.learner = Learner(spec.limit, self.window_us)
+        self.limit = self.learner.limit
+
+    def room(self, now_us: int) -> int:
+        return self._or_all(super().room(now_us))
+
+    def earliest(self, amount: int, now_us: int) -> int | None:
+        return super().earliest(self._at_most_all(amount), now_us)
+
+    def instant(self, amount: int, now_us: int) -> int:
+        return super().instant(self._at_most_all(amount), now_us)
+
+    def at_best(self, amount: int, now_us: int) -> int:
+        return super().at_best(self._at_most_all(amount), now_us)
+
+    def spare(self, at_us: int, now_us: int) -> int:
+        return self._or_all(super().spare(at_us, now_us))
+
+    def slack(self, at_us: int, amount: int, now_us: int) -> int:
+        return super().slack(at_us, self._at_most_all(amount), now_us)
+
+    def claim(self, amount: int, now_us: int) -> Claim:
+        claim = super().claim(amount, now_us)
+        if self.learned:
+            self.not_before_us = now_us + self.learner.admitted(amount, self.occupied(now_us))
+            self.limit = self.learner.limit
+        return claim
+
+    def tell(self, said: Observed, level: int, sent_us: int, now_us: int) -> bool:
+        was_learned = self.learned
+        changed = super().tell(said, level, sent_us, now_us)
+        if was_learned and not self.learned:
+            self.not_before_us = now_us
+            return True
+        return changed
+
+    def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
+        """An attempt was served."""
+        self.learner.accepted(claim.level, claim.amount, sent_us, now_us)
+        self.limit = self.learner.limit
+        if not self.learner.testing:
+            self.not_before_us = now_us
+
+    def refuse(self, claim: Claim, sent_us: int, now_us: int) -> None:
+        """An attempt was refused for what this quota counts. Others may have overtaken it on the way."""
+        level = max(claim.level, self.occupied(now_us) - self.open_amount)
+        self.learner.refused(level, claim.amount, sent_us, now_us)
+        self.limit = self.learner.limit
+
+    def _at_most_all(self, amount: int) -> int:
+        return min(amount, self.limit) if self.learned else amount
+
+    def _or_all(self, room: int) -> int:
+        """What is larger than the whole window fits into an empty one."""
+        return UNBOUNDED if self.learned and room >= self.limit else room
+
+
+def meter_of(spec: QuotaSpec) -> Meter:
+    """The meter that keeps a quota of this kind, empty."""
+    if spec.learned:
+        return LearnedWindow(spec)
+    return TokenBucket(spec) if spec.burst else SlidingWindow(spec)
+
+
+def learn(claims: Iterable[Claim], outcome: Outcome, sent_us: int, now_us: int) -> bool:
+    """What an attempt that has ended says of the limits that are being learned. Whether any of them is.
+
+    A provider that does not say what there was too much of can only mean what has not been proven; if all has been,
+    then any limit may have been lowered.
+    """
+    found = [(claim, claim.meter) for claim in claims if claim.meter.learned]
+    learned = [(claim, meter) for claim, meter in found if isinstance(meter, LearnedWindow)]
+    if not learned:
+        return False
+    meant = [pair for pair in learned if not outcome.refused or (outcome.refused == "requests") == (pair[1].index == 0)]
+    if outcome.barrier and not outcome.refused:
+        meant = [(claim, meter) for claim, meter in meant if meter.learner.is_suspect(claim.level)] or meant
+    for claim, meter in learned if outcome.verdict == "done" else meant if outcome.barrier else ():
+        if outcome.verdict == "done":
+            meter.accept(claim, sent_us, now_us)
+        else:
+            meter.refuse(claim, sent_us, now_us)
+    return True

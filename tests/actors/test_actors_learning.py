@@ -1,0 +1,127 @@
+"""A limit that nobody states is found, kept to, and followed when it changes: whole runs against a hidden judge.
+
+Twenty windows in virtual time; the provider halves its limits in the seventh and doubles them in the fourteenth. Of
+each of the three regimes, from its third window on, nine tenths are spent; refusals stay below a hundredth of the calls
+and those that were on their way when the first answer after a change was heard.
+"""
+
+from __future__ import annotations
+
+import pytest
+from learning_world import World, learning
+
+from actors.learning import Learner
+from actors.limits import UNBOUNDED, Quota
+from engine.simulator.config import ProviderLimit
+
+PERIOD_S = 2.0
+REQUESTS = ProviderLimit("requests", 400, PERIOD_S)
+TOKENS = ProviderLimit("total_tokens", 20_000, PERIOD_S)
+LIMITS = {
+    "requests": (REQUESTS,),
+    "tokens": (TOKENS,),
+    "both": (REQUESTS, ProviderLimit("total_tokens", 15_000, PERIOD_S)),
+}
+
+
+@pytest.mark.parametrize("headers", [True, False], ids=["headers", "refusals alone"])
+@pytest.mark.parametrize("what", LIMITS)
+def test_each_regime_is_spent_and_few_are_refused(what: str, headers: bool) -> None:
+    big = 1 if what == "requests" else 10
+    world = World(LIMITS[what], quotas=learning(PERIOD_S), headers=headers, big=big).run()
+    assert min(world.spent) >= 0.9
+    assert world.refused <= world.allowance
+    assert world.failed == 0
+
+
+def test_a_provider_that_does_not_say_of_what_there_was_too_much() -> None:
+    world = World((REQUESTS,), quotas=learning(PERIOD_S), names=False).run()
+    assert min(world.spent) >= 0.9
+    assert world.refused <= world.allowance
+
+
+def test_a_stated_quota_beside_it_stays_a_ceiling() -> None:
+    """100 are stated, 400 would be admitted: nothing is refused, and no more than 100 are sent."""
+    stated = Quota("requests", 100, PERIOD_S, guard_s=0.0).spec(9)
+    world = World((REQUESTS,), quotas=(stated, *learning(PERIOD_S)), changes=(), windows=6).run()
+    assert world.refused == 0
+    assert world.spent[0] == pytest.approx(0.25, abs=0.01)
+
+
+def test_two_programs_with_one_key_are_told_of_each_other_by_headers() -> None:
+    """Somebody else comes evenly, a quarter of the limit. Heard of, he costs far fewer refusals than unheard."""
+    quota = Quota("requests", 400, PERIOD_S).spec(1)
+    heard, unheard = (
+        World((REQUESTS,), quotas=(quota,), changes=(), windows=10, headers=headers, others=100).run()
+        for headers in (True, False)
+    )
+    assert heard.refused < unheard.refused / 2
+    assert heard.spent[0] >= 0.7
+
+
+# --- the rules, one by one --------------------------------------------------------------------------------------------
+
+
+def learner(level: int = 0) -> Learner:
+    """One whose first window of 1,000,000 us has been accepted up to this level, at the instant 1."""
+    one = Learner(16, 1_000_000)
+    if level:
+        one.accepted(level, 1, 1, 1)
+    return one
+
+
+def test_nothing_rises_before_something_is_accepted() -> None:
+    assert learner().limit == 16
+
+
+def test_a_climb_asks_for_half_above_what_is_proven() -> None:
+    assert learner(40).limit == 60
+
+
+def test_what_goes_above_the_proven_is_spaced_and_what_is_below_is_not() -> None:
+    one = learner(40)
+    assert one.admitted(1, 40) == 0
+    assert one.admitted(1, 41) == 1_000_000 // 8 // 20
+
+
+def test_a_refusal_of_what_was_proven_is_forgiven_once_and_then_costs_a_quarter() -> None:
+    one = learner(100)
+    one.refused(100, 1, 2, 10)
+    assert one.limit == 99
+    one.refused(99, 1, 9, 11)
+    assert one.limit == 99, "it was on its way already"
+    one.refused(99, 1, 12, 13)
+    assert one.limit == 74
+    assert one.testing
+
+
+def test_while_testing_one_call_at_a_time_is_sent_until_one_is_accepted() -> None:
+    one = learner(100)
+    one.refused(100, 1, 2, 10)
+    assert one.admitted(1, 50) == 1_000_000 // 16
+    one.accepted(60, 1, 9, 20)
+    assert not one.testing
+    assert one.limit == 99
+
+
+def test_a_settled_limit_is_looked_above_once_in_a_window_and_in_150_calls() -> None:
+    one = learner(100)
+    one.refused(101, 1, 2, 10)
+    one.accepted(100, 1, 11, 12)
+    assert one.limit == 100
+    for _ in range(150):
+        one.admitted(1, 100)
+    one.accepted(100, 1, 13, 500_000)
+    assert one.limit == 100, "not a window has passed"
+    one.accepted(100, 1, 14, 1_100_000)
+    assert one.limit == 101
+    one.accepted(101, 1, 1_100_001, 1_100_002)
+    assert one.limit == 151, "it was raised: a climb"
+
+
+def test_tokens_have_no_end_until_one_is_refused() -> None:
+    one = Learner(0, 1_000_000)
+    assert one.limit >= UNBOUNDED
+    one.accepted(500, 50, 1, 1)
+    one.refused(800, 50, 2, 3)
+    assert one.limit == 600
