@@ -1,13 +1,15 @@
 """Penstock: give it your calls and your limits; it spends every bit of the limit, never a bit more, and loses no call.
 
 What a user types is exported here: `open_engine` and `Engine` run calls, `iModel` makes them, `Call` is one of them,
-`CallStream` is many as they end, `ReplyStream` is one as it comes, `Quota` is a limit, and the errors say whose fault
-it was and whether anything was spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and
+`CallStream` is many as they end, `ReplyStream` is one as it comes, `Quota` is a limit, `View` is an answer in common
+terms, `Endpoint` and `Provider` are where calls go, and the errors say whose fault it was and whether anything was
+spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and
 read), `transports` (how to reach them), and the kernel in the package `actors`.
 """
 
 from actors.limits import Quota
 from engine.call import Call, CallOptions, Timings, Usage
+from engine.endpoints import Endpoint, EndpointConfig, match_endpoint
 from engine.errors import (
     AgentError,
     CallCancelled,
@@ -37,6 +39,9 @@ from engine.errors import (
 )
 from engine.imodel import iModel
 from engine.opening import gather, open_engine
+from engine.providers.catalogue import Defaults, EndpointRow, Provider
+from engine.providers.lookup import register_provider
+from engine.providers.view import Citation, Found, ToolCall, View
 from engine.providers.wire import StreamChunk
 from engine.runtime import Engine, EngineStatistics
 from engine.streaming import CallStream, ReplyStream
@@ -52,11 +57,17 @@ __all__ = [
     "CallOptions",
     "CallStream",
     "CapacityExceeded",
+    "Citation",
     "ConnectFailed",
     "DeadlineExceeded",
+    "Defaults",
+    "Endpoint",
+    "EndpointConfig",
+    "EndpointRow",
     "Engine",
     "EngineNotRunning",
     "EngineStatistics",
+    "Found",
     "InternalError",
     "InvalidCall",
     "MalformedReply",
@@ -65,6 +76,7 @@ __all__ = [
     "OutcomeUnknown",
     "Overloaded",
     "PenstockError",
+    "Provider",
     "ProviderError",
     "ProviderUnavailable",
     "Quota",
@@ -75,13 +87,17 @@ __all__ = [
     "ShuttingDown",
     "StreamChunk",
     "Timings",
+    "ToolCall",
     "TransportError",
     "Truncated",
     "UnknownEndpoint",
     "Usage",
     "UsageError",
     "Vetoed",
+    "View",
     "gather",
     "iModel",
+    "match_endpoint",
     "open_engine",
+    "register_provider",
 ]
