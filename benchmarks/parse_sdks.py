@@ -8,8 +8,8 @@ time. A stream's response hands over the pieces as they are, so that the library
   what it wants to have read; then `_process_response` reads it, and a stream is iterated.
 - openrouter: `unmarshal_json_response` and `EventStream`, as `Chat.send` calls them.
 - ollama, firecrawl-py: the method that reads, its HTTP client replaced by one that has the response.
-- exa-py: `Exa.search`, whose `request` is replaced likewise. It writes the body it would send as well: the time it takes
-  for an answer without results is subtracted.
+- exa-py: `Exa.search`, whose `request` is replaced likewise. It writes the body it would send as well: the time it
+  takes for an answer without results is subtracted.
 - tavily-python: `response.json()` of requests, which is all that it does.
 
 Nothing of an SDK is imported before its reader is made.

@@ -88,7 +88,7 @@ class OpenAIChat(JsonFormat):
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
         kept = kept_headers(headers)
         success = 200 <= status <= 299
-        usage = _plain_usage(body) if success else None
+        usage = self.plain_usage(body) if success else None
         if usage is not None:
             return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=True), kept)
         payload = _skim(body)
@@ -175,6 +175,31 @@ class OpenAIChat(JsonFormat):
             reasoning_tokens=count(found.get("reasoning_tokens") if reasoning is None else reasoning),
         )
 
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage of an answer as documented; its choices are not read."""
+        if b'"error"' in bytes(body):
+            return None
+        try:
+            usage = _plain.decode(body).usage
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        made = usage.completion_tokens
+        rest = usage.total_tokens - usage.prompt_tokens
+        if self.dialect.rest_is_output and rest > made:
+            made = rest
+        if made != rest:
+            return None
+        cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
+        cached_tokens = cached.cached_tokens if cached is not None else None
+        reasoning_tokens = reasoned.reasoning_tokens if reasoned is not None else None
+        return Usage(
+            usage.prompt_tokens,
+            made,
+            usage.total_tokens,
+            usage.prompt_cache_hit_tokens if cached_tokens is None else cached_tokens,
+            usage.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
+        )
+
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -216,31 +241,6 @@ class _Plain(msgspec.Struct, gc=False):
 
 
 _plain = msgspec.json.Decoder(_Plain)
-
-
-def _plain_usage(body: bytes | memoryview) -> Usage | None:
-    """The usage of an answer that is whole and ordinary, for a fraction of what reading it in full takes.
-
-    None: it has to be read in full.
-    """
-    if b'"error"' in bytes(body):
-        return None
-    try:
-        usage = _plain.decode(body).usage
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
-        return None
-    cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
-    cached_tokens = cached.cached_tokens if cached is not None else None
-    reasoning_tokens = reasoned.reasoning_tokens if reasoned is not None else None
-    return Usage(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.total_tokens,
-        usage.prompt_cache_hit_tokens if cached_tokens is None else cached_tokens,
-        usage.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
-    )
 
 
 class _Skimmed(msgspec.Struct):
