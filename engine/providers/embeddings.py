@@ -10,7 +10,7 @@ docs.nvidia.com/nim/nemo-retriever/text-embedding, the API reference (2026-11-20
 
 from __future__ import annotations
 
-import base64
+import binascii
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -207,7 +207,7 @@ def _vector(embedding: object) -> Sequence[float]:
         if isinstance(embedding, list):
             return array("d", embedding)
         if isinstance(embedding, str):
-            numbers = array("f", base64.b64decode(embedding, validate=True))
+            numbers = array("f", binascii.a2b_base64(embedding, strict_mode=True))
             if _BIG_ENDIAN:
                 numbers.byteswap()
             return numbers
