@@ -125,7 +125,7 @@ class EventReader(_Pieces):
             data[:7] == b"event: " and data[-2:] == b"\n\n" and data.count(b"\n") == 3 and len(data) <= self._cap_bytes
         ):
             name, _, text = data[7:-2].partition(b"\ndata: ")
-            if text and name not in (b"", b"message") and b"\n" not in name:
+            if text and name not in (b"", b"message"):
                 return [Named(name, text)]
         return self._cut(data)
 

@@ -184,11 +184,8 @@ class OpenAIChat(JsonFormat):
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         made = usage.completion_tokens
-        rest = usage.total_tokens - usage.prompt_tokens
-        if self.dialect.rest_is_output and rest > made:
-            made = rest
-        if made != rest:
-            return None
+        if self.dialect.rest_is_output:
+            made = max(made, usage.total_tokens - usage.prompt_tokens)
         cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
         cached_tokens = cached.cached_tokens if cached is not None else None
         reasoning_tokens = reasoned.reasoning_tokens if reasoned is not None else None
