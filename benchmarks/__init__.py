@@ -9,10 +9,20 @@ Not part of the installed packages: it is run from the repository. It uses `engi
 
 from __future__ import annotations
 
-from benchmarks import engine_overhead, faults, learn, payload, queue_scale, streams, throughput_under_limits, wire
+from benchmarks import (
+    engine_overhead,
+    faults,
+    learn,
+    parse,
+    payload,
+    queue_scale,
+    streams,
+    throughput_under_limits,
+    wire,
+)
 
 BENCHMARKS = {
     one.BENCHMARK.name: one.BENCHMARK
-    for one in (throughput_under_limits, engine_overhead, wire, streams, payload, queue_scale, faults, learn)
+    for one in (throughput_under_limits, engine_overhead, wire, streams, parse, payload, queue_scale, faults, learn)
 }
 """All benchmarks by name, in the order in which they are listed."""

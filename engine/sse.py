@@ -120,6 +120,13 @@ class EventReader(_Pieces):
             events: list[Event] = data[6:-2].split(b"\n\ndata: ")  # type: ignore[assignment]  # fresh, so not shared
             if data.count(b"\n") == 2 * len(events) and b"" not in events:
                 return events
+        # Next, one whole event with a name: of a stream that has them, what comes by itself.
+        elif (
+            data[:7] == b"event: " and data[-2:] == b"\n\n" and data.count(b"\n") == 3 and len(data) <= self._cap_bytes
+        ):
+            name, _, text = data[7:-2].partition(b"\ndata: ")
+            if text and name not in (b"", b"message"):
+                return [Named(name, text)]
         return self._cut(data)
 
     def end(self) -> list[Event]:

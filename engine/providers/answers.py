@@ -10,6 +10,7 @@ Pure: no trio, no httpx, no I/O. Never raises.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import msgspec
 
@@ -40,20 +41,23 @@ _WORDING = {
 def kept_headers(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The headers worth keeping: request identifiers, limits, waits, the date. Never a cookie.
 
-    `headers` have lower-case names. Every answer passes here, so what is plain is not looked at twice.
+    `headers` have lower-case names. Every answer passes here, and a provider's answers have the same names, so those
+    are looked at once; nor is what is plain looked at twice.
     """
-    kept = [(name, value) for name, value in headers.items() if _is_kept(name)]
-    plain = all(
-        len(name) <= _HEADER_CHARS and len(value) <= _HEADER_CHARS and value.isascii() and value.isprintable()
-        for name, value in kept
-    )
-    if not plain:
-        kept = [(one_line(name, _HEADER_CHARS), one_line(value, _HEADER_CHARS)) for name, value in kept]
-    return tuple(kept[:_MOST_HEADERS])
+    names, shown = _kept_names(tuple(headers))
+    values = [headers[name] for name in names]
+    text = "".join(values)
+    too_long = len(text) > _HEADER_CHARS and max(map(len, values)) > _HEADER_CHARS
+    if too_long or not (text.isascii() and text.isprintable()):
+        values = [one_line(value, _HEADER_CHARS) for value in values]
+    return tuple(zip(shown, values, strict=True))
 
 
-def _is_kept(name: str) -> bool:
-    return name in _KEPT_NAMES or name.startswith(_KEPT)
+@lru_cache(maxsize=64)
+def _kept_names(names: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Those of these names that are worth keeping, and how they are shown."""
+    kept = tuple(name for name in names if name in _KEPT_NAMES or name.startswith(_KEPT))[:_MOST_HEADERS]
+    return kept, tuple(one_line(name, _HEADER_CHARS) for name in kept)
 
 
 def request_id_of(headers: Mapping[str, str], payload: object) -> str:

@@ -11,7 +11,7 @@ Source: platform.claude.com/docs/en/api/messages and anthropic 2.11.0, 2026-11-2
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -113,6 +113,22 @@ class AnthropicMessages(JsonFormat):
             reasoning_tokens=count(mapping(found.get("output_tokens_details")).get("thinking_tokens")),
         )
 
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage of an answer as documented; its content is not read."""
+        try:
+            usage = _plain.decode(body).usage
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        given = usage.input_tokens + usage.cache_creation_input_tokens + usage.cache_read_input_tokens
+        thoughts = usage.output_tokens_details
+        return Usage(
+            given,
+            usage.output_tokens,
+            given + usage.output_tokens,
+            usage.cache_read_input_tokens,
+            None if thoughts is None else thoughts.thinking_tokens,
+        )
+
     def is_answer(self, payload: object) -> bool:
         """Whether a success holds an answer: it says so, has content, or at least says what it cost."""
         body = mapping(payload)
@@ -173,6 +189,32 @@ class AnthropicMessages(JsonFormat):
     def assembler(self) -> MessagesAssembler:
         """What makes one stream's chunks and its answer."""
         return MessagesAssembler(FINISH)
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+
+
+class _Thoughts(msgspec.Struct, gc=False):
+    thinking_tokens: _Count | None = None
+
+
+class _PlainUsage(msgspec.Struct, gc=False):
+    input_tokens: _Count
+    output_tokens: _Count
+    cache_creation_input_tokens: _Count
+    cache_read_input_tokens: _Count
+    output_tokens_details: _Thoughts | None = None
+
+
+class _Plain(msgspec.Struct, gc=False):
+    """An answer as the documentation shows it. Whatever it may say of an error has to be read in full."""
+
+    type: Literal["message"]
+    usage: _PlainUsage
+    error: None = None
+
+
+_plain = msgspec.json.Decoder(_Plain)
 
 
 def _cache_writes(usage: Mapping[str, object]) -> int:

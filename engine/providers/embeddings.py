@@ -10,7 +10,7 @@ docs.nvidia.com/nim/nemo-retriever/text-embedding, the API reference (2026-11-20
 
 from __future__ import annotations
 
-import base64
+import binascii
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -18,11 +18,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from engine.estimate import CountText, estimate_text, with_margin
-from engine.providers.answers import kept_headers
 from engine.providers.arguments import checked, invalid, to_json
 from engine.providers.json_format import JsonFormat
-from engine.providers.wire import Encoded, Reading, Usage, View, count, mapping, text_or_none
-from engine.retry import advise
+from engine.providers.wire import Encoded, Usage, View, count, mapping, text_or_none
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Input = _Text | Annotated[list[_Text | int | list[int]], msgspec.Meta(min_length=1)]
@@ -107,14 +105,6 @@ class Embeddings(JsonFormat):
             payload.setdefault("encoding_format", self.dialect.encoding)
         return Encoded(to_json(payload), input_tokens, 0, streaming=False)
 
-    def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
-        """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
-        usage = _plain_usage(body) if 200 <= status <= 299 else None
-        if usage is None:
-            return super().read(status, headers, body, now_s=now_s)
-        advice = advise(status, headers, None, now_s, charge_usage=True)
-        return Reading(usage, None, advice, kept_headers(headers))
-
     def view(self, response: object) -> View:
         """The vectors of a decoded answer, in the order of the inputs. Never raises, whatever was decoded."""
         body = mapping(response)
@@ -127,6 +117,16 @@ class Embeddings(JsonFormat):
         if given is None:
             given = total
         return None if given is None else Usage(given, 0, given if total is None else total)
+
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage, where the answer is as documented; its vectors are not read."""
+        try:
+            found = _plain.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        if bytes(memoryview(found.data)[:1]) != b"[":
+            return None
+        return Usage(found.usage.prompt_tokens, 0, found.usage.total_tokens)
 
     def is_answer(self, payload: object) -> bool:
         """Whether a success without an error in it holds a list of vectors."""
@@ -183,20 +183,6 @@ class _Plain(msgspec.Struct, gc=False):
 _plain = msgspec.json.Decoder(_Plain)
 
 
-def _plain_usage(body: bytes | memoryview) -> Usage | None:
-    """The usage of an answer that is whole and ordinary, for a fraction of what reading its vectors takes.
-
-    None: it has to be read in full.
-    """
-    try:
-        found = _plain.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if bytes(memoryview(found.data)[:1]) != b"[":
-        return None
-    return Usage(found.usage.prompt_tokens, 0, found.usage.total_tokens)
-
-
 def _vectors(data: object) -> tuple[Sequence[float], ...]:
     """The vectors by their index; one without an index is taken to stand where it belongs."""
     placed: list[tuple[int, Sequence[float]]] = []
@@ -221,7 +207,7 @@ def _vector(embedding: object) -> Sequence[float]:
         if isinstance(embedding, list):
             return array("d", embedding)
         if isinstance(embedding, str):
-            numbers = array("f", base64.b64decode(embedding, validate=True))
+            numbers = array("f", binascii.a2b_base64(embedding, strict_mode=True))
             if _BIG_ENDIAN:
                 numbers.byteswap()
             return numbers

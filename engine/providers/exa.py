@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from engine.providers.search import SearchFormat, as_text, entries, first_text, score_of
+from engine.providers.search import SearchFormat, as_text, entries, first_text, plain_results, score_of
 from engine.providers.view import Citation, Found, View
 from engine.providers.wire import mapping, text_or_none
 
@@ -111,6 +111,7 @@ class ExaSearch(SearchFormat):
     provider = "Exa"
     closed = True
     gone = _GONE
+    plain = plain_results
 
     def is_answer(self, payload: object) -> bool:
         """Whether it holds results, or the answer that was made from them."""

@@ -152,6 +152,22 @@ _FULL_PAGE = {"type": "screenshot", "fullPage": True}
 _SITEMAP = {"ignore_sitemap": "skip", "ignoreSitemap": "skip", "sitemap_only": "only", "sitemapOnly": "only"}
 
 
+class _Success(msgspec.Struct, gc=False):
+    """An answer that says it is one."""
+
+    success: bool
+
+    def __post_init__(self) -> None:
+        if not self.success:
+            raise ValueError("it says that it failed")  # which msgspec reports like any other mismatch
+
+
+class _PlainPage(_Success, gc=False):
+    """A success with a page, which is not read."""
+
+    data: dict[str, msgspec.Raw]
+
+
 class FirecrawlScrape(_Firecrawl):
     """`WireFormat` of POST /v2/scrape. Immutable; holds no key and no address."""
 
@@ -159,6 +175,7 @@ class FirecrawlScrape(_Firecrawl):
     path = "/v2/scrape"
     options = FirecrawlScrapeOptions
     gone = _GONE
+    plain = msgspec.json.Decoder(_PlainPage)
 
     def translated(self, given: dict[str, object]) -> dict[str, object]:
         """Version 1's texts for formats as version 2 takes them."""
@@ -194,12 +211,19 @@ class FirecrawlScrape(_Firecrawl):
         return View(text=text, provider_id=text_or_none(metadata.get("scrapeId")), results=(found,))
 
 
+class _PlainLinks(_Success, gc=False):
+    """A success with links, which are not read."""
+
+    links: list[msgspec.Raw]
+
+
 class FirecrawlMap(_Firecrawl):
     """`WireFormat` of POST /v2/map. Immutable; holds no key and no address."""
 
     name = "firecrawl_map"
     path = "/v2/map"
     options = FirecrawlMapOptions
+    plain = msgspec.json.Decoder(_PlainLinks)
 
     def translated(self, given: dict[str, object]) -> dict[str, object]:
         """Version 1's two switches for the sitemap as the one word of version 2."""

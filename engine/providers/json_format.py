@@ -33,6 +33,10 @@ def decoded_or_none(data: bytes | memoryview) -> object:
         return None
 
 
+NO_USAGE = Usage()
+"""What `JsonFormat.plain_usage` says of an ordinary answer of a provider that states no usage."""
+
+
 class JsonFormat:
     """The reading half of a `WireFormat`. Immutable; holds no key and no address."""
 
@@ -43,6 +47,13 @@ class JsonFormat:
     def usage_of(self, payload: object) -> Usage | None:
         """The usage in a decoded answer; None where nothing of it is a number."""
         raise NotImplementedError
+
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage of a success that is whole and ordinary, for a fraction of what reading it in full takes.
+
+        `NO_USAGE` where such an answer states none. None: it has to be read in full.
+        """
+        return None
 
     def is_answer(self, payload: object) -> bool:
         """Whether a success without an error in it holds an answer."""
@@ -63,8 +74,12 @@ class JsonFormat:
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
         kept = kept_headers(headers)
-        payload = self.payload_of(body)
         success = 200 <= status <= 299
+        plain = self.plain_usage(body) if success else None
+        if plain is not None:
+            advice = advise(status, headers, None, now_s, charge_usage=is_known(plain))
+            return Reading(None if plain is NO_USAGE else plain, None, advice, kept, self.free_tokens_in(plain))
+        payload = self.payload_of(body)
         usage = self.usage_of(payload) if success else None
         known = is_known(usage)
         error = self.error_of(payload, failed=not success)

@@ -16,14 +16,12 @@ from typing import Annotated
 import msgspec
 
 from engine.estimate import PER_MEDIUM, CountText, estimate_chat, estimate_text, with_margin
-from engine.providers.answers import kept_headers
 from engine.providers.arguments import checked, to_json
 from engine.providers.json_format import JsonFormat
 from engine.providers.ollama_arguments import ChatArguments, to_native
 from engine.providers.ollama_stream import OllamaAssembler, OllamaMonitor, lines_of, whole_answer
 from engine.providers.ollama_view import view_of
 from engine.providers.wire import Encoded, Reading, Usage, View, count, decode_json, mapping
-from engine.retry import advise
 
 
 class OllamaChat(JsonFormat):
@@ -56,10 +54,6 @@ class OllamaChat(JsonFormat):
 
         A stream that came although none was asked for, or without saying that it is one, is read as a stream.
         """
-        usage = _plain_usage(body) if 200 <= status <= 299 else None
-        if usage is not None:
-            advice = advise(status, headers, None, now_s, charge_usage=True)
-            return Reading(usage, None, advice, kept_headers(headers))
         reading = super().read(status, headers, body, now_s=now_s)
         if reading.fault is not None and reading.fault.kind == "MalformedReply":
             monitor = self.monitor()
@@ -112,6 +106,16 @@ class OllamaChat(JsonFormat):
             return None
         return Usage(given, made, given + made if given is not None and made is not None else None)
 
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage of an answer that is done and counts both its sides; nothing else of it is read."""
+        try:
+            found = _plain.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        if not found.done:
+            return None
+        return Usage(found.prompt_eval_count, found.eval_count, found.prompt_eval_count + found.eval_count)
+
     def is_answer(self, payload: object) -> bool:
         """Whether a success without an error in it holds an answer: one that is done, be it that a model was loaded."""
         body = mapping(payload)
@@ -148,17 +152,3 @@ class _Plain(msgspec.Struct, gc=False):
 
 
 _plain = msgspec.json.Decoder(_Plain)
-
-
-def _plain_usage(body: bytes | memoryview) -> Usage | None:
-    """The usage of an answer that is whole and ordinary, for a fraction of what reading it in full takes.
-
-    None: it has to be read in full.
-    """
-    try:
-        found = _plain.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if not found.done:
-        return None
-    return Usage(found.prompt_eval_count, found.eval_count, found.prompt_eval_count + found.eval_count)

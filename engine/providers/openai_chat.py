@@ -17,7 +17,6 @@ from typing import Annotated, Any
 import msgspec
 
 from engine.estimate import CountText, estimate_chat, estimate_text, output_of
-from engine.providers.answers import kept_headers
 from engine.providers.arguments import checked, invalid, to_json
 from engine.providers.chat_arguments import check_messages, check_model, one_cap, without_nulls
 from engine.providers.chat_options import ChatOptions, required_of
@@ -25,8 +24,7 @@ from engine.providers.chat_view import view_of
 from engine.providers.json_format import JsonFormat
 from engine.providers.openai_chunks import ChatAssembler, decode_stream, is_stream
 from engine.providers.openai_stream import ChatMonitor, first_choice
-from engine.providers.wire import Encoded, Reading, Usage, View, count, decode_json, mapping
-from engine.retry import advise
+from engine.providers.wire import Encoded, Usage, View, count, decode_json, mapping
 
 
 class Dialect(msgspec.Struct, frozen=True):
@@ -91,14 +89,6 @@ class OpenAIChat(JsonFormat):
             payload["stream_options"] = {"include_usage": True}
         input_tokens = estimate_chat(payload, count_text)
         return Encoded(to_json(payload), input_tokens, output_of(payload), streaming, payload.get("n", 1))
-
-    def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
-        """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
-        usage = _plain_usage(body) if 200 <= status <= 299 else None
-        if usage is None:
-            return super().read(status, headers, body, now_s=now_s)
-        advice = advise(status, headers, None, now_s, charge_usage=True)
-        return Reading(usage, None, advice, kept_headers(headers), self.free_tokens_in(usage))
 
     def payload_of(self, body: bytes | memoryview) -> object:
         """What of a body decides about the call; the choices of an ordinary answer are not read."""
@@ -172,6 +162,28 @@ class OpenAIChat(JsonFormat):
             reasoning_tokens=count(found.get("reasoning_tokens") if reasoning is None else reasoning),
         )
 
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage of an answer as documented; its choices are not read."""
+        if b'"error"' in bytes(body):
+            return None
+        try:
+            usage = _plain.decode(body).usage
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        made = usage.completion_tokens
+        if self.dialect.rest_is_output:
+            made = max(made, usage.total_tokens - usage.prompt_tokens)
+        cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
+        cached_tokens = cached.cached_tokens if cached is not None else None
+        reasoning_tokens = reasoned.reasoning_tokens if reasoned is not None else None
+        return Usage(
+            usage.prompt_tokens,
+            made,
+            usage.total_tokens,
+            usage.prompt_cache_hit_tokens if cached_tokens is None else cached_tokens,
+            usage.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
+        )
+
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
@@ -213,31 +225,6 @@ class _Plain(msgspec.Struct, gc=False):
 
 
 _plain = msgspec.json.Decoder(_Plain)
-
-
-def _plain_usage(body: bytes | memoryview) -> Usage | None:
-    """The usage of an answer that is whole and ordinary, for a fraction of what reading it in full takes.
-
-    None: it has to be read in full.
-    """
-    if b'"error"' in bytes(body):
-        return None
-    try:
-        usage = _plain.decode(body).usage
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    if usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
-        return None
-    cached, reasoned = usage.prompt_tokens_details, usage.completion_tokens_details
-    cached_tokens = cached.cached_tokens if cached is not None else None
-    reasoning_tokens = reasoned.reasoning_tokens if reasoned is not None else None
-    return Usage(
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.total_tokens,
-        usage.prompt_cache_hit_tokens if cached_tokens is None else cached_tokens,
-        usage.reasoning_tokens if reasoning_tokens is None else reasoning_tokens,
-    )
 
 
 class _Skimmed(msgspec.Struct):

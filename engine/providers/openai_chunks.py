@@ -41,12 +41,15 @@ class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     native_finish_reason: None = None
     stop_reason: None = None
     token_ids: None = None
+    message: msgspec.Raw = msgspec.Raw()
+    """All the text so far, at Perplexity."""
 
 
 class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """An event that says nothing but some text, or a piece of a tool call, of one choice.
 
-    The fields that may hold anything are taken from the first event, and say the same in all.
+    The fields that may hold anything are taken from the first event, and say the same in all. The last three are told
+    anew in each by some.
     """
 
     choices: tuple[_PlainChoice]
@@ -57,8 +60,10 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     system_fingerprint: Any = None
     service_tier: Any = None
     provider: Any = None
-    usage: None = None
     obfuscation: Any = None
+    usage: dict[str, Any] | None = None
+    citations: list[Any] | None = None
+    search_results: list[Any] | None = None
 
 
 _decode_plain = msgspec.json.Decoder(_Plain).decode
@@ -100,12 +105,15 @@ class ChatAssembler:
             self._pause -= 1
         elif self._first is not None and type(event) is bytes:
             try:
-                choice = _decode_plain(event).choices[0]
+                plain = _decode_plain(event)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 self._pause = self._misses = min(2 * self._misses + 1, _MOST_PAUSE)
             else:
                 self._misses = 0
+                choice = plain.choices[0]
                 if choice.index == 0 and (chunks := _feed_plain(self._first, choice.delta, event)):
+                    if plain.usage is not None or plain.citations is not None or plain.search_results is not None:
+                        self._retell(plain)
                     return chunks
         return self._feed_any(event)
 
@@ -131,6 +139,11 @@ class ChatAssembler:
             except (ValueError, RecursionError):
                 pass
         return answer
+
+    def _retell(self, plain: _Plain) -> None:
+        """Take over what an event tells anew."""
+        told = {"usage": plain.usage, "citations": plain.citations, "search_results": plain.search_results}
+        self._top.update((field, value) for field, value in told.items() if value is not None)
 
     def _feed_any(self, event: Event) -> list[StreamChunk]:
         name, data = (event.name, event.data) if isinstance(event, Named) else (b"", event)

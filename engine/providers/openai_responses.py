@@ -16,14 +16,13 @@ import msgspec
 
 from engine.estimate import CountText, estimate_text
 from engine.providers import responses_output
-from engine.providers.answers import kept_headers
 from engine.providers.arguments import to_json
 from engine.providers.json_format import JsonFormat
 from engine.providers.openai_chunks import is_stream
 from engine.providers.responses_arguments import ResponsesOptions, checked_responses, estimate_responses
 from engine.providers.responses_stream import ResponsesAssembler, ResponsesMonitor
-from engine.providers.wire import Encoded, Reading, Usage, View, decode_json, mapping
-from engine.retry import ErrorView, advise
+from engine.providers.wire import Encoded, Usage, View, decode_json, mapping
+from engine.retry import ErrorView
 from engine.sse import EventReader
 
 
@@ -51,16 +50,24 @@ class OpenAIResponses(JsonFormat):
         estimate = estimate_responses(payload, count_text)
         return Encoded(to_json(payload), estimate, payload.get("max_output_tokens"), payload.get("stream") is True)
 
-    def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
-        """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
-        usage = _plain_usage(body) if 200 <= status <= 299 else None
-        if usage is None:
-            return super().read(status, headers, body, now_s=now_s)
-        return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=True), kept_headers(headers))
-
     def usage_of(self, payload: object) -> Usage | None:
         """The usage in a decoded answer; None where nothing of it is a number."""
         return responses_output.usage_of(mapping(payload))
+
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """The usage of an answer that came to its end and says so; its output is not read."""
+        try:
+            usage = _plain.decode(body).usage
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        cached, reasoned = usage.input_tokens_details, usage.output_tokens_details
+        return Usage(
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.total_tokens,
+            None if cached is None else cached.cached_tokens,
+            None if reasoned is None else reasoned.reasoning_tokens,
+        )
 
     def is_answer(self, payload: object) -> bool:
         """Whether a success holds an answer: it has an output, says what it is, or at least what it cost."""
@@ -136,18 +143,3 @@ class _Plain(msgspec.Struct, gc=False):
 
 
 _plain = msgspec.json.Decoder(_Plain)
-
-
-def _plain_usage(body: bytes | memoryview) -> Usage | None:
-    try:
-        usage = _plain.decode(body).usage
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    cached, reasoned = usage.input_tokens_details, usage.output_tokens_details
-    return Usage(
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.total_tokens,
-        None if cached is None else cached.cached_tokens,
-        None if reasoned is None else reasoned.reasoning_tokens,
-    )

@@ -75,6 +75,11 @@ class ChatMonitor(JsonMonitor):
                 self._note(name, data)
 
     def _note(self, name: bytes, data: bytes) -> None:
+        # Some tell their usage in every event; nothing else of such an event is of interest.
+        usage = None if name else self._format.plain_usage(data)
+        if usage is not None:
+            self.usage = usage
+            return
         payload = decoded_or_none(data)
         # What does not even begin like JSON is somebody's heartbeat, and costs nobody an answer.
         self._damaged += payload is None and data[:1] == b"{"

@@ -11,25 +11,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from engine.estimate import CountText, estimate_text
 from engine.providers.arguments import checked, invalid, to_json
-from engine.providers.json_format import JsonFormat
+from engine.providers.json_format import NO_USAGE, JsonFormat
 from engine.providers.wire import Encoded, Usage, text_or_none
 
 
 class SearchFormat(JsonFormat):
     """The writing half of these formats.
 
-    `gone` maps arguments that the provider took once, or takes elsewhere, to what to pass instead.
+    `gone` maps arguments that the provider took once, or takes elsewhere, to what to pass instead. `plain` decodes an
+    answer without an error in it, and no other, as little of it as tells it to be one.
     """
 
     options: type[msgspec.Struct]
     provider: str
     closed: bool
     gone: Mapping[str, str] = {}
+    plain: msgspec.json.Decoder[Any]
 
     def encode(self, arguments: Mapping[str, object], *, count_text: CountText = estimate_text) -> Encoded:
         """Write a call's arguments as a body, in the provider's spelling. They are not changed.
@@ -50,9 +53,27 @@ class SearchFormat(JsonFormat):
         """The arguments with former spellings in today's. May be changed in place: it is a copy."""
         return given
 
+    def plain_usage(self, body: bytes | memoryview) -> Usage | None:
+        """`NO_USAGE`, where the answer is as documented; what was found is not read."""
+        try:
+            self.plain.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        return NO_USAGE
+
     def usage_of(self, payload: object) -> Usage | None:
         """None: what they charge is credits, which stand in the raw answer."""
         return None
+
+
+class PlainResults(msgspec.Struct, gc=False):
+    """An answer with a list of results, none of which is read."""
+
+    results: list[msgspec.Raw]
+    error: None = None
+
+
+plain_results = msgspec.json.Decoder(PlainResults)
 
 
 def entries(value: object) -> list[Mapping[str, object]]:

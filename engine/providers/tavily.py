@@ -13,7 +13,7 @@ from typing import Annotated
 
 import msgspec
 
-from engine.providers.search import SearchFormat, entries, first_text, score_of
+from engine.providers.search import SearchFormat, entries, first_text, plain_results, score_of
 from engine.providers.view import Found, View
 from engine.providers.wire import mapping, text_or_none
 
@@ -64,6 +64,7 @@ class TavilyExtractOptions(msgspec.Struct):
 class _Tavily(SearchFormat):
     provider = "Tavily"
     closed = False
+    plain = plain_results
 
     def is_answer(self, payload: object) -> bool:
         """Whether it holds results; an extraction of which every page failed has an empty list."""

@@ -27,6 +27,7 @@ TINY = {
              "--crowd", "50"],
     # Slow enough to be kept to by a busy machine: a server that is late is disturbed, and its run made again.
     "streams": ["--streams", "5", "--events", "6", "--interval", "0.05", "--burst", "3", "--idle", "7"],
+    "parse": ["--deltas", "5", "--reads", "2", "--turns", "1", "--rows", "tavily search,groq"],
     "payload": ["--calls", "4", "--repeats", "2", "--large", "20000"],
     "queue_scale": ["--calls", "200", "--few", "50"],
     # Too short for its changes: that a lane without any limits finds some is all there is time for.
@@ -136,6 +137,19 @@ def test_streams_are_read_whole_by_every_client(reports: dict[str, Path]) -> Non
     goals = [one["goal"] for one in report["figures"] if one["goal"]]
     assert goals[0] == "<= 1.05"
     assert goals[-2:] == ["<= 0.35", "<= 30720"]
+
+
+def test_parse_reads_a_row_whose_sdk_there_is_and_names_the_others(reports: dict[str, Path]) -> None:
+    """A row is either both sides' times or the name of what is missing."""
+    report = json.loads(reports["parse"].read_bytes())["reports"][0]
+    measured = {run["case"]: run["measured"] for run in report["runs"]}
+    assert list(measured) == ["groq chat / groq", "tavily search / tavily-python"]
+    for case, one in measured.items():
+        if "missing" in one:
+            assert one["missing"] == case.partition(" / ")[2]
+            assert any(f"{one['missing']} is not installed" in figure["name"] for figure in report["figures"])
+        else:
+            assert min(one["small"]["ours_s"] + one["small"]["sdk_s"] + one["large"]["ours_s"]) > 0
 
 
 def test_payload_is_timed_apart_from_its_encoding(reports: dict[str, Path]) -> None:

@@ -93,6 +93,24 @@ def test_nothing_an_event_held_is_missing_in_the_answer() -> None:
     assert (choice["logprobs"], choice["extra"]) == ({"content": [5, 6]}, "y")
 
 
+def test_what_every_event_tells_anew_is_the_last_in_the_answer() -> None:
+    """As Perplexity tells its usage and what it searched, beside all the text so far."""
+    told = [
+        event(
+            {**delta(0, content=word), "message": {"role": "assistant", "content": "so far"}},
+            usage={"total_tokens": number},
+            citations=[f"https://{number}.example"],
+            search_results=[{"url": f"https://{number}.example"}],
+        )
+        for number, word in enumerate(("one ", "two ", "three"))
+    ]
+    chunks, answer = assembled(told)
+    assert "".join(map(str, chunks)) == "one two three"
+    assert answer["usage"] == {"total_tokens": 2}
+    assert answer["citations"] == ["https://2.example"]
+    assert answer["search_results"] == [{"url": "https://2.example"}]
+
+
 def test_the_result_comes_once_with_the_end_and_its_usage() -> None:
     finish, cost = event(delta(finish="stop")), event(usage=USAGE)
     for events in (

@@ -220,6 +220,13 @@ def test_a_damaged_event_leaves_a_hole_that_is_not_passed_over(odd: Event, kind:
     assert (reading.advice.verdict, reading.advice.charge) == ("failed" if kind else "done", "usage")
 
 
+def test_a_named_error_that_tells_a_usage_is_one() -> None:
+    """Although its data could be an ordinary event's."""
+    failed = reading([text("one"), Named(b"error", event(delta(0, content="no"), usage=USAGE)), DONE])
+    assert failed.fault is not None
+    assert failed.usage is not None
+
+
 @pytest.mark.parametrize("block", [1, 1_000])
 def test_what_is_cut_short_is_truncated_whatever_was_damaged_before(block: int) -> None:
     monitor = heard([text("one"), text("whole")[:-9], text("two")], block=block)

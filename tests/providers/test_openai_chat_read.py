@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import error_of
-from engine.providers import openai_chat
+from engine.providers.openai_chat import OpenAIChat
 from engine.providers.wire import Citation, ToolCall, Usage, View
 
 # --- answers ------------------------------------------------------------------------------------------------------------
@@ -330,5 +330,5 @@ def test_the_short_way_to_the_usage_finds_what_the_long_one_finds(
     if escaped:
         body = body.replace(b'"error"', b'"\\u0065rror"')
     short = FORMATS[dialect].read(200, {}, body, now_s=NOW_S)
-    monkeypatch.setattr(openai_chat, "_plain_usage", lambda body: None)
+    monkeypatch.setattr(OpenAIChat, "plain_usage", lambda self, body: None)
     assert FORMATS[dialect].read(200, {}, body, now_s=NOW_S) == short

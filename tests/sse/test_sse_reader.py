@@ -89,6 +89,24 @@ def test_byte_by_byte_gives_the_same_as_at_once(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("piece", "events"),
+    [
+        (b"event: delta\ndata: {}\n\n", [Named(b"delta", b"{}")]),
+        (b"event: message\ndata: {}\n\n", [b"{}"]),
+        (b"event: \ndata: {}\n\n", [b"{}"]),
+        (b"event: ping\ndata: \n\n", []),
+        (b"event: delta\nid: 1\n\n", []),
+        (b"event: delta\ndata:{}\n\n", [Named(b"delta", b"{}")]),
+    ],
+)
+def test_a_whole_event_with_a_name_by_itself(piece: bytes, events: list[Event]) -> None:
+    reader = EventReader(cap_bytes=CAP)
+    assert reader.feed(b"data: first\n\n") == [b"first"]
+    assert reader.feed(piece) == events
+    assert reader.end() == []
+
+
+@pytest.mark.parametrize(
     ("body", "events"),
     [
         (b"data: a\n\n", [b"a"]),
