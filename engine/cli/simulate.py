@@ -1,7 +1,7 @@
-"""`penstock simulate`: the simulated provider alone, in the foreground, for anybody's client, with streams or without.
+"""`penstock simulate`: every provider of the catalogue, simulated, in the foreground, for anybody's client.
 
-Its address is the first line of stdout, so that a script can read it; what happened is summed up on stderr at the end.
-It runs until SIGINT or SIGTERM, in this process.
+The address for OpenAI's clients is all of stdout, so that a script can read it; those of all providers are on stderr,
+a line each, where in the end is summed up what happened. It runs until SIGINT or SIGTERM, in this process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from engine.cli.options import Count, CountOrZero, Probability, Seconds
 from engine.cli.signals import until_signalled
 from engine.errors import UsageError
 from engine.simulator import (
+    PROVIDERS,
     ConstantLatency,
     ExponentialLatency,
     FaultRates,
@@ -94,7 +95,9 @@ class Faults:
     fault_stream_crlf: Probability = 0.0
     """End the lines of a stream with CR LF, and once write between the two."""
     fault_stream_no_done: Probability = 0.0
-    """End a stream without [DONE]."""
+    """End a stream without [DONE], or what a format has in its place."""
+    fault_error_in_200: Probability = 0.0
+    """Accept, then answer 200 with an error, in the form the provider has for that."""
 
     def rates(self) -> FaultRates:
         """The same, as the simulator is told."""
@@ -147,7 +150,11 @@ async def simulate(
     seed: CountOrZero = 0,
     log: str | None = None,
 ) -> int:
-    """Run the simulated provider alone, for anybody's client, until interrupted.
+    """Simulate every provider, for anybody's client, until interrupted.
+
+    One server speaks as all of them at once, each at an address of its own: its paths, its errors, its streams, its
+    limit headers. They share the limits, the latency and the faults. What is printed is the address for a client of
+    OpenAI's, and on stderr, for each provider, the base address a client of it is given.
 
     Args:
       port: Where to listen on 127.0.0.1; 0 takes a free port.
@@ -178,10 +185,16 @@ async def _run(config: SimulatorConfig) -> None:
         simulator: Simulator = await nursery.start(serve, config)
         tune_process()
         print(simulator.base_url, flush=True)
+        print(addresses(simulator), file=sys.stderr)
         try:
             await trio.sleep_forever()
         finally:
             print(summary(simulator.statistics()), file=sys.stderr)
+
+
+def addresses(simulator: Simulator) -> str:
+    """The base address of every provider, a line each."""
+    return "\n".join(f"{name:<12} {simulator.address(name)}" for name in PROVIDERS)
 
 
 def limits_of(requests: int | None, tokens: int | None, like: ProviderLimit) -> tuple[ProviderLimit, ...]:

@@ -7,8 +7,8 @@ window was as a provider sees it.
         ...  # point any OpenAI client at provider.base_url
         print(await provider.statistics())
 
-It speaks OpenAI's chat completions, in one piece or as streams. It must not import the engine's own limits, transports
-or wire formats.
+One server speaks as every provider of the catalogue (`PROVIDERS`), each at its own `address`, in one piece or as
+streams; at `base_url` it is OpenAI. It must not import the engine's own limits, transports or wire formats.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from engine.simulator.analysis import (
 )
 from engine.simulator.config import FaultRates, ProviderLimit, SimulatorConfig, StreamShape, load_config
 from engine.simulator.faults import FAULTS, STREAM_FAULTS
+from engine.simulator.formats.catalogue import PROVIDERS
 from engine.simulator.latency import (
     ConstantLatency,
     ExponentialLatency,
@@ -49,6 +50,7 @@ from engine.simulator.tuning import tune_process
 
 __all__ = [
     "FAULTS",
+    "PROVIDERS",
     "STREAM_FAULTS",
     "Arrival",
     "ConstantLatency",

@@ -1,22 +1,23 @@
 """Reads the body of a chat completion request: what it asks for, or why it is wrong.
 
 Only what the simulator itself needs is checked; everything else a client may send is welcome and ignored. What is
-wrong comes back as an answer in OpenAI's own error shape.
+wrong comes back as a `Failure`, and what a provider refuses besides is the matter of its manner.
 
 Pure: no trio, no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from engine.simulator.reply import Answer, error_answer
+from engine.simulator.failure import Failure, invalid
 
 MAX_CHOICES: Final = 16
 MAX_OUTPUT: Final = 2**31
+CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 _decode = msgspec.json.Decoder().decode
 
@@ -31,21 +32,24 @@ class StreamRequest(NamedTuple):
 
 class ChatRequest(NamedTuple):
     """A request that is well formed. `output_cap` is per choice, None if it sets none. `stream` is None if the answer
-    is to come in one piece."""
+    is to come in one piece.
+
+    `arguments` is the decoded body; where a format keeps its prompt elsewhere, with that as further ``messages``, so
+    that all are counted alike. `known_input` are input tokens that need no counting. `tool` is the function to be
+    called, or empty.
+    """
 
     arguments: Mapping[str, object]
     model: str
     choices: int
     output_cap: int | None
     stream: StreamRequest | None = None
+    tool: str = ""
+    known_input: int = 0
 
 
-def invalid(message: str, *, param: str | None = None, code: str | None = None, status: int = 400) -> Answer:
-    """The answer to a request that is wrong."""
-    return error_answer(status, message, kind="invalid_request_error", code=code, param=param)
-
-
-def _count_of(arguments: Mapping[str, object], name: str, most: int) -> int | Answer | None:
+def count_of(arguments: Mapping[str, object], name: str, most: int) -> int | Failure | None:
+    """A whole number from 1 that may be left out."""
     value = arguments.get(name)
     if value is None:
         return None
@@ -54,16 +58,17 @@ def _count_of(arguments: Mapping[str, object], name: str, most: int) -> int | An
     return value
 
 
-def _wrong_type(name: str, what: str) -> Answer:
+def wrong_type(name: str, what: str) -> Failure:
+    """What is said of a field of the wrong type."""
     return invalid(f"Invalid type for '{name}': it must be {what}.", param=name, code="invalid_type")
 
 
-def _stream_of(arguments: Mapping[str, object]) -> StreamRequest | Answer | None:
+def _stream_of(arguments: Mapping[str, object]) -> StreamRequest | Failure | None:
     stream, options = arguments.get("stream"), arguments.get("stream_options")
     if stream is not None and not isinstance(stream, bool):
-        return _wrong_type("stream", "a boolean")
+        return wrong_type("stream", "a boolean")
     if options is not None and not isinstance(options, dict):
-        return _wrong_type("stream_options", "an object")
+        return wrong_type("stream_options", "an object")
     if not stream:
         if options is None:
             return None
@@ -72,11 +77,11 @@ def _stream_of(arguments: Mapping[str, object]) -> StreamRequest | Answer | None
     options = options or {}
     flags = [options.get("include_usage", False), options.get("include_obfuscation", True)]
     if not all(isinstance(flag, bool) for flag in flags):
-        return _wrong_type("stream_options", "an object of booleans")
-    return StreamRequest(flags[0], flags[1], _tool_of(arguments))
+        return wrong_type("stream_options", "an object of booleans")
+    return StreamRequest(flags[0], flags[1], tool_of(arguments))
 
 
-def _tool_of(arguments: Mapping[str, object]) -> str:
+def tool_of(arguments: Mapping[str, object]) -> str:
     """The function that a request's tools have called: the one its choice names, else the first; or none."""
     choice, tools = arguments.get("tool_choice"), arguments.get("tools")
     if choice == "none" or not isinstance(tools, list):
@@ -89,29 +94,43 @@ def _tool_of(arguments: Mapping[str, object]) -> str:
     return ""
 
 
-def read_chat(body: bytes | bytearray) -> ChatRequest | Answer:
-    """Read a request's body. Never raises."""
+def read_object(body: bytes | bytearray) -> dict[str, object] | Failure:
+    """Read a body that must be a JSON object. Never raises."""
     try:
         arguments = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return invalid("The body of the request is not valid JSON.")
     if not isinstance(arguments, dict):
         return invalid("The body of the request must be a JSON object.")
-    model, messages = arguments.get("model"), arguments.get("messages")
+    return arguments
+
+
+def model_of(arguments: Mapping[str, object]) -> str | Failure:
+    """The model a request names."""
+    model = arguments.get("model")
     if not isinstance(model, str) or not model:
         return invalid("You must provide a 'model', as a string.", param="model", code="missing_required_parameter")
+    return model
+
+
+def read_chat(body: bytes | bytearray, caps: Sequence[str] = CAPS) -> ChatRequest | Failure:
+    """Read a request's body; `caps` are the names its output cap may have, the first found counts. Never raises."""
+    arguments = read_object(body)
+    if isinstance(arguments, Failure):
+        return arguments
+    model, messages = model_of(arguments), arguments.get("messages")
+    if isinstance(model, Failure):
+        return model
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
         text = "You must provide 'messages', a list of one or more objects."
         return invalid(text, param="messages", code="missing_required_parameter")
     stream = _stream_of(arguments)
-    if isinstance(stream, Answer):
+    if isinstance(stream, Failure):
         return stream
-    choices = _count_of(arguments, "n", MAX_CHOICES)
-    cap = _count_of(arguments, "max_completion_tokens", MAX_OUTPUT)
-    if cap is None:
-        cap = _count_of(arguments, "max_tokens", MAX_OUTPUT)
-    if isinstance(choices, Answer):
+    choices = count_of(arguments, "n", MAX_CHOICES)
+    if isinstance(choices, Failure):
         return choices
-    if isinstance(cap, Answer):
+    cap = next((found for name in caps if (found := count_of(arguments, name, MAX_OUTPUT)) is not None), None)
+    if isinstance(cap, Failure):
         return cap
-    return ChatRequest(arguments, model, choices or 1, cap, stream)
+    return ChatRequest(arguments, model, choices or 1, cap, stream, tool_of(arguments))

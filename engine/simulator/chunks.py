@@ -10,15 +10,16 @@ Pure: no trio, no I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Final, NamedTuple
 
-from engine.simulator.chat import StreamRequest
+from engine.simulator.chat import ChatRequest, StreamRequest
 from engine.simulator.config import StreamShape
+from engine.simulator.events import COMMENT, Events
 from engine.simulator.reply import Completion, encode, usage_of
 
+__all__ = ["COMMENT", "DONE", "ERROR", "GARBAGE", "Chunks", "Wording"]
+
 DONE: Final = b"data: [DONE]\n\n"
-COMMENT: Final = b": keep-alive\n\n"
 ERROR: Final = b"data: %b\n\n" % encode(
     {
         "error": {
@@ -31,19 +32,11 @@ ERROR: Final = b"data: %b\n\n" % encode(
 )
 GARBAGE: Final = b"\x16\x03\x01 \xff\xfe\x00 no field\r\n" + b"data: \xc3\x28 {no JSON\n\n"
 
-_SPLIT: Final = (
-    # What is said, and where it is cut: within a character, and within the escape of each half of a surrogate pair.
-    ("☕".encode(), (1, 2)),
-    (rb"\ud83d", (3,)),
-    (rb"\ude00", (3,)),
-)
-SPLITS: Final = len(_SPLIT)
-"""How many events are added to a stream to be cut in their middles."""
-
 
 class Wording(NamedTuple):
-    """What is said in a stream: `pieces` of text, of which the `length` from `start` on are used, round and round. The
-    completion's own text is not looked at. `fault` may be ``wrong_types``, ``null_usage`` or ``stream_no_done``."""
+    """What is said in an answer, in a stream as `pieces` of text, of which the `length` from `start` on are used, round
+    and round. `fault` may be ``wrong_types``, ``null_usage``, ``stream_no_done`` or ``stream_split``; any other is no
+    matter of the words. `asked` is what was asked for; chunks of OpenAI's chat have no need of it."""
 
     done: Completion
     request: StreamRequest
@@ -52,11 +45,13 @@ class Wording(NamedTuple):
     start: int
     length: int
     fault: str = ""
+    asked: ChatRequest | None = None
 
 
-class Chunks:
-    """The events of one stream. `total` is how many there are; `tail_at` is the number of the first that is no delta,
-    `usage_at` of the one with the usage, or None."""
+class Chunks(Events):
+    """The events of one stream of OpenAI's chat."""
+
+    error = ERROR
 
     def __init__(self, said: Wording) -> None:
         self._said = said
@@ -83,7 +78,10 @@ class Chunks:
         self.usage_at = None
         if said.request.usage and said.fault != "null_usage":
             self.usage_at = self.tail_at + done.choices
-        self.total = self.tail_at + done.choices + (self.usage_at is not None) + (said.fault != "stream_no_done")
+        self.json_events = self.tail_at + done.choices + (self.usage_at is not None)
+        self.total = self.json_events + (said.fault != "stream_no_done")
+        # Added deltas are of the first choice: after its role, and before its finish.
+        self.split_from, self.split_to = 1, self.tail_at
 
     def events(self) -> Iterator[bytes]:
         """All of them, in order."""
@@ -99,13 +97,8 @@ class Chunks:
         if self._said.fault != "stream_no_done":
             yield DONE
 
-    def split(self) -> Iterator[list[bytes]]:
-        """Further deltas of the first choice, each cut in its middle."""
-        for content, cuts in _SPLIT:
-            event = b'%b{"content":"%b"}%b' % (self._openings[0], content, self._close)
-            start = event.rindex(b'"content":"' + content) + len(b'"content":"')
-            edges = [0, *(start + cut for cut in cuts), len(event)]
-            yield [event[left:right] for left, right in pairwise(edges)]
+    def added(self, number: int, content: bytes) -> bytes:
+        return b'%b{"content":"%b"}%b' % (self._openings[0], content, self._close)
 
     def _deltas(self) -> Iterator[bytes]:
         said = self._said

@@ -88,7 +88,8 @@ class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Accepted and charged: `server_error` (500), `unavailable` (503), `bare_error` (500, the error a bare string),
     `reset_after` (the request was served and its answer dropped), `stall` (no answer until the client leaves, at most
     `stall_s`), and with status 200 `malformed_json`, `html`, `empty`, `truncated` (cut within the body),
-    `wrong_types` (numbers as strings) and `null_usage`.
+    `wrong_types` (numbers as strings), `null_usage` and `error_in_200` (an error as the provider has it in a success;
+    in a stream, in an event's place).
     Those that strike a stream alone begin with ``stream_``, and strike before one of its events: event `stream_at`
     (from 0; beyond the last, the last), or, with None, any, all alike. What came before was sent whole.
     It ends with `stream_cut` (closed without an end), `stream_reset`, `stream_error` (an error object as an event, then
@@ -97,8 +98,8 @@ class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     JSON) and `stream_split` (three more deltas: a character of three bytes, and the two halves of an escaped surrogate
     pair, each cut in the middle into writes of their own). All of it has `stream_comments` (one before each write),
     `stream_crlf` (line ends of two bytes, once cut between them) and `stream_no_done` (an orderly end without
-    ``[DONE]``). Of the others `malformed_json` spoils one event of a stream, `truncated` ends it within one, and
-    `null_usage` and `wrong_types` spoil its usage.
+    ``[DONE]``, or what a format has in its place). Of the others `malformed_json` spoils one event of a stream,
+    `truncated` ends it within one, and `null_usage` and `wrong_types` spoil its usage.
     `only_first_attempts` N lets faults strike only a call's first N attempts; 0: any.
     """
 
@@ -125,6 +126,7 @@ class FaultRates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     stream_split: float = 0.0
     stream_crlf: float = 0.0
     stream_no_done: float = 0.0
+    error_in_200: float = 0.0
     stream_at: int | None = None
     comment_s: float = 1.0
     retry_after_s: float | None = 1.0
@@ -163,7 +165,7 @@ class StreamShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     has. `reasoning` deltas come before it, under the name `reasoning_field`. A request with ``tools`` gets
     `tool_calls` calls of its first function (or of the one its ``tool_choice`` names) in place of the text, the
     arguments in as many pieces; 0: its tools are ignored. The usage is what an answer in one piece would have, however
-    many pieces there are.
+    many pieces there are. An answer in one piece has the same reasoning and the same calls.
     """
 
     first: Latency = ConstantLatency(0.0)

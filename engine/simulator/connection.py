@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Final, NamedTuple
 
 import h11
@@ -32,13 +32,14 @@ def now_us() -> int:
 
 
 class Head(NamedTuple):
-    """The part of a request's head that matters here. `name` is what the caller calls his call, or empty."""
+    """The part of a request's head that matters here. `name` is what the caller calls his call, or empty; the names of
+    `headers` are in lower case."""
 
     method: bytes
     path: bytes
     name: bytes
-    authorization: bytes
     content_length: int
+    headers: Iterable[tuple[bytes, bytes]]
 
 
 class Connection:
@@ -89,16 +90,13 @@ class Connection:
         if not isinstance(event, h11.Request):
             return None
         self._bodyless = event.method == b"HEAD"
-        name = authorization = b""
-        length = 0
+        name, length = b"", 0
         for key, value in event.headers:
             if key == b"content-length":
                 length = int(value)
-            elif key == b"authorization":
-                authorization = value
             elif key == b"x-penstock-call":
                 name = value
-        return Head(event.method, event.target.partition(b"?")[0], name, authorization, length)
+        return Head(event.method, event.target.partition(b"?")[0], name, length, event.headers)
 
     async def body(self, head: Head, most: int) -> bytes | None:
         """Read the body to its end; None, with the rest unread, if it is longer than `most` bytes."""

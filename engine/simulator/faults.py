@@ -40,6 +40,7 @@ FAULTS: Final = (
     "stream_split",
     "stream_crlf",
     "stream_no_done",
+    "error_in_200",
 )
 """Every fault's name, in the order in which one draw is laid over their probabilities."""
 

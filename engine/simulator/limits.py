@@ -10,7 +10,7 @@ Pure: no trio, no I/O, the time is passed in.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from engine.simulator.config import Dimension, ProviderLimit
@@ -256,6 +256,15 @@ class LimitSet:
         for (rule, meter), hold in zip(self._meters, holds, strict=True):
             if rule.charge == "usage":
                 meter.settle(at_us, hold, used.amount(rule.dimension))
+
+    def where(self, at_us: int, told: Callable[[ProviderLimit], bool]) -> Standing | None:
+        """The limit with the least room left of those that are `told`, or None if there is none."""
+        standings = [
+            Standing(rule.limit, meter.remaining(at_us), meter.reset_us(at_us))
+            for rule, meter in self._meters
+            if told(rule)
+        ]
+        return min(standings, key=lambda standing: standing.remaining, default=None)
 
     def standing(self, at_us: int, family: str) -> Standing | None:
         """The limit of a family (``"requests"`` or ``"tokens"``) with the least room left, or None if it has none."""

@@ -19,6 +19,7 @@ import trio
 from actors.errors import InternalError, UsageError
 from engine.simulator.client import fetch
 from engine.simulator.config import SimulatorConfig
+from engine.simulator.formats.catalogue import base_of
 from engine.simulator.log import LogRecords, read_log
 from engine.simulator.records import Arrival, SimulatorStatistics
 
@@ -38,8 +39,13 @@ class SimulatedProvider:
 
     @property
     def base_url(self) -> str:
-        """What a client is given as the base address."""
+        """What a client of OpenAI's is given as the base address."""
         return f"http://{self.config.host}:{self.port}/v1"
+
+    def address(self, provider: str) -> str:
+        """What a client of this provider is given as the base address. Raises `UsageError` for one that is not
+        simulated."""
+        return f"http://{self.config.host}:{self.port}{base_of(provider)}"
 
     @property
     def pid(self) -> int:

@@ -1,7 +1,8 @@
 """The provider itself, without its sockets: who is calling, whether he is admitted, and what he will be answered.
 
 `Provider` decides everything about a request the instant it was read, in one synchronous step: identity and attempt,
-fault, limits, latency, reply. The server only carries the decision out. Times are passed in, as integer microseconds
+fault, limits, latency, reply. The path's `Manner` reads what is asked and finds the words; the server only carries the
+decision out. Times are passed in, as integer microseconds
 that never fall.
 
 Pure: no trio, no I/O, no clock.
@@ -14,25 +15,16 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
-from engine.simulator.chat import ChatRequest, StreamRequest, invalid, read_chat
-from engine.simulator.chunks import Chunks, Wording
+from engine.simulator.chat import ChatRequest, StreamRequest
+from engine.simulator.chunks import Wording
 from engine.simulator.config import SimulatorConfig
+from engine.simulator.failure import CRASH, OVERLOAD, Failure, invalid
 from engine.simulator.faults import STREAM_FAULTS, Draw, FaultTable, draw
+from engine.simulator.formats.manner import HeadersSeen, Manner, Moment
 from engine.simulator.limits import Cost, Hold, LimitSet, Refusal
 from engine.simulator.log import ArrivalLog
 from engine.simulator.records import Arrival, Ending, SimulatorStatistics, StreamEnd
-from engine.simulator.reply import (
-    MAX_REPLY_WORDS,
-    Answer,
-    Completion,
-    Headers,
-    Prose,
-    completion_body,
-    error_answer,
-    faulty_answer,
-    limit_headers,
-    retry_headers,
-)
+from engine.simulator.reply import MAX_REPLY_WORDS, Answer, Completion, Headers, Prose, faulty_answer
 from engine.simulator.script import StreamPlan
 
 CountInput = Callable[[Mapping[str, object]], int]
@@ -40,11 +32,9 @@ CountInput = Callable[[Mapping[str, object]], int]
 MAX_IDENTITY: Final = 128
 
 _IN_ONE_PIECE: Final = frozenset(("server_error", "unavailable", "bare_error", "html", "empty"))
-_STREAM_HEADERS: Final = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"transfer-encoding", b"chunked"),
-)
+_STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"transfer-encoding", b"chunked"))
+_NO_STREAM: Final = StreamRequest()
+_BARE_ERROR: Final = b'{"error":"the model has crashed"}'
 
 
 class Attempt(NamedTuple):
@@ -88,6 +78,7 @@ class Provider:
     def __init__(self, config: SimulatorConfig, *, origin_us: int, unix_s: int, count_input: CountInput) -> None:
         self._config = config
         self._unix_s = unix_s
+        self._unix_at_0_us = unix_s * 1_000_000 - origin_us
         self._count_input = count_input
         self._limits = LimitSet(config.limits, origin_us)
         self._faults = FaultTable(config.faults.rates(), config.faults.only_first_attempts)
@@ -115,37 +106,58 @@ class Provider:
         """Note that the connection is reset before the request's body is looked at."""
         self.log.add(Arrival(at_us, attempt.call, attempt.number, "cut", 0, attempt.fault))
 
-    def too_large(self, attempt: Attempt, at_us: int) -> Judgement:
+    def too_large(self, manner: Manner, attempt: Attempt, at_us: int) -> Judgement:
         """Refuse a body larger than is read."""
         text = f"The body of the request is larger than {self._config.max_body_bytes} bytes."
-        return self._refuse(attempt, at_us, "too_large", invalid(text, status=413, code="request_too_large"))
+        failure = Failure("too_large", 413, text, code="request_too_large")
+        return self._refuse(manner, attempt, at_us, "too_large", failure)
 
-    def judge(self, attempt: Attempt, body: bytes | bytearray, authorization: bytes, at_us: int) -> Judgement:
+    def judge(
+        self, manner: Manner, attempt: Attempt, body: bytes | bytearray, headers: HeadersSeen, at_us: int
+    ) -> Judgement:
         """Decide about a request whose last byte was read at `at_us`. An admitted one must be `finish`ed."""
         self._newest_us = at_us
-        if self._authorization and not hmac.compare_digest(authorization, self._authorization):
-            text = "Incorrect API key provided." if authorization else "You didn't provide an API key."
-            return self._refuse(attempt, at_us, "key", invalid(text, status=401, code="invalid_api_key"))
-        request = read_chat(body)
-        if isinstance(request, Answer):
-            return self._refuse(attempt, at_us, "invalid", request)
+        request = self._stranger(manner, headers) or manner.read(body, headers)
+        if isinstance(request, Failure):
+            return self._refuse(manner, attempt, at_us, "key" if request.why == "key" else "invalid", request)
         if request.stream is None and attempt.fault in STREAM_FAULTS:
             attempt = attempt._replace(fault="")
         if attempt.fault == "rate_limited":
-            return self._refuse(attempt, at_us, "injected", self._injected_refusal())
+            return self._refuse(manner, attempt, at_us, "injected", self._injected_refusal())
         most = self._config.max_concurrency
         if most and self.in_flight >= most:
-            return self._refuse(attempt, at_us, "concurrency", self._concurrency_refusal())
-        per_choice = request.output_cap or self._config.output_tokens
-        try:
-            counted = int(self._count_input(request.arguments))
-        except Exception as error:  # noqa: BLE001  # the user's own function: what it cannot count must not end the server
-            return self._refuse(attempt, at_us, "invalid", invalid(f"The input cannot be counted: {error!r}"))
-        cost = Cost(counted, per_choice * request.choices)
+            return self._refuse(manner, attempt, at_us, "concurrency", self._concurrency_refusal())
+        cost = self._cost(manner, request)
+        if isinstance(cost, Failure):
+            return self._refuse(manner, attempt, at_us, "invalid", cost)
         admitted = self._limits.admit(at_us, cost)
         if isinstance(admitted, Refusal):
-            return self._refuse(attempt, at_us, admitted.rule.dimension, _limit_refusal(request.model, admitted))
-        return self._admit(attempt, request, cost, admitted, at_us)
+            failure = _limit_refusal(request.model, admitted)
+            return self._refuse(manner, attempt, at_us, admitted.rule.dimension, failure)
+        return self._admit(manner, attempt, request, cost, admitted, at_us)
+
+    def _stranger(self, manner: Manner, headers: HeadersSeen) -> Failure | None:
+        """What is said to who has not the key, if one is demanded."""
+        if not self._authorization:
+            return None
+        shown = manner.credential(headers)
+        if hmac.compare_digest(shown, self._authorization):
+            return None
+        text = "Incorrect API key provided." if shown else "You didn't provide an API key."
+        return Failure("key", 401, text, code="invalid_api_key")
+
+    def _cost(self, manner: Manner, request: ChatRequest) -> Cost | Failure:
+        """What a request may cost."""
+        if manner.spends == "nothing":
+            return Cost(0, 0)
+        try:
+            counted = int(self._count_input(request.arguments)) + request.known_input
+        except Exception as error:  # noqa: BLE001  # the user's own function: what it cannot count must not end the server
+            return invalid(f"The input cannot be counted: {error!r}")
+        if manner.spends == "input":
+            return Cost(counted, 0)
+        per_choice = self._config.output_tokens if request.output_cap is None else request.output_cap
+        return Cost(counted, per_choice * request.choices)
 
     def finish(self, judgement: Judgement) -> None:
         """Note that an admitted request is over. It is settled if its answer carries its usage, even if the client
@@ -190,24 +202,20 @@ class Provider:
         )
 
     def _admit(
-        self, attempt: Attempt, request: ChatRequest, cost: Cost, holds: Sequence[Hold], at_us: int
+        self, manner: Manner, attempt: Attempt, request: ChatRequest, cost: Cost, holds: Sequence[Hold], at_us: int
     ) -> Judgement:
         self.in_flight += 1
         fault, chances = attempt.fault, attempt.draw
-        used = cost
-        if self._config.output == "drawn":
-            per_choice = 1 + int(chances.output * (cost.output_tokens // request.choices))
-            used = cost._replace(output_tokens=per_choice * request.choices)
+        used = self._used(attempt, request, cost)
         answer = stream = None
         if fault not in ("reset_after", "stall"):
-            headers = self._headers(attempt, at_us)
+            headers = self._headers(manner, attempt, at_us)
             done = Completion(f"{chances.word:016x}", request.model, "", request.choices, used, self._unix_s)
             if request.stream is not None and fault not in _IN_ONE_PIECE:
-                stream = self._stream(attempt, request.stream, done)
-                answer = Answer(200, [*headers, *_STREAM_HEADERS], b"")
+                stream = self._stream(manner, attempt, request.stream, done, request)
+                answer = Answer(200, [*headers, (b"content-type", manner.stream_type), *_STREAM_HEADERS], b"")
             else:
-                text = self._prose.text(chances.word, used.output_tokens // request.choices)
-                answer = faulty_answer(fault, completion_body(done._replace(text=text), fault), headers)
+                answer = self._whole(manner, attempt, done, request, headers, at_us)
         # A usage of wrong types is still one that a lenient client reads; no other fault of a whole answer leaves any.
         told = stream.usage_arrives if stream is not None else fault in ("", "wrong_types")
         charged = used if told else cost
@@ -216,50 +224,79 @@ class Provider:
         latency_us = self._config.latency.draw_us(chances.latency)
         return Judgement(answer, fault, latency_us, True, holds, used if told else None, stream)
 
-    def _stream(self, attempt: Attempt, request: StreamRequest, done: Completion) -> StreamPlan:
-        config, fault = self._config, attempt.fault
-        shape, pieces = config.stream, self._prose.pieces
+    def _used(self, attempt: Attempt, request: ChatRequest, cost: Cost) -> Cost:
+        """What an admitted request uses of what it may cost."""
+        if self._config.output != "drawn" or not cost.output_tokens:
+            return cost
+        per_choice = 1 + int(attempt.draw.output * (cost.output_tokens // request.choices))
+        return cost._replace(output_tokens=per_choice * request.choices)
+
+    def _wording(self, attempt: Attempt, asked: StreamRequest, done: Completion, request: ChatRequest) -> Wording:
+        shape, pieces = self._config.stream, self._prose.pieces
         words = min(done.cost.output_tokens // done.choices, MAX_REPLY_WORDS)
         start = attempt.draw.word % len(pieces)
-        said = Wording(done, request, shape, pieces, start, shape.deltas or words, fault)
+        return Wording(done, asked, shape, pieces, start, shape.deltas or words, attempt.fault, request)
+
+    def _stream(
+        self, manner: Manner, attempt: Attempt, asked: StreamRequest, done: Completion, request: ChatRequest
+    ) -> StreamPlan:
+        config = self._config
         chances = draw(config.seed, attempt.call, attempt.number, about=b"stream")
-        return StreamPlan(Chunks(said), shape, fault, config.faults, chances)
+        events = manner.events(self._wording(attempt, asked, done, request))
+        return StreamPlan(events, config.stream, attempt.fault, config.faults, chances)
 
-    def _refuse(self, attempt: Attempt, at_us: int, why: str, answer: Answer) -> Judgement:
+    def _whole(
+        self, manner: Manner, attempt: Attempt, done: Completion, request: ChatRequest, headers: Headers, at_us: int
+    ) -> Answer:
+        """The answer in one piece, or what its fault makes of that."""
+        fault, moment = attempt.fault, self._moment(at_us)
+        if fault == "bare_error":
+            return Answer(500, headers, _BARE_ERROR)
+        if fault in ("server_error", "unavailable"):
+            failure = CRASH if fault == "server_error" else OVERLOAD
+            answer = manner.fail(failure._replace(identity=done.identity), moment)
+            return answer._replace(headers=[*headers, *answer.headers])
+        done = done._replace(text=self._prose.text(attempt.draw.word, done.cost.output_tokens // done.choices))
+        said = self._wording(attempt, request.stream or _NO_STREAM, done, request)
+        if fault == "error_in_200":
+            return Answer(200, headers, manner.error_in_200(said, moment))
+        return faulty_answer(fault, manner.whole(said), headers)
+
+    def _refuse(self, manner: Manner, attempt: Attempt, at_us: int, why: str, failure: Failure) -> Judgement:
         fault = attempt.fault if why == "injected" else ""
+        answer = manner.fail(failure._replace(identity=f"{attempt.draw.word:016x}"), self._moment(at_us))
         self.log.add(Arrival(at_us, attempt.call, attempt.number, why, answer.status, fault))
-        return Judgement(answer._replace(headers=[*self._headers(attempt, at_us), *answer.headers]), fault)
+        return Judgement(answer._replace(headers=[*self._headers(manner, attempt, at_us), *answer.headers]), fault)
 
-    def _headers(self, attempt: Attempt, at_us: int) -> Headers:
-        headers = limit_headers(self._limits, at_us)
-        headers.append((b"x-request-id", b"req_%016x" % attempt.draw.word))
+    def _moment(self, at_us: int) -> Moment:
+        return Moment(at_us, self._unix_at_0_us + at_us)
+
+    def _headers(self, manner: Manner, attempt: Attempt, at_us: int) -> Headers:
+        headers = manner.headers(self._limits, self._moment(at_us))
+        if manner.id_header:
+            headers.append((manner.id_header, b"req_%016x" % attempt.draw.word))
         return headers
 
-    def _injected_refusal(self) -> Answer:
+    def _injected_refusal(self) -> Failure:
         wait_s = self._config.faults.retry_after_s
-        headers = [] if wait_s is None else retry_headers(round(wait_s * 1_000_000))
-        text = "Rate limit reached. (injected)"
-        return error_answer(429, text, kind="requests", code="rate_limit_exceeded", headers=headers)
+        wait_us = None if wait_s is None else round(wait_s * 1_000_000)
+        return Failure("injected", 429, "Rate limit reached. (injected)", code="rate_limit_exceeded", wait_us=wait_us)
 
-    def _concurrency_refusal(self) -> Answer:
+    def _concurrency_refusal(self) -> Failure:
         most, status = self._config.max_concurrency, self._config.concurrency_status
         text = f"Too many requests at once: {most} are in flight, which is the limit."
-        kind, code = "requests", "rate_limit_exceeded"
-        if status == 503:
-            kind, code = "service_unavailable_error", "server_is_overloaded"
-        return error_answer(status, text, kind=kind, code=code, headers=retry_headers(1_000_000))
+        return Failure("concurrency", status, text, wait_us=1_000_000)
 
 
-def _limit_refusal(model: str, refusal: Refusal) -> Answer:
-    """The 429 of a limit; one that can never fit says so, and asks not to be tried again."""
+def _limit_refusal(model: str, refusal: Refusal) -> Failure:
+    """The refusal of a limit; one that can never fit says so."""
     rule, wait_us = refusal.rule, refusal.wait_us
     what = rule.dimension.replace("_", " ")
-    kind = "requests" if rule.dimension == "requests" else "tokens"
     where = f"for {model} on {what} per {rule.period_s:g}s: Limit {rule.limit}"
     if wait_us is None:
         text = f"Request too large {where}, Requested {refusal.asked}. It can never be served."
-        return error_answer(429, text, kind=kind, code="rate_limit_exceeded", headers=[(b"x-should-retry", b"false")])
-    used = rule.limit - refusal.remaining
-    wait = f"{wait_us / 1_000_000:.3f}s"
-    text = f"Rate limit reached {where}, Used {used}, Requested {refusal.asked}. Please try again in {wait}."
-    return error_answer(429, text, kind=kind, code="rate_limit_exceeded", headers=retry_headers(wait_us))
+    else:
+        used = rule.limit - refusal.remaining
+        wait = f"{wait_us / 1_000_000:.3f}s"
+        text = f"Rate limit reached {where}, Used {used}, Requested {refusal.asked}. Please try again in {wait}."
+    return Failure("limit", 429, text, wait_us=wait_us, refusal=refusal, model=model)

@@ -1,6 +1,6 @@
-"""What the provider answers, as bytes: completions, errors, nonsense, and the headers that tell of the limits.
+"""What the provider answers, as bytes: completions, nonsense, and the headers that tell of the limits.
 
-The shapes are those of OpenAI's chat completions, its error object and its ``x-ratelimit-*`` headers (durations written
+The shapes are those of OpenAI's chat completions and its ``x-ratelimit-*`` headers (durations written
 as Go writes them, ``"12ms"``, ``"6m0s"``), from the reference and the rate-limit guide at platform.openai.com, read on
 2026-11-20. The words of a reply come from the seed and mean nothing.
 
@@ -9,14 +9,14 @@ Pure: no trio, no I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import Final, NamedTuple
 
 import msgspec
 
 from engine.simulator.faults import draw
-from engine.simulator.limits import Cost, LimitSet
+from engine.simulator.limits import Cost, LimitSet, Standing
 
 MAX_REPLY_WORDS: Final = 4_096
 
@@ -93,17 +93,21 @@ class Prose:
         return self._text[self._starts[start] : self._starts[stop] - 1]
 
 
+def standing_headers(family: bytes, standing: Standing | None) -> Headers:
+    """The headers that tell where a limit stands; none without a limit."""
+    if standing is None:
+        return []
+    return [
+        (b"x-ratelimit-limit-" + family, b"%d" % standing.limit),
+        (b"x-ratelimit-remaining-" + family, b"%d" % max(0, standing.remaining)),
+        (b"x-ratelimit-reset-" + family, go_duration(standing.reset_us).encode()),
+    ]
+
+
 def limit_headers(limits: LimitSet, at_us: int) -> Headers:
     """The limit headers as they stand; a family without a limit has none."""
-    headers: Headers = []
-    for family in ("requests", "tokens"):
-        standing = limits.standing(at_us, family)
-        if standing is not None:
-            name = family.encode()
-            headers.append((b"x-ratelimit-limit-" + name, b"%d" % standing.limit))
-            headers.append((b"x-ratelimit-remaining-" + name, b"%d" % max(0, standing.remaining)))
-            headers.append((b"x-ratelimit-reset-" + name, go_duration(standing.reset_us).encode()))
-    return headers
+    headers = standing_headers(b"requests", limits.standing(at_us, "requests"))
+    return headers + standing_headers(b"tokens", limits.standing(at_us, "tokens"))
 
 
 def retry_headers(wait_us: int) -> Headers:
@@ -112,20 +116,6 @@ def retry_headers(wait_us: int) -> Headers:
         (b"retry-after", b"%d" % -(-wait_us // 1_000_000)),
         (b"retry-after-ms", b"%d" % -(-wait_us // 1_000)),
     ]
-
-
-def error_answer(
-    status: int,
-    message: str,
-    *,
-    kind: str,
-    code: str | None,
-    param: str | None = None,
-    headers: Sequence[tuple[bytes, bytes]] = (),
-) -> Answer:
-    """An answer whose body is OpenAI's error object."""
-    body = encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
-    return Answer(status, list(headers), body)
 
 
 class Completion(NamedTuple):
@@ -154,12 +144,15 @@ def usage_of(cost: Cost, *, wrong: bool = False, details: bool = False) -> dict[
     return usage
 
 
-def completion_body(done: Completion, fault: str = "") -> bytes:
-    """The body of a completion; under the faults ``wrong_types`` and ``null_usage``, as those spoil it."""
+def completion_body(done: Completion, fault: str = "", said: Mapping[str, object] = {}) -> bytes:
+    """The body of a completion; under the faults ``wrong_types`` and ``null_usage``, as those spoil it. `said` are
+    further fields of its messages, or others in their places."""
     wrong = fault == "wrong_types"
     message: dict[str, object] = {"role": "assistant", "content": done.text, "refusal": None, "annotations": []}
+    message.update(said)
+    reason = "tool_calls" if "tool_calls" in said else "stop"
     choices = [
-        {"index": str(i) if wrong else i, "message": message, "logprobs": None, "finish_reason": "stop"}
+        {"index": str(i) if wrong else i, "message": message, "logprobs": None, "finish_reason": reason}
         for i in range(done.choices)
     ]
     usage = None if fault == "null_usage" else usage_of(done.cost, wrong=wrong)
@@ -171,6 +164,7 @@ def completion_body(done: Completion, fault: str = "") -> bytes:
             "model": done.model,
             "choices": choices,
             "usage": usage,
+            "service_tier": "default",
             "system_fingerprint": "fp_simulated",
         }
     )
@@ -180,15 +174,7 @@ _HTML: Final = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head
 
 
 def faulty_answer(fault: str, body: bytes, headers: Headers) -> Answer:
-    """The answer a fault makes of a good one. Faults that send nothing have none."""
-    if fault == "server_error":
-        message = "The server had an error while processing your request. (injected)"
-        return error_answer(500, message, kind="server_error", code=None, headers=headers)
-    if fault == "unavailable":
-        kind, code = "service_unavailable_error", "server_is_overloaded"
-        return error_answer(503, "The requested model is overloaded. (injected)", kind=kind, code=code, headers=headers)
-    if fault == "bare_error":
-        return Answer(500, headers, b'{"error":"the model has crashed"}')
+    """What a fault that spoils bytes makes of a good answer; any other leaves it as it is."""
     if fault == "malformed_json":
         return Answer(200, headers, body[: len(body) // 2] + b",]")
     if fault == "html":

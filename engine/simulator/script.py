@@ -10,10 +10,12 @@ Pure: no trio, no I/O, no clock, no random.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
-from engine.simulator.chunks import COMMENT, ERROR, GARBAGE, SPLITS, Chunks
+from engine.simulator.chunks import GARBAGE
 from engine.simulator.config import FaultRates, StreamShape
+from engine.simulator.events import SPLITS, Events
 from engine.simulator.faults import Draw
 from engine.simulator.latency import ConstantLatency
 from engine.simulator.records import Ending
@@ -28,6 +30,7 @@ _ENDINGS: Final[dict[str, Ending]] = {
     "stream_stall": "reset",
     "stream_keep_alive": "reset",
     "stream_error": "error",
+    "error_in_200": "error",
 }
 _STRIKING: Final = frozenset((*_ENDINGS, "malformed_json", "stream_garbage", "stream_split", "stream_crlf"))
 
@@ -53,19 +56,19 @@ class StreamPlan:
     """One stream as it is to be sent. `ending` is how it ends unless its client leaves, `struck_at` the number of the
     event before which its fault strikes, None without one, and `usage_arrives` whether the client gets a usage."""
 
-    def __init__(self, chunks: Chunks, shape: StreamShape, fault: str, faults: FaultRates, chances: Draw) -> None:
-        self._chunks = chunks
+    def __init__(self, stream: Events, shape: StreamShape, fault: str, faults: FaultRates, chances: Draw) -> None:
+        self._stream = stream
         self._shape = shape
         self._fault = fault
         self._stall_us = round(faults.stall_s * 1_000_000)
         self._comment_us = max(1, round(faults.comment_s * 1_000_000))
         self._chances = chances
-        self.events = chunks.total
+        self.events = stream.total
         self.ending: Ending = _ENDINGS.get(fault, "done")
         self.struck_at: int | None = None
         if fault in _STRIKING:
             self.struck_at = self._place(faults.stream_at)
-        self.usage_at = chunks.usage_at
+        self.usage_at = stream.usage_at
         self.usage_arrives = self.usage_at is not None and not self._spoils(self.usage_at)
         if fault == "stream_split":
             self.events += SPLITS
@@ -74,10 +77,9 @@ class StreamPlan:
     def _place(self, asked: int | None) -> int:
         place = int(self._chances.fault * self.events) if asked is None else min(asked, self.events - 1)
         if self._fault == "malformed_json":
-            return min(place, self.events - 2)  # [DONE] is no JSON to begin with
+            return min(place, self._stream.json_events - 1)  # [DONE] is no JSON to begin with
         if self._fault == "stream_split":
-            # Among the deltas of the first choice: after its role, and before its finish.
-            return max(1, min(place, self._chunks.tail_at))
+            return max(self._stream.split_from, min(place, self._stream.split_to))
         return place
 
     def _spoils(self, event: int) -> bool:
@@ -89,17 +91,20 @@ class StreamPlan:
 
     def writes(self) -> Iterator[Write]:
         """All of them, in order; instants never fall."""
-        plain = self._plain()
+        writes = self._plain()
         if self._fault == "stream_comments":
-            return self._commented(plain)
-        return plain if self.struck_at is None else self._struck(plain)
+            writes = self._commented(writes)
+        elif self.struck_at is not None:
+            writes = self._struck(writes)
+        preamble = self._stream.preamble
+        return chain((Write(0, preamble, 0),), writes) if preamble else writes
 
     def _plain(self) -> Iterator[Write]:
-        burst, tail_at, struck_at = self._shape.burst, self._chunks.tail_at, self.struck_at
+        burst, tail_at, struck_at = self._shape.burst, self._stream.tail_at, self.struck_at
         instants = self._instants()
         at_us = next(instants)
         pending: list[bytes] = []
-        for number, event in enumerate(self._chunks.events(), 1):
+        for number, event in enumerate(self._stream.events(), 1):
             pending.append(event)
             if len(pending) == burst or number == struck_at:
                 yield Write(at_us, b"".join(pending), number)
@@ -107,7 +112,7 @@ class StreamPlan:
                 if number <= tail_at:
                     at_us = next(instants)
         if pending:
-            yield Write(at_us, b"".join(pending), self._chunks.total)
+            yield Write(at_us, b"".join(pending), self._stream.total)
 
     def _instants(self) -> Iterator[int]:
         first, interval = self._shape.first, self._shape.interval
@@ -121,7 +126,7 @@ class StreamPlan:
     def _commented(self, plain: Iterator[Write]) -> Iterator[Write]:
         before = 0
         for write in plain:
-            yield Write(write.at_us, COMMENT, before)
+            yield Write(write.at_us, self._stream.comment, before)
             yield write
             before = write.events
 
@@ -129,7 +134,7 @@ class StreamPlan:
         before = later_us = more = 0
         for write in plain:
             if self._fault == "stream_crlf":
-                write = write._replace(data=write.data.replace(b"\n", b"\r\n"))
+                write = write._replace(data=write.data.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
             last = Write(write.at_us + later_us, write.data, write.events + more)
             if before == self.struck_at:
                 for last in self._strike(write, before):
@@ -144,15 +149,16 @@ class StreamPlan:
     def _strike(self, write: Write, number: int) -> Iterator[Write]:
         """What comes in the place of a write; if the stream goes on, it is the last of it, or in the last."""
         at_us, data, events = write
+        end = data.find(self._stream.end)
         if self._fault in ("stream_stall", "stream_keep_alive"):
             yield from self._stall(at_us, number)
-        elif self._fault == "stream_error":
-            yield Write(at_us, ERROR, number)
+        elif self.ending == "error":
+            yield Write(at_us, self._stream.error, number)
         elif self._fault == "truncated":
-            yield Write(at_us, data[: data.index(b"\n\n") // 2], number)
+            yield Write(at_us, data[: end // 2], number)
         elif self._fault == "malformed_json":
-            end = data.index(b"\n\n")
-            yield Write(at_us, data[: end // 2] + b"]" + data[end:], events)
+            cut = max(end // 2, data.index(b"{") + 1)  # within the JSON, whatever stands before it
+            yield Write(at_us, data[:cut] + b"]" + data[end:], events)
         elif self._fault == "stream_garbage":
             yield Write(at_us, GARBAGE, number)
             yield write
@@ -168,13 +174,13 @@ class StreamPlan:
     def _stall(self, at_us: int, number: int) -> Iterator[Write]:
         if self._fault == "stream_keep_alive":
             for after_us in range(self._comment_us, self._stall_us, self._comment_us):
-                yield Write(at_us + after_us, COMMENT, number)
+                yield Write(at_us + after_us, self._stream.comment, number)
         yield Write(at_us + self._stall_us, b"", number)
 
     def _split(self, write: Write, number: int) -> Iterator[Write]:
         at_us = write.at_us
         extra = 0
-        for parts in self._chunks.split():
+        for parts in self._stream.split():
             for part in parts[:-1]:
                 yield Write(at_us, part, number + extra)
                 at_us += GAP_US

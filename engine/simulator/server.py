@@ -20,10 +20,13 @@ from actors.errors import UsageError
 from engine.simulator.config import SimulatorConfig
 from engine.simulator.connection import Connection, Head, now_us
 from engine.simulator.delivery import Delivery, Pacer
+from engine.simulator.failure import Failure
+from engine.simulator.formats.catalogue import CHAT, MODEL_PATHS, ROUTES, base_of, owner_of
+from engine.simulator.formats.manner import Manner, Moment
 from engine.simulator.log import ArrivalLog, LogFile
 from engine.simulator.provider import Attempt, CountInput, Judgement, Provider
 from engine.simulator.records import Arrival, Late, SimulatorStatistics, StreamEnd
-from engine.simulator.reply import Answer, count_input, encode, error_answer
+from engine.simulator.reply import Answer, count_input, encode
 from engine.simulator.script import StreamPlan
 from engine.simulator.turnstile import Turnstile
 
@@ -32,8 +35,7 @@ TICK_US: Final = 2_000
 FLUSH_S: Final = 0.25
 LINES_AT_ONCE: Final = 256
 
-CHAT_PATHS: Final = frozenset((b"/v1/chat/completions", b"/chat/completions"))
-_READABLE: Final = frozenset((b"/v1/models", b"/models", b"/healthz", b"/statistics", b"/log"))
+_READABLE: Final = MODEL_PATHS | {b"/healthz", b"/statistics", b"/log"}
 
 
 class Simulator:
@@ -49,8 +51,13 @@ class Simulator:
 
     @property
     def base_url(self) -> str:
-        """What a client is given as the base address."""
+        """What a client of OpenAI's is given as the base address."""
         return f"http://{self.config.host}:{self.port}/v1"
+
+    def address(self, provider: str) -> str:
+        """What a client of this provider is given as the base address. Raises `UsageError` for one that is not
+        simulated."""
+        return f"http://{self.config.host}:{self.port}{base_of(provider)}"
 
     def statistics(self) -> SimulatorStatistics:
         """The totals so far."""
@@ -186,10 +193,11 @@ class _Server:
 
     async def _request(self, connection: Connection, head: Head) -> bool:
         """Serve one request. Returns whether the connection may carry another."""
-        if head.path in CHAT_PATHS and head.method == b"POST":
-            return await self._chat(connection, head)
+        manner = ROUTES.get(head.path)
+        if manner is not None and head.method == b"POST":
+            return await self._call(connection, head, manner)
         if await connection.body(head, self._config.max_body_bytes) is None:
-            answer = error_answer(413, "The body is too large.", kind="invalid_request_error", code="request_too_large")
+            answer = self._fail(head, Failure("too_large", 413, "The body is too large.", code="request_too_large"))
         elif head.path == b"/log" and head.method == b"GET":
             return await connection.send_parts(b"application/x-ndjson", self._log_parts())
         else:
@@ -197,21 +205,26 @@ class _Server:
         return await connection.send(answer) or await self._hung_up(connection)
 
     def _read(self, head: Head) -> Answer:
-        allowed = b"POST" if head.path in CHAT_PATHS else b"GET" if head.path in _READABLE else b""
+        allowed = b"POST" if head.path in ROUTES else b"GET" if head.path in _READABLE else b""
         if not allowed:
             self._provider.not_found += 1
             text = f"Unknown path: {head.path.decode('latin-1')[:200]}"
-            return error_answer(404, text, kind="invalid_request_error", code="unknown_url")
+            return self._fail(head, Failure("not_found", 404, text, code="unknown_url"))
         if head.method != allowed:
             text = f"This path answers to {allowed.decode()} alone."
-            headers = [(b"allow", allowed)]
-            return error_answer(405, text, kind="invalid_request_error", code="method_not_allowed", headers=headers)
+            answer = self._fail(head, Failure("method", 405, text, code="method_not_allowed"))
+            return answer._replace(headers=[*answer.headers, (b"allow", allowed)])
         if head.path == b"/healthz":
             return Answer(200, [], b'{"status":"ok"}')
         if head.path == b"/statistics":
             return Answer(200, [], encode(self._provider.statistics()))
         models = [{"id": name, "object": "model", "created": 0, "owned_by": "penstock"} for name in self._config.models]
         return Answer(200, [], encode({"object": "list", "data": models}))
+
+    @staticmethod
+    def _fail(head: Head, failure: Failure) -> Answer:
+        """The answer to what is no call at all, in the manner of whoever owns the path."""
+        return owner_of(head.path).fail(failure, Moment(0, 0))
 
     async def _log_parts(self) -> AsyncIterator[bytes]:
         log = self._provider.log
@@ -224,7 +237,7 @@ class _Server:
         if log.lates:
             yield log.late_lines()
 
-    async def _chat(self, connection: Connection, head: Head) -> bool:
+    async def _call(self, connection: Connection, head: Head, manner: Manner) -> bool:
         provider = self._provider
         # A named call is known by its head, so its connection can be cut before a byte of the body is looked at. One
         # without a name is known only by its body; it is then cut as if that had not been read.
@@ -239,10 +252,10 @@ class _Server:
             connection.reset()
             return False
         if body is None:
-            answer = provider.too_large(attempt, connection.read_us).answer
+            answer = provider.too_large(manner, attempt, connection.read_us).answer
             assert answer is not None
             return await connection.send(answer) or await self._hung_up(connection)
-        judgement = provider.judge(attempt, body, head.authorization, connection.read_us)
+        judgement = provider.judge(manner, attempt, body, head.headers, connection.read_us)
         if judgement.stream is not None and judgement.answer is not None:
             return await self._stream(connection, attempt, judgement, judgement.stream, judgement.answer)
         return await self._carry_out(connection, judgement, connection.read_us)
@@ -299,7 +312,7 @@ class _Server:
         text = f"This is not a request in HTTP/1.1: {error}"
         status = error.error_status_hint
         try:
-            await connection.send(error_answer(status, text, kind="invalid_request_error", code="bad_request"))
+            await connection.send(CHAT.fail(Failure("invalid", status, text, code="bad_request"), Moment(0, 0)))
             await connection.hang_up()
         except (trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
             pass  # nobody is left to read it

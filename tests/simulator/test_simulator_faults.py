@@ -48,6 +48,7 @@ ANSWERS = {
     "truncated": lambda answer: answer.cut and answer.body and int(answer.headers["content-length"]) > len(answer.body),
     "wrong_types": lambda answer: isinstance(answer.json()["usage"]["prompt_tokens"], str),
     "null_usage": lambda answer: answer.json()["usage"] is None and answer.json()["choices"],
+    "error_in_200": lambda answer: (answer.status, list(answer.json())) == (200, ["error"]),
 }
 DROPPED = ("reset_before", "reset_after", "stall")
 

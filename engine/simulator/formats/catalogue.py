@@ -1,0 +1,98 @@
+"""Which path of the simulated provider speaks in which manner, and the address of each provider.
+
+Every provider has a prefix of its own, followed by the path the real one has below its host. The paths without a prefix
+are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, the others OpenAI's.
+
+Pure: no trio, no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors.errors import UsageError
+from engine.simulator.formats.anthropic import Anthropic
+from engine.simulator.formats.dialects import DeepSeek, Gemini, Groq, Nim, OllamaCompat
+from engine.simulator.formats.exa import Exa
+from engine.simulator.formats.firecrawl import FirecrawlMap, FirecrawlScrape
+from engine.simulator.formats.gateways import OpenRouter, Perplexity
+from engine.simulator.formats.manner import Manner
+from engine.simulator.formats.ollama import Ollama
+from engine.simulator.formats.openai_chat import OpenAIChat
+from engine.simulator.formats.openai_embed import Embeddings, NimEmbeddings
+from engine.simulator.formats.openai_responses import Responses
+from engine.simulator.formats.tavily import TavilyExtract, TavilySearch
+
+BASES: Final = {
+    "openai": "/openai/v1",
+    "anthropic": "/anthropic",
+    "gemini": "/gemini/v1beta/openai",
+    "ollama": "/ollama",
+    "groq": "/groq/openai/v1",
+    "deepseek": "/deepseek",
+    "perplexity": "/perplexity",
+    "openrouter": "/openrouter/api/v1",
+    "nvidia_nim": "/nvidia_nim/v1",
+    "exa": "/exa",
+    "tavily": "/tavily",
+    "firecrawl": "/firecrawl",
+}
+"""The path of each provider's base address, as a client of it is given that."""
+
+PROVIDERS: Final = tuple(BASES)
+"""The name of every provider."""
+
+CHAT: Final = OpenAIChat()
+_CHAT_PATH: Final = "/chat/completions"
+_ENDPOINTS: Final[tuple[tuple[str, str, Manner], ...]] = (
+    ("openai", _CHAT_PATH, CHAT),
+    ("openai", "/responses", Responses()),
+    ("openai", "/embeddings", Embeddings()),
+    ("anthropic", "/v1/messages", Anthropic()),
+    ("gemini", _CHAT_PATH, Gemini()),
+    ("ollama", "/api/chat", Ollama()),
+    ("ollama", "/v1/chat/completions", OllamaCompat()),
+    ("groq", _CHAT_PATH, Groq()),
+    ("deepseek", _CHAT_PATH, DeepSeek()),
+    ("perplexity", _CHAT_PATH, Perplexity()),
+    ("openrouter", _CHAT_PATH, OpenRouter()),
+    ("nvidia_nim", _CHAT_PATH, Nim()),
+    ("nvidia_nim", "/embeddings", NimEmbeddings()),
+    ("exa", "/search", Exa()),
+    ("tavily", "/search", TavilySearch()),
+    ("tavily", "/extract", TavilyExtract()),
+    ("firecrawl", "/v2/scrape", FirecrawlScrape()),
+    ("firecrawl", "/v2/map", FirecrawlMap()),
+)
+
+_PREFIXED: Final = {(BASES[provider] + path).encode(): manner for provider, path, manner in _ENDPOINTS}
+ROUTES: Final[dict[bytes, Manner]] = {
+    **_PREFIXED,
+    b"/v1/chat/completions": CHAT,
+    b"/chat/completions": CHAT,
+    b"/v1/responses": _PREFIXED[b"/openai/v1/responses"],
+    b"/v1/embeddings": _PREFIXED[b"/openai/v1/embeddings"],
+    b"/v1/messages": _PREFIXED[b"/anthropic/v1/messages"],
+    b"/api/chat": _PREFIXED[b"/ollama/api/chat"],
+}
+"""Every path that takes a POST, and how it is spoken there."""
+
+_LISTING: Final = ("openai", "gemini", "groq", "deepseek", "openrouter", "nvidia_nim")
+MODEL_PATHS: Final = frozenset(
+    path.encode() for path in ("/v1/models", "/models", "/ollama/v1/models", *(f"{BASES[n]}/models" for n in _LISTING))
+)
+"""Where the models are listed, in OpenAI's shape."""
+
+_OWNERS: Final = {provider.encode(): manner for provider, _, manner in reversed(_ENDPOINTS)}
+
+
+def owner_of(path: bytes) -> Manner:
+    """Whose manner an error at an unknown path is told in."""
+    return _OWNERS.get(path.split(b"/", 2)[1] if path.startswith(b"/") else b"", CHAT)
+
+
+def base_of(provider: str) -> str:
+    """The path of a provider's base address. Raises `UsageError` if it is not simulated."""
+    if provider not in BASES:
+        raise UsageError(f"simulator: no provider is called {provider!r}; there are {', '.join(BASES)}")
+    return BASES[provider]
