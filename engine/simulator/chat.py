@@ -130,7 +130,11 @@ def read_chat(body: bytes | bytearray, caps: Sequence[str] = CAPS) -> ChatReques
     choices = count_of(arguments, "n", MAX_CHOICES)
     if isinstance(choices, Failure):
         return choices
-    cap = next((found for name in caps if (found := count_of(arguments, name, MAX_OUTPUT)) is not None), None)
+    cap = None
+    for name in caps:
+        cap = count_of(arguments, name, MAX_OUTPUT)
+        if cap is not None:
+            break
     if isinstance(cap, Failure):
         return cap
     return ChatRequest(arguments, model, choices or 1, cap, stream, tool_of(arguments))

@@ -209,13 +209,15 @@ class Provider:
         used = self._used(attempt, request, cost)
         answer = stream = None
         if fault not in ("reset_after", "stall"):
-            headers = self._headers(manner, attempt, at_us)
-            done = Completion(f"{chances.word:016x}", request.model, "", request.choices, used, self._unix_s)
+            moment = self._moment(at_us)
+            headers = self._headers(manner, attempt, moment)
+            text = self._prose.text(chances.word, used.output_tokens // request.choices)
+            done = Completion(f"{chances.word:016x}", request.model, text, request.choices, used, self._unix_s)
             if request.stream is not None and fault not in _IN_ONE_PIECE:
                 stream = self._stream(manner, attempt, request.stream, done, request)
                 answer = Answer(200, [*headers, (b"content-type", manner.stream_type), *_STREAM_HEADERS], b"")
             else:
-                answer = self._whole(manner, attempt, done, request, headers, at_us)
+                answer = self._whole(manner, attempt, done, request, headers, moment)
         # A usage of wrong types is still one that a lenient client reads; no other fault of a whole answer leaves any.
         told = stream.usage_arrives if stream is not None else fault in ("", "wrong_types")
         charged = used if told else cost
@@ -246,33 +248,33 @@ class Provider:
         return StreamPlan(events, config.stream, attempt.fault, config.faults, chances)
 
     def _whole(
-        self, manner: Manner, attempt: Attempt, done: Completion, request: ChatRequest, headers: Headers, at_us: int
+        self, manner: Manner, attempt: Attempt, done: Completion, request: ChatRequest, headers: Headers, now: Moment
     ) -> Answer:
         """The answer in one piece, or what its fault makes of that."""
-        fault, moment = attempt.fault, self._moment(at_us)
+        fault = attempt.fault
         if fault == "bare_error":
             return Answer(500, headers, _BARE_ERROR)
         if fault in ("server_error", "unavailable"):
             failure = CRASH if fault == "server_error" else OVERLOAD
-            answer = manner.fail(failure._replace(identity=done.identity), moment)
+            answer = manner.fail(failure._replace(identity=done.identity), now)
             return answer._replace(headers=[*headers, *answer.headers])
-        done = done._replace(text=self._prose.text(attempt.draw.word, done.cost.output_tokens // done.choices))
         said = self._wording(attempt, request.stream or _NO_STREAM, done, request)
         if fault == "error_in_200":
-            return Answer(200, headers, manner.error_in_200(said, moment))
+            return Answer(200, headers, manner.error_in_200(said, now))
         return faulty_answer(fault, manner.whole(said), headers)
 
     def _refuse(self, manner: Manner, attempt: Attempt, at_us: int, why: str, failure: Failure) -> Judgement:
         fault = attempt.fault if why == "injected" else ""
-        answer = manner.fail(failure._replace(identity=f"{attempt.draw.word:016x}"), self._moment(at_us))
+        moment = self._moment(at_us)
+        answer = manner.fail(failure._replace(identity=f"{attempt.draw.word:016x}"), moment)
         self.log.add(Arrival(at_us, attempt.call, attempt.number, why, answer.status, fault))
-        return Judgement(answer._replace(headers=[*self._headers(manner, attempt, at_us), *answer.headers]), fault)
+        return Judgement(answer._replace(headers=[*self._headers(manner, attempt, moment), *answer.headers]), fault)
 
     def _moment(self, at_us: int) -> Moment:
         return Moment(at_us, self._unix_at_0_us + at_us)
 
-    def _headers(self, manner: Manner, attempt: Attempt, at_us: int) -> Headers:
-        headers = manner.headers(self._limits, self._moment(at_us))
+    def _headers(self, manner: Manner, attempt: Attempt, now: Moment) -> Headers:
+        headers = manner.headers(self._limits, now)
         if manner.id_header:
             headers.append((manner.id_header, b"req_%016x" % attempt.draw.word))
         return headers

@@ -93,21 +93,20 @@ class Prose:
         return self._text[self._starts[start] : self._starts[stop] - 1]
 
 
-def standing_headers(family: bytes, standing: Standing | None) -> Headers:
-    """The headers that tell where a limit stands; none without a limit."""
-    if standing is None:
-        return []
-    return [
-        (b"x-ratelimit-limit-" + family, b"%d" % standing.limit),
-        (b"x-ratelimit-remaining-" + family, b"%d" % max(0, standing.remaining)),
-        (b"x-ratelimit-reset-" + family, go_duration(standing.reset_us).encode()),
-    ]
+def tell_standing(headers: Headers, family: bytes, standing: Standing | None) -> None:
+    """Add the headers that tell where a limit stands; none without a limit."""
+    if standing is not None:
+        headers.append((b"x-ratelimit-limit-" + family, b"%d" % standing.limit))
+        headers.append((b"x-ratelimit-remaining-" + family, b"%d" % max(0, standing.remaining)))
+        headers.append((b"x-ratelimit-reset-" + family, go_duration(standing.reset_us).encode()))
 
 
 def limit_headers(limits: LimitSet, at_us: int) -> Headers:
     """The limit headers as they stand; a family without a limit has none."""
-    headers = standing_headers(b"requests", limits.standing(at_us, "requests"))
-    return headers + standing_headers(b"tokens", limits.standing(at_us, "tokens"))
+    headers: Headers = []
+    tell_standing(headers, b"requests", limits.standing(at_us, "requests"))
+    tell_standing(headers, b"tokens", limits.standing(at_us, "tokens"))
+    return headers
 
 
 def retry_headers(wait_us: int) -> Headers:
@@ -149,8 +148,10 @@ def completion_body(done: Completion, fault: str = "", said: Mapping[str, object
     further fields of its messages, or others in their places."""
     wrong = fault == "wrong_types"
     message: dict[str, object] = {"role": "assistant", "content": done.text, "refusal": None, "annotations": []}
-    message.update(said)
-    reason = "tool_calls" if "tool_calls" in said else "stop"
+    reason = "stop"
+    if said:
+        message.update(said)
+        reason = "tool_calls" if "tool_calls" in said else "stop"
     choices = [
         {"index": str(i) if wrong else i, "message": message, "logprobs": None, "finish_reason": reason}
         for i in range(done.choices)

@@ -21,7 +21,7 @@ from engine.simulator.formats.manner import Moment, retry_after
 from engine.simulator.formats.openai_chat import type_of
 from engine.simulator.formats.words import names, reasoning_tokens, usage
 from engine.simulator.limits import LimitSet
-from engine.simulator.reply import Headers, encode, standing_headers, usage_of
+from engine.simulator.reply import Headers, encode, tell_standing, usage_of
 
 DAY_S: Final = 86_400.0
 
@@ -54,8 +54,10 @@ class Groq(Dialect):
         def of_a_minute(rule: ProviderLimit) -> bool:
             return rule.dimension != "requests" and rule.period_s < DAY_S
 
-        headers = standing_headers(b"requests", limits.where(now.at_us, of_a_day))
-        return headers + standing_headers(b"tokens", limits.where(now.at_us, of_a_minute))
+        headers: Headers = []
+        tell_standing(headers, b"requests", limits.where(now.at_us, of_a_day))
+        tell_standing(headers, b"tokens", limits.where(now.at_us, of_a_minute))
+        return headers
 
     def status(self, failure: Failure) -> int:
         return 413 if failure.never else failure.status
