@@ -213,6 +213,8 @@ async def test_when_to_come_back_in_every_form() -> None:
         assert re.fullmatch(r"59(\.\d+)?s|1m0s", said["openai chat"].headers["x-ratelimit-reset-requests"])
         reset = datetime.fromisoformat(said["anthropic chat"].headers["anthropic-ratelimit-requests-reset"])
         assert 0 < reset.timestamp() - at_s <= 80
+        for name in ("openai chat", "anthropic chat", "exa search"):
+            assert 0 < int(said[name].headers["retry-after"]) <= 60
         milliseconds = said["openrouter chat"].headers["x-ratelimit-reset"]
         assert 0 < int(milliseconds) / 1000 - at_s <= 80
         repeated = said["openrouter chat"].json()["error"]["metadata"]["headers"]
@@ -333,6 +335,9 @@ async def test_split_characters_arrive_whole_in_every_format(name: str) -> None:
         if name == "openai responses":
             assert [event["sequence_number"] for event in events] == list(range(len(events)))
             assert events[-1]["response"]["output"][-1]["content"][0]["text"] == said
+        if name == "anthropic chat":
+            kinds = [event["type"] for event in events]
+            assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
         assert simulator.ends()[0].events == len(events) + streamed.body.count(b"[DONE]")
 
     await with_simulator(SimulatorConfig(output_tokens=5, faults=FaultRates(stream_split=1.0)), body)
