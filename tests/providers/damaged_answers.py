@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -62,7 +63,7 @@ _SAID = (
 def odd(chance: Random) -> Any:
     """Anything: a value that is odd everywhere, or one that would be right elsewhere."""
     roll = chance.random()
-    return chance.choice(ODD) if roll < 0.6 else chance.choice(TEXTS) if roll < 0.8 else chance.choice(_ALL)
+    return deepcopy(chance.choice(ODD if roll < 0.6 else TEXTS if roll < 0.8 else _ALL))
 
 
 def tree(chance: Random, depth: int = 5) -> Any:

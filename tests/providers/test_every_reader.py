@@ -7,7 +7,8 @@ the bytes of a success are kept. The formats' own tests say what is read in what
 
 from __future__ import annotations
 
-import array
+import contextlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
@@ -16,15 +17,14 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 import trio
-from damaged_answers import BODIES, STREAMS, cut, events_of, grown_body, grown_headers, text_of, with_odd_fields
+from damaged_answers import cut, grown_body, grown_headers
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock
 
 import engine.errors
 from actors.messages import encode
-from engine import ProviderError, TransportError, iModel, open_engine
-from engine.providers.catalogue import COMPATIBLE, PROVIDERS
+from engine import Call, ProviderError, TransportError, iModel, open_engine
+from engine.providers.catalogue import COMPATIBLE, PROVIDERS, EndpointRow
 from engine.providers.json_format import is_known
 from engine.providers.wire import Reading, StreamChunk, Usage, View, WireFormat
 from engine.sse import Event, EventReader, LineReader
@@ -165,6 +165,137 @@ def test_any_bytes_are_read(body: bytes, status: int) -> None:
 
 def test_whatever_was_decoded_has_a_view() -> None:
     """Also what no JSON can hold."""
+    odd = (None, object(), b"x", {1: 2}, {"choices": object()}, {"data": [{"embedding": object()}]}, {"results": 3})
     for wire in FORMATS.values():
-        for found in (None, object(), b"x", {1: 2}, {"choices": object()}, array.array("d"), {"data": [{"embedding": object()}]}):
+        for found in odd:
             assert_view(wire.view(found))
+
+
+# --- over the wire ----------------------------------------------------------------------------------------------------
+
+MESSAGES = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "chat": MESSAGES,
+    "native": MESSAGES,
+    "response": {"model": "m", "input": "hello"},
+    "embed": {"model": "m", "input": "hello", "input_type": "query"},
+    "search": {"query": "hello"},
+    "extract": {"urls": ["https://example.org/"]},
+    "scrape": {"url": "https://example.org/"},
+    "map": {"url": "https://example.org/"},
+}
+ROWS = [(provider.name or "any_other", row) for provider in (*PROVIDERS, COMPATIBLE) for row in provider.endpoints]
+KINDS = (b"application/json", b"text/event-stream", b"text/event-stream", b"application/x-ndjson", b"text/html")
+
+
+class Sent(NamedTuple):
+    """What the server answers: in pieces, as a body of known length or as one in chunks; `cut`: without its end."""
+
+    status: int
+    kind: bytes
+    pieces: list[bytes]
+    chunked: bool
+    cut: bool
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    @classmethod
+    def grown(cls, seed: int) -> Sent:
+        chance = Random(seed)
+        status = chance.choice([200] * 8 + [status for status in STATUSES if status != 204])
+        pieces = cut(seed, grown_body(seed)[:200_000])
+        return cls(status, chance.choice(KINDS), pieces, chance.random() < 0.5, chance.random() < 0.1)
+
+    def writes(self) -> Iterator[bytes]:
+        length = b"transfer-encoding: chunked" if self.chunked else b"content-length: %d" % (len(self.body) + self.cut)
+        yield b"HTTP/1.1 %d So\r\ncontent-type: %b\r\n%b\r\n\r\n" % (self.status, self.kind, length)
+        for piece in filter(None, self.pieces):
+            yield b"%x\r\n%b\r\n" % (len(piece), piece) if self.chunked else piece
+        if self.chunked and not self.cut:
+            yield b"0\r\n\r\n"
+
+
+class Server:
+    """Answers every request on loopback with `sent`."""
+
+    def __init__(self) -> None:
+        self.sent = Sent(200, b"", [], chunked=False, cut=False)
+        self.url = ""
+
+    async def run(self, task_status: trio.TaskStatus[None]) -> None:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        await trio.serve_listeners(self.answer, [listener], task_status=task_status)
+
+    async def answer(self, stream: trio.SocketStream) -> None:
+        asked = b""
+        with contextlib.suppress(trio.BrokenResourceError):
+            while data := await stream.receive_some():
+                asked += data
+                head, end, body = asked.partition(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: *(\d+)", head)
+                if end and length and len(body) >= int(length[1]):
+                    asked = b""
+                    for piece in self.sent.writes():
+                        await stream.send_all(piece)
+                    if self.sent.cut:
+                        break
+        await trio.aclose_forcefully(stream)
+
+
+async def called(model: iModel, arguments: dict[str, Any], *, streamed: bool) -> Call:
+    """A call that has ended, well or with an error of the provider's or of the wire; anything else is raised."""
+    if not streamed:
+        return await model.invoke(**arguments)
+    stream = model.stream(**arguments)
+    with contextlib.suppress(ProviderError, TransportError):
+        async with stream:
+            async for chunk in stream:
+                assert isinstance(chunk, StreamChunk)
+    return stream.call
+
+
+def assert_kept(call: Call, sent: Sent, wire: Any) -> None:
+    """What came is on the call: all of it, or, of a stream, what came before it said that it is over."""
+    kept = bytes(call.reply.body)
+    if kept != sent.body:
+        assert call.reply.streamed
+        assert sent.body.startswith(kept)
+        monitor = wire.monitor()
+        monitor.heard(split(LineReader if b"ndjson" in sent.kind else EventReader, [kept]))
+        assert monitor.terminated
+
+
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_nothing_reaches_a_caller_but_an_error_of_the_providers_or_of_the_wire(seed: int) -> None:
+    async def main() -> None:
+        server, chance = Server(), Random(seed)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            async with open_engine():
+                for provider, row in ROWS:
+                    for streamed in (False, True) if hasattr(row.format, "monitor") else (False,):
+                        server.sent = Sent.grown(chance.getrandbits(64))
+                        with named(f"{provider} {row.name}, streamed: {streamed}, sent: {server.sent!r:.3000}"):
+                            await look(server, provider, row, streamed=streamed)
+            nursery.cancel_scope.cancel()
+
+    async def look(server: Server, provider: str, row: EndpointRow, *, streamed: bool) -> None:
+        model = iModel(provider=provider, endpoint=row.name, base_url=server.url, api_key="key")
+        with trio.fail_after(30):
+            call = await called(model, ARGUMENTS[row.name], streamed=streamed)
+        assert call.status in ("completed", "failed")
+        assert isinstance(call.error, ProviderError | TransportError | None)
+        assert_view(call.view)
+        assert_usage(call.usage)
+        f"{call!r} {call.error!r} {call.text}".encode()
+        if not server.sent.cut:
+            assert not isinstance(call.error, TransportError)
+            assert_kept(call, server.sent, row.format)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("actors.retrying.MAX_ATTEMPTS", 1)  # a second attempt would be answered like the first
+        trio.run(main)

@@ -68,7 +68,7 @@ async def test_both_hear_the_same_error_in_a_stream() -> None:
     def fail(address: str, name: str) -> str:
         with pytest.raises(perplexity.APIError) as caught:
             listen(address, name)
-        return str(caught.value.message)
+        return str(caught.value.body["error"]["message"])
 
     call, message = await both("perplexity", "chat", ASKED, fail, FAILING_STREAM, streamed=True)
     assert call.status == "failed"

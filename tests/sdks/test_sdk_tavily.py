@@ -45,9 +45,7 @@ def results_of(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 async def test_both_find_the_same(endpoint: str, arguments: dict[str, Any]) -> None:
     call, found = await both("tavily", endpoint, arguments, asking(endpoint, arguments))
     assert len(results_of(found)) == 3
-    assert said_by(call) == Told(
-        text=found.get("answer"), results=results_of(found), identity=found["request_id"]
-    )
+    assert said_by(call) == Told(text=found.get("answer"), results=results_of(found), identity=found["request_id"])
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)

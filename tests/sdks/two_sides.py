@@ -86,7 +86,8 @@ async def both(
 ) -> tuple[Call, T]:
     """The same call by our client and by the SDK; our call, which has ended, and what the SDK returns.
 
-    `theirs` is given the address of the provider and the name under which our simulator knew the call. `named`: the SDK can send the name of the call, so that both have the same identity.
+    `theirs` is given the address of the provider and the name under which our simulator knew the call. `named`: the SDK
+    can send that name, so that both answers have the same identity.
     """
 
     async def run(simulators: list[Simulator]) -> tuple[Call, T]:
