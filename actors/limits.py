@@ -168,6 +168,17 @@ def output_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Lim
     return max(0, output_tokens)
 
 
+def input_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Limit]) -> int:
+    """The largest input not above `input_tokens` that every quota could admit beside `output_tokens`; at least 0."""
+    for quota in quotas:
+        capacity = quota.burst or quota.limit
+        if quota.dimension == "input_tokens":
+            input_tokens = min(input_tokens, capacity)
+        elif quota.dimension == "total_tokens":
+            input_tokens = min(input_tokens, capacity - output_tokens)
+    return max(0, input_tokens)
+
+
 def capacity_fault(cost: Cost, quota: Limit, capacity: int) -> Fault:
     """What a call holds as its error, or is refused with, that one quota could never admit."""
     requested = cost[DIMENSIONS.index(quota.dimension)]

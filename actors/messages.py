@@ -48,7 +48,9 @@ class APICalling(_Message, frozen=True, tag="call"):
     on the output, so that a limit smaller than the guess shrinks the guess instead of refusing the call.
     `deadline_us` bounds the whole call (0: none), `timeout_us` each attempt from its grant, `first_byte_us` the wait
     for the answer to begin and `idle_us` every silence within it (0: no bound of their own). `model` and `format` name
-    what the body asks for and the wire format that wrote it; `streaming` says that it asks for a stream.
+    what the body asks for and the wire format that wrote it; `streaming` says that it asks for a stream, `choices` for
+    how many answers. `raw_input_tokens` is the estimate of the input before it was calibrated: what the usage teaches
+    is learned against that, because the calibration has moved on by then.
     """
 
     call_id: int
@@ -72,6 +74,8 @@ class APICalling(_Message, frozen=True, tag="call"):
     streaming: bool = False
     first_byte_us: int = 0
     idle_us: int = 0
+    raw_input_tokens: int = 0
+    choices: int = 1
     body: memoryview = EMPTY
 
 

@@ -1,8 +1,8 @@
 """How much a call will be counted as before the provider has said so: its input by a measured rule, its output learned.
 
 No tokenizer: their vocabularies are downloaded at first use, cost milliseconds a call, and most providers publish
-none. The rule here costs one pass over the text in C, errs on the high side for prose and code, and what it gets
-wrong is settled when the provider reports the real usage.
+none. The rule here costs one pass over the text in C and errs on the high side for prose and code. What it gets wrong
+is settled when the provider reports the real usage, and learned, for each model, by a `Calibration`.
 
 Pure: no trio, no I/O, no clock, no randomness. Counts are what providers bill by; the limits call them input and
 output.
@@ -10,12 +10,15 @@ output.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
+
+from engine.errors import InvalidCall, one_line
 
 CountText: TypeAlias = Callable[[str], int]
 """Says what a text will count as: `estimate_text`, or a counter of the user's own."""
@@ -27,10 +30,19 @@ PER_MEDIUM = 1_200
 """An image, a recording or a file, whatever its size: providers bill them by area or duration, which the bytes do not
 tell. Images are billed at 85 to 1,600 by OpenAI, Anthropic and Gemini (2026-11-20)."""
 
+PER_LOW_IMAGE = 85
+"""An image that is sent with ``detail: "low"`` (platform.openai.com/docs/guides/images-vision, 2026-11-20)."""
+
+PER_TOOL = 10
+"""What a tool costs beside its schema: 7 to 12 at OpenAI (its cookbook, 2026-11-20)."""
+
 FIRST_OUTPUT = 512
 WINDOW = 128
 _ENOUGH = 10
+_LOWEST_RATIO, _HIGHEST_RATIO = 0.3, 3.0
+_WEIGHT = 0.1
 _MEDIA = frozenset({"image_url", "input_image", "image", "input_audio", "audio", "video_url", "file", "input_file"})
+_TOOLS = frozenset({"tools", "functions"})
 # Not part of what the model reads, or (messages) counted by themselves.
 _UNCOUNTED = frozenset({"messages", "model", "metadata", "logit_bias", "stop", "stream_options", "user"})
 
@@ -66,6 +78,31 @@ def estimate_content(content: object, count_text: CountText = estimate_text) -> 
     return sum(_estimate_part(part, count_text) for part in content)
 
 
+def own_counter(count_tokens: Callable[[str], object]) -> CountText:
+    """A user's own counter, held to what it promises.
+
+    Raises:
+      InvalidCall: from the counter returned, when the user's raises, or returns anything but a whole number from 0.
+    """
+
+    def count_text(text: str) -> int:
+        try:
+            found = count_tokens(text)
+        except Exception as error:
+            problem = f"raised {type(error).__name__}: {one_line(str(error), 200)}"
+            raise _bad_counter(problem) from error
+        if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+            raise _bad_counter(f"returned {found!a:.80}")
+        return found
+
+    return count_text
+
+
+def _bad_counter(problem: str) -> InvalidCall:
+    wanted = "it takes a text and returns how much it counts as, a whole number of at least 0"
+    return InvalidCall(f"count_tokens: it {problem}; {wanted}. Nothing was sent.", argument="count_tokens")
+
+
 def with_margin(total: int) -> int:
     """An estimate ready to be reserved: a tenth more, rounded up."""
     return -(-11 * total // 10)
@@ -82,7 +119,7 @@ def estimate_chat(arguments: Mapping[str, object], count_text: CountText = estim
         total += _estimate_message(message, count_text)
     for name, value in arguments.items():
         if name not in _UNCOUNTED and isinstance(value, (dict, list, tuple)) and value:
-            total += estimate_json(value)
+            total += estimate_json(value) + (PER_TOOL * len(value) if name in _TOOLS else 0)
     return with_margin(total)
 
 
@@ -112,6 +149,57 @@ def choices_of(arguments: Mapping[str, object]) -> int:
     """How many answers a chat call asks for (`n`), 1 where it does not say."""
     choices = arguments.get("n")
     return choices if isinstance(choices, int) and not isinstance(choices, bool) and choices > 0 else 1
+
+
+class Calibration:
+    """How far the estimates of one model's inputs are from what its provider counts, learned from its calls.
+
+    The rule: with fewer than 10 observations, the largest ratio of counted to estimated so far, but at least 1, because
+    what is too much comes back and what is too little overruns a limit. From then on their mean plus twice their mean
+    deviation, both forgetting a tenth with each call (a plain mean for the first ten); never below 0.3 nor above 3.
+    Accuracy: calls that are counted by a constant factor are foretold exactly; of others, about nineteen in twenty are
+    not underestimated. The estimates it learns from hold their margin, so that what it foretells holds none of its own.
+    Deterministic; observing and asking cost less than a microsecond.
+    """
+
+    __slots__ = ("_deviation", "_mean", "_seen", "ratio")
+
+    def __init__(self) -> None:
+        self.ratio = 1.0
+        """What an estimate is to be multiplied by, from 0.3 to 3."""
+        self._seen = 0
+        self._mean = 0.0
+        self._deviation = 0.0
+
+    def observe(self, estimated: int, counted: int) -> None:
+        """Learn what an input of this estimate, not calibrated, was counted as, cached parts included.
+
+        Numbers below 1 are ignored: an answer that says 0 has not counted.
+        """
+        if estimated < 1 or counted < 1:
+            return
+        ratio = _within(counted / estimated)
+        self._seen += 1
+        weight = 1 / self._seen if self._seen < _ENOUGH else _WEIGHT
+        off = ratio - self._mean
+        self._mean += weight * off
+        if self._seen > 1:
+            self._deviation += weight * (abs(off) - self._deviation)
+        if self._seen < _ENOUGH:
+            self.ratio = max(self.ratio, ratio)
+        else:
+            self.ratio = _within(self._mean + 2 * self._deviation)
+
+    def calibrated(self, estimated: int) -> int:
+        """What an input of this estimate will be counted as, rounded up."""
+        return math.ceil(estimated * self.ratio - 1e-6)  # a product like 20.000000000000004 is 20
+
+    def __repr__(self) -> str:
+        return f"Calibration(ratio={self.ratio:.3f}, seen={self._seen})"
+
+
+def _within(ratio: float) -> float:
+    return _LOWEST_RATIO if ratio < _LOWEST_RATIO else min(ratio, _HIGHEST_RATIO)
 
 
 class OutputGuess:
@@ -153,6 +241,13 @@ class OutputGuess:
         return f"OutputGuess(guess={self.guess()}, seen={len(self._sorted)})"
 
 
+class Learned(NamedTuple):
+    """What the calls of one model have taught: how its inputs are counted, and how much it answers."""
+
+    input: Calibration
+    output: OutputGuess
+
+
 def _estimate_message(message: object, count_text: CountText) -> int:
     if not isinstance(message, dict):
         return PER_MESSAGE
@@ -174,11 +269,20 @@ def _estimate_part(part: object, count_text: CountText) -> int:
         return count_text(part)
     if not isinstance(part, dict):
         return estimate_json(part)
-    kind = part.get("type")
-    if isinstance(kind, str) and kind in _MEDIA:
-        return PER_MEDIUM
     text = part.get("text")
-    return count_text(text) if isinstance(text, str) else estimate_json(part)
+    if isinstance(text, str):
+        return count_text(text)
+    kind = part.get("type")
+    if (isinstance(kind, str) and kind in _MEDIA) or not _MEDIA.isdisjoint(part):
+        return PER_LOW_IMAGE if _is_low(part) else PER_MEDIUM
+    nested = part.get("content")  # a tool's result, of parts again
+    return estimate_content(nested, count_text) if isinstance(nested, (str, list)) else estimate_json(part)
+
+
+def _is_low(part: dict[str, object]) -> bool:
+    """Whether an image is to be looked at in low detail: OpenAI's chat says it inside, its Responses beside."""
+    image = part.get("image_url")
+    return (image.get("detail") if isinstance(image, dict) else part.get("detail")) == "low"
 
 
 def _estimate_blocks(content: object, count_text: CountText) -> int:

@@ -26,6 +26,7 @@ from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint, EndpointConfig
 from engine.errors import InvalidCall, UsageError
+from engine.estimate import estimate_text, own_counter
 from engine.lane_arguments import check_count, lane_of, quotas_of
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.lookup import api_key, split_model
@@ -60,6 +61,7 @@ class iModel:  # noqa: N801  # the name its users know
       streaming_process_func: called with every chunk of its streams; what it returns, or awaits to, takes the chunk's
         place unless it is None.
       engine: the engine to use, in place of the innermost open one.
+      count_tokens: your own counter, from a text to how much it counts as; else texts are estimated by their length.
       default_headers: headers of every request, over the provider's own (``{"anthropic-beta": "..."}``).
       http_client: an `httpx.AsyncClient` of your own that the calls go through; the engine never closes it.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
@@ -98,6 +100,7 @@ class iModel:  # noqa: N801  # the name its users know
         quotas: Iterable[Quota] = (),
         weights: Mapping[str, int] | None = None,
         ageing_s: float | None = None,
+        count_tokens: Callable[[str], int] | None = None,
         http_client: HttpClient | None = None,
         default_headers: Mapping[str, str] | None = None,
         max_connections: int = MAX_CONNECTIONS,
@@ -105,8 +108,8 @@ class iModel:  # noqa: N801  # the name its users know
     ) -> None:
         _refuse_later(provider_metadata=provider_metadata, hook_registry=hook_registry)
         _check_text(provider=provider, base_url=base_url, api_key=api_key, lane=lane)
-        _check_kinds(engine, streaming_process_func)
-        check_count("max_connections", max_connections)
+        _check_kinds(engine, streaming_process_func=streaming_process_func, count_tokens=count_tokens)
+        self._count_text = estimate_text if count_tokens is None else own_counter(count_tokens)
         self.id = str(uuid.uuid4())
         self.created_at = time.time()
         self.streaming_process_func = streaming_process_func
@@ -123,7 +126,7 @@ class iModel:  # noqa: N801  # the name its users know
         self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
         self._given_options = {"timeout_s": config.timeout or self._spec.defaults.timeout_s, **given}
         self._options = CallOptions(**self._given_options)
-        self._max_connections = max_connections
+        self._max_connections = check_count("max_connections", max_connections)
         self._http_client = checked_client(http_client)
         self._engine = engine
         self._lane = lane_of(
@@ -200,7 +203,7 @@ class iModel:  # noqa: N801  # the name its users know
             return Call(self, name, InvalidCall(f"{problem}; nothing was sent"))
         try:
             options = CallOptions(**{**self._given_options, **given}) if given else self._options
-            return Call(self, name, self._spec.format.encode(arguments), options)
+            return Call(self, name, self._spec.format.encode(arguments, count_text=self._count_text), options)
         except InvalidCall as error:
             return Call(self, name, error)
 
@@ -322,11 +325,12 @@ def _options_among(kwargs: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-def _check_kinds(engine: object, streaming_process_func: object) -> None:
+def _check_kinds(engine: object, **functions: object) -> None:
     if engine is not None and not isinstance(engine, Engine):
         raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
-    if streaming_process_func is not None and not callable(streaming_process_func):
-        raise UsageError(f"streaming_process_func is a function, not {type(streaming_process_func).__name__}")
+    for name, value in functions.items():
+        if value is not None and not callable(value):
+            raise UsageError(f"{name} is a function, not {type(value).__name__}")
 
 
 def _chosen(endpoint: object, model: object, provider: str | None, **said: Any) -> tuple[Endpoint, str]:

@@ -13,7 +13,7 @@ import trio
 
 from actors import messages as ms
 from actors.clock import now_us
-from actors.limits import admissible, capacity_fault, cost_of, output_that_fits
+from actors.limits import admissible, capacity_fault, cost_of, input_that_fits, output_that_fits
 from actors.mailbox import Mailbox, Places
 from actors.slots import Progress, ReplySlots
 from engine.accounts import Lanes, OpenedLane
@@ -125,7 +125,7 @@ class Intake:
                     call.progress = Progress.PENDING
                     call.wake()
         if not scope.cancelled_caught:
-            # More may be known by now of what the model answers.
+            # More may be known by now of how the model counts and what it answers.
             self._send_or_free(call, binding, self._estimate(call, binding), submitted_us)
         elif call.mail is None:
             raise DeadlineExceeded(
@@ -165,10 +165,21 @@ class Intake:
             raise InvalidCall(f"call {call.id} is being submitted already, by another task", call_id=call.id)
 
     def _estimate(self, call: Call, binding: Binding) -> _Estimate:
+        """What to reserve, by what is known now.
+
+        A call that only its calibration makes larger than a limit reserves all of the limit instead. What was learned
+        of other calls is no proof against this one: it goes alone, and its provider judges it. What is too large by the
+        plain estimate too stays refused.
+        """
         request = call.request
-        if request.output_cap is not None:
-            return _Estimate(request.input_tokens, request.output_cap, guessed=False)
-        return _Estimate(request.input_tokens, self._switchboard.guess(binding.endpoint, call.model), guessed=True)
+        learned = self._switchboard.learned(binding.endpoint, call.model)
+        cap = request.output_cap
+        output_tokens = learned.output.guess(request.choices) if cap is None else cap
+        input_tokens = learned.input.calibrated(request.input_tokens)
+        if input_tokens > request.input_tokens:
+            fits = input_that_fits(input_tokens, cap or 0, binding.lane.quotas)
+            input_tokens = max(fits, request.input_tokens)
+        return _Estimate(input_tokens, output_tokens, guessed=cap is None)
 
     def _send_or_free(self, call: Call, binding: Binding, estimate: _Estimate, submitted_us: int) -> None:
         """Encode the call, once, and put it into the scheduler's mailbox; its places are taken, or free again."""
@@ -209,6 +220,8 @@ class Intake:
                 streaming=call.request.streaming,
                 first_byte_us=_microseconds(options.first_byte_s) if options.first_byte_s else 0,
                 idle_us=_microseconds(options.idle_s) if options.idle_s else 0,
+                raw_input_tokens=call.request.input_tokens,
+                choices=call.request.choices,
                 body=memoryview(call.request.body),
             )
         )

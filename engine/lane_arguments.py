@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -20,9 +21,14 @@ from engine.providers.catalogue import Defaults
 _SHORT_WINDOW_S = 1.0
 
 
-def check_count(name: str, value: object) -> None:
+Given = TypeVar("Given")
+
+
+def check_count(name: str, value: Given) -> Given:
+    """The value, if it is a whole number of at least 1, or None where that may be."""
     if value is not None and not is_count(value):
         raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+    return value
 
 
 def lane_of(

@@ -1,7 +1,8 @@
 """Which lane and which endpoint the calls of a model go to, in one engine; opens both when they are first needed.
 
 An endpoint actor runs under a supervisor that starts a new one in its place when a bug ends it, three times a minute at
-most; after that the endpoint is down and says so. What models were seen to answer is learned here, for the estimate.
+most; after that the endpoint is down and says so. How models count and what they answer is learned here, for the
+estimate.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from actors.transport import Transport
 from engine.accounts import Account, Lanes, Model, OpenedLane
 from engine.config import EngineSection
 from engine.errors import fault_of
-from engine.estimate import OutputGuess
+from engine.estimate import Calibration, Learned, OutputGuess
 from engine.log import log
 from engine.providers.lookup import request_headers
 from engine.providers.wire import Usage
@@ -118,7 +119,7 @@ class Switchboard:
         self._bindings: dict[Model, Binding] = {}
         self._numbers: dict[tuple[str, str, bytes, int], int] = {}
         self._endpoints: dict[int, _Endpoint] = {}
-        self._guesses: dict[tuple[int, str], OutputGuess] = {}
+        self._learned: dict[tuple[int, str], Learned] = {}
 
     def bind(self, model: Model) -> Binding:
         """Where this model's calls go; opens its lane and its endpoint if need be.
@@ -137,9 +138,9 @@ class Switchboard:
             binding = self._bindings[model] = Binding(lane, endpoint, account.spec.format.name)
         return binding
 
-    def guess(self, endpoint: int, model: str) -> int:
-        """What a call of this model will probably produce, if its caller sets no cap."""
-        return self._guesses.get((endpoint, model), _NOTHING_LEARNED).guess()
+    def learned(self, endpoint: int, model: str) -> Learned:
+        """What is known by now of how this model counts its inputs and how much it answers."""
+        return self._learned.get((endpoint, model), _NOTHING_LEARNED)
 
     def statistics(self) -> tuple[AccountStatistics, ...]:
         """Of every endpoint actor that runs now."""
@@ -199,12 +200,14 @@ class Switchboard:
             endpoint.done.set()
 
     def _learn(self, calling: ms.APICalling, usage: Usage) -> None:
+        key = calling.endpoint, calling.model
+        learned = self._learned.get(key)
+        if learned is None:
+            learned = self._learned[key] = Learned(Calibration(), OutputGuess())
+        if usage.input_tokens is not None:
+            learned.input.observe(calling.raw_input_tokens, usage.input_tokens)
         if usage.output_tokens is not None:
-            key = calling.endpoint, calling.model
-            guess = self._guesses.get(key)
-            if guess is None:
-                guess = self._guesses[key] = OutputGuess()
-            guess.observe(usage.output_tokens)
+            learned.output.observe(usage.output_tokens, calling.choices)
 
 
-_NOTHING_LEARNED = OutputGuess()
+_NOTHING_LEARNED = Learned(Calibration(), OutputGuess())

@@ -43,13 +43,11 @@ def checked(
     payload: dict[str, Any] = {}
     spelt: dict[str, str] = {}
     for name, value in arguments.items():
-        if not isinstance(name, str):
-            raise invalid(repr(name)[:60], "an argument's name must be a text")
-        if name.lower() in SECRETS and name not in wire_names:
-            raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
+        wire_name = wire_names.get(name)
+        if wire_name is None:
+            _refuse_secrets(name)
         if value is None:
             continue
-        wire_name = wire_names.get(name)
         if wire_name is None:
             if closed:
                 raise invalid(name, f"{provider} knows no such argument; {_nearest(name, wire_names)}")
@@ -58,20 +56,25 @@ def checked(
             raise invalid(name, "it is given twice, in two spellings; pass one of them")
         payload[wire_name] = _respelt(value, nested[wire_name], name) if wire_name in nested else value
         spelt[wire_name] = name
-    _hold_against(payload, options, spelt)
+    try:
+        msgspec.convert(payload, options)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _refusal(error, spelt) from None
     return payload
 
 
-def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct], spelt: Mapping[str, str]) -> None:
-    """Refuse what does not fit, under the name that the caller used."""
-    try:
-        msgspec.convert(payload, options)
-    except msgspec.ValidationError as error:
-        message = str(error)
-    except RecursionError:
-        raise invalid("arguments", "they are nested too deeply, or hold themselves") from None
-    else:
-        return
+def _refuse_secrets(name: object) -> None:
+    if not isinstance(name, str):
+        raise invalid(repr(name)[:60], "an argument's name must be a text")
+    if name.lower() in SECRETS:
+        raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
+
+
+def _refusal(error: Exception, spelt: Mapping[str, str]) -> InvalidCall:
+    """What the schema refused, in our words and under the name that the caller used."""
+    if isinstance(error, RecursionError):
+        return invalid("arguments", "they are nested too deeply, or hold themselves")
+    message = str(error)
     missing = _MISSING.match(message)
     found = _PLACE.match(message)
     place = found["place"] if found else ""
@@ -81,7 +84,7 @@ def _hold_against(payload: Mapping[str, object], options: type[msgspec.Struct], 
         problem = "it is missing"
     first = re.split(r"[.\[]", place, maxsplit=1)[0]
     place = spelt.get(first, first) + place[len(first) :]
-    raise invalid(place or "arguments", one_line(problem, 300))
+    return invalid(place or "arguments", one_line(problem, 300))
 
 
 @functools.cache

@@ -48,6 +48,10 @@ class JsonFormat:
         """Whether a success without an error in it holds an answer."""
         raise NotImplementedError
 
+    def payload_of(self, body: bytes | memoryview) -> object:
+        """What of a body decides about the call, as plain objects; None where it is not JSON."""
+        return decoded_or_none(body)
+
     def error_of(self, payload: object, *, failed: bool) -> ErrorView | None:
         """The error a decoded body holds, or None. `failed`: the status already says that it is one."""
         return error_in(payload, failed=failed)
@@ -59,7 +63,7 @@ class JsonFormat:
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
         kept = kept_headers(headers)
-        payload = decoded_or_none(body)
+        payload = self.payload_of(body)
         success = 200 <= status <= 299
         usage = self.usage_of(payload) if success else None
         known = is_known(usage)

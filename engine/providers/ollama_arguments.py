@@ -4,8 +4,8 @@ A caller may write a call as for any other provider: the parameters of the sampl
 their data URLs, the arguments of tool calls from text to objects. What the server would ignore although it matters
 (an ``options`` field at the top, say) is put where it is read; fields nobody knows are passed on, for it ignores them.
 
-Pure: no trio, no httpx, no I/O. Fields: docs.ollama.com/api/chat, ollama-python 0.6.3 and the server's api/types.go
-(2026-11-20).
+Pure: no trio, no httpx, no I/O. Fields: docs.ollama.com/api/chat and ollama-python 0.6.3 (2026-11-20). That `stop` must
+be a list, and that unknown options are ignored: the server's api/types.go, at commit 00a4cb2.
 """
 
 from __future__ import annotations

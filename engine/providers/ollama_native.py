@@ -4,7 +4,8 @@ One difference to everybody else's rules the rest: it streams unless told not to
 call is written is in `engine.providers.ollama_arguments`, how its stream of JSON lines is read in
 `engine.providers.ollama_stream`, and what an answer says in `engine.providers.ollama_view`.
 
-Pure: no trio, no httpx, no I/O. Fields: docs.ollama.com/api/chat and the server's api/types.go (2026-11-20).
+Pure: no trio, no httpx, no I/O. Fields: docs.ollama.com/api/chat (2026-11-20). That counts of zero are left out: the
+server's api/types.go, at commit 00a4cb2.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 from engine.estimate import PER_MEDIUM, CountText, estimate_chat, estimate_text, with_margin
 from engine.providers.answers import kept_headers
 from engine.providers.arguments import checked, to_json
-from engine.providers.json_format import JsonFormat, is_known
+from engine.providers.json_format import JsonFormat
 from engine.providers.ollama_arguments import ChatArguments, to_native
 from engine.providers.ollama_stream import OllamaAssembler, OllamaMonitor, lines_of, whole_answer
 from engine.providers.ollama_view import view_of
@@ -57,7 +58,7 @@ class OllamaChat(JsonFormat):
         """
         usage = _plain_usage(body) if 200 <= status <= 299 else None
         if usage is not None:
-            advice = advise(status, headers, None, now_s, charge_usage=is_known(usage))
+            advice = advise(status, headers, None, now_s, charge_usage=True)
             return Reading(usage, None, advice, kept_headers(headers))
         reading = super().read(status, headers, body, now_s=now_s)
         if reading.fault is not None and reading.fault.kind == "MalformedReply":

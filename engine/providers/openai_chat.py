@@ -1,8 +1,9 @@
 """The OpenAI chat completions format, which most providers speak, each with a few words of its own.
 
-What differs between them is data, in a `Dialect`; the code is one. Arguments are checked against the documented
-ranges before anything is sent; what is not known here is passed on as it is, because providers add fields faster than
-anybody lists them. Answers are read as leniently as possible: one odd field never costs an answer that was paid for.
+What differs between them is data, in a `Dialect`; the code is one. Arguments are checked against the provider's schema
+before anything is sent; what is not in it is passed on as it is, because providers add fields faster than anybody lists
+them, but for those that refuse it. Answers are read as leniently as possible: one odd field never costs an answer that
+was paid for.
 
 Pure: no trio, no httpx, no I/O. Ranges and field names: platform.openai.com/docs/api-reference/chat, and the
 providers' own SDKs as of 2026-11-20.
@@ -16,33 +17,28 @@ from typing import Annotated, Any
 import msgspec
 
 from engine.estimate import CountText, estimate_chat, estimate_text, output_of
-from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
-from engine.providers.arguments import invalid, to_json
-from engine.providers.chat_arguments import check, one_cap, without_nulls
+from engine.providers.answers import kept_headers
+from engine.providers.arguments import checked, invalid, to_json
+from engine.providers.chat_arguments import check_messages, check_model, one_cap, without_nulls
+from engine.providers.chat_options import ChatOptions, required_of
+from engine.providers.chat_view import view_of
 from engine.providers.json_format import JsonFormat
 from engine.providers.openai_chunks import ChatAssembler, decode_stream, is_stream
-from engine.providers.openai_stream import ChatMonitor
-from engine.providers.wire import (
-    Encoded,
-    Reading,
-    ToolCall,
-    Usage,
-    View,
-    count,
-    decode_json,
-    mapping,
-    text_or_none,
-)
-from engine.retry import Advice, ErrorView, advise
+from engine.providers.openai_stream import ChatMonitor, first_choice
+from engine.providers.wire import Encoded, Reading, Usage, View, count, decode_json, mapping
+from engine.retry import advise
 
 
 class Dialect(msgspec.Struct, frozen=True):
     """How a provider's chat format differs from the shared one.
 
     `cap_field` is the one name it takes for the cap on the output (None: whichever the caller used). `refused` maps a
-    field it answers 400 to, to the only value it takes there (None: it takes none). `stream_usage`: it reports the
-    usage of a stream only when asked. `rest_is_output`: its completion count leaves hidden reasoning out, its total
-    does not.
+    field it answers 400 to, to the only value it takes there (None: it takes none); `exclusive` are pairs of which it
+    takes one; `closed`: it refuses every field that is not in `options`; without `message_names`, any message's `name`.
+    `stream_usage`: it reports the usage of a stream only when asked. `rest_is_output`: its completion count leaves
+    hidden reasoning out, its total does not.
+    `cached_is_free`: what it read from its cache does not count towards its limits. `ends_with_done`: every stream of
+    it ends with ``[DONE]``; the others are documented not to, or not at all.
     """
 
     name: str
@@ -50,17 +46,26 @@ class Dialect(msgspec.Struct, frozen=True):
     refused: Mapping[str, object] = {}
     stream_usage: bool = False
     rest_is_output: bool = False
+    options: type[ChatOptions] = ChatOptions
+    closed: bool = False
+    exclusive: tuple[tuple[str, str], ...] = ()
+    message_names: bool = True
+    cached_is_free: bool = False
+    ends_with_done: bool = False
 
 
 class OpenAIChat(JsonFormat):
     """`StreamFormat` of the OpenAI chat shape, in one provider's dialect. Immutable; holds no key and no address."""
 
-    __slots__ = ("dialect", "name")
+    __slots__ = ("_needs_model", "_watched", "dialect", "name", "options")
     path = "/chat/completions"
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self.name = f"openai_chat/{dialect.name}"
+        self.options = dialect.options
+        self._watched = frozenset(dialect.refused).union(*dialect.exclusive)
+        self._needs_model = "model" in required_of(dialect.options)
 
     def __repr__(self) -> str:
         return f"OpenAIChat({self.dialect.name!r})"
@@ -73,54 +78,43 @@ class OpenAIChat(JsonFormat):
         Raises:
           InvalidCall: an argument is missing, out of its range, refused by this provider, or cannot be written as JSON.
         """
-        payload: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
-        check(payload)
-        if self.dialect.refused:
+        dialect = self.dialect
+        check_model(arguments.get("model"), self._needs_model)
+        check_messages(arguments, dialect.message_names)
+        payload = checked(arguments, dialect.options, provider=dialect.name, closed=dialect.closed)
+        if not self._watched.isdisjoint(payload):
             self._check_dialect(payload)
         payload["messages"] = without_nulls(payload["messages"])
-        one_cap(payload, self.dialect.cap_field)
+        one_cap(payload, dialect.cap_field)
         streaming = payload.get("stream") is True
-        if streaming and self.dialect.stream_usage and "stream_options" not in payload:
+        if streaming and dialect.stream_usage and "stream_options" not in payload:
             payload["stream_options"] = {"include_usage": True}
-        return Encoded(to_json(payload), estimate_chat(payload, count_text), output_of(payload), streaming)
+        input_tokens = estimate_chat(payload, count_text)
+        return Encoded(to_json(payload), input_tokens, output_of(payload), streaming, payload.get("n", 1))
 
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. Never raises; a success that cannot be read is a `MalformedReply`, its bytes kept."""
-        kept = kept_headers(headers)
-        success = 200 <= status <= 299
-        usage = _plain_usage(body) if success else None
-        if usage is not None:
-            return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=True), kept)
-        payload = _skim(body)
-        usage = self.usage_of(payload)
-        known = usage is not None and usage.input_tokens is not None and usage.output_tokens is not None
-        error = error_in(payload, failed=not success)
-        if success and error is None and _is_answer(payload, usage):
-            return Reading(usage, None, advise(status, headers, None, now_s, charge_usage=known), kept)
-        if success and error is None:
-            # Not tried again: the first attempt may be billed, and its bytes are the caller's.
-            advice = Advice("failed", "kept", kind="MalformedReply")
-            error = error_in(payload, failed=True)
-        else:
-            advice = advise(status, headers, error or ErrorView(), now_s, charge_usage=known)
-        if error is None or not error.message:
-            error = with_text(error or ErrorView(), body)
-        return Reading(usage, fault_for(advice, status, error, request_id_of(headers, payload)), advice, kept)
+        usage = _plain_usage(body) if 200 <= status <= 299 else None
+        if usage is None:
+            return super().read(status, headers, body, now_s=now_s)
+        advice = advise(status, headers, None, now_s, charge_usage=True)
+        return Reading(usage, None, advice, kept_headers(headers), self.free_tokens_in(usage))
+
+    def payload_of(self, body: bytes | memoryview) -> object:
+        """What of a body decides about the call; the choices of an ordinary answer are not read."""
+        return _skim(body)
+
+    def is_answer(self, payload: object) -> bool:
+        """Whether a success holds an answer: it has choices, or at least says what it cost (a blocked answer may)."""
+        return isinstance(mapping(payload).get("choices"), list) or self.usage_of(payload) is not None
+
+    def free_tokens_in(self, usage: Usage | None) -> int:
+        """The part of the input that its provider does not count towards its limits."""
+        return (usage.cached_tokens or 0) if usage is not None and self.dialect.cached_is_free else 0
 
     def view(self, response: object) -> View:
         """The first choice of a decoded answer. Never raises, whatever was decoded."""
-        body = mapping(response)
-        choice = _first_choice(body)
-        message = mapping(choice.get("message"))
-        finish = text_or_none(choice.get("finish_reason"))
-        return View(
-            text=_text(message.get("content")),
-            reasoning=text_or_none(message.get("reasoning_content")) or text_or_none(message.get("reasoning")),
-            tool_calls=_tool_calls(message),
-            finish_reason=_FINISH.get(finish, finish) if finish else None,
-            provider_id=text_or_none(body.get("id")),
-            model=text_or_none(body.get("model")),
-        )
+        return view_of(response)
 
     def decode(self, body: bytes | memoryview) -> object:
         """A body as Python objects, leniently (`engine.providers.wire.decode_json`); a stream's as one answer.
@@ -136,7 +130,7 @@ class OpenAIChat(JsonFormat):
 
     def monitor(self) -> ChatMonitor:
         """What the worker hears one attempt's stream with."""
-        return ChatMonitor(self, self.dialect.name)
+        return ChatMonitor(self, ends_with_done=self.dialect.ends_with_done)
 
     def assembler(self) -> ChatAssembler:
         """What makes one stream's chunks and its answer."""
@@ -147,6 +141,9 @@ class OpenAIChat(JsonFormat):
             if name in payload and (allowed is None or payload[name] != allowed):
                 takes = "does not take it" if allowed is None else f"takes only {allowed!r}"
                 raise invalid(name, f"{self.dialect.name} {takes}; leave it out")
+        for one, other in self.dialect.exclusive:
+            if one in payload and other in payload:
+                raise invalid(other, f"{self.dialect.name} takes it or {one}, not both; leave one out")
 
     def usage_of(self, payload: object) -> Usage | None:
         """The usage in any of the spellings seen; None where nothing of it is a number."""
@@ -273,67 +270,11 @@ def _skim(body: bytes | memoryview) -> object:
         payload = decode_json(body)
     except msgspec.DecodeError:
         return None
-    failed = _first_choice(mapping(payload)).get("error")
+    failed = mapping(first_choice(payload)).get("error")
     if failed and isinstance(payload, dict) and not payload.get("error"):
         payload["error"] = failed
     return payload
 
 
-def _is_answer(payload: object, usage: Usage | None) -> bool:
-    """Whether a success holds an answer: it has choices, or at least says what it cost (a blocked answer may)."""
-    return isinstance(mapping(payload).get("choices"), list) or usage is not None
-
-
 def _first(found: Mapping[str, object], *names: str) -> object:
     return next((found[name] for name in names if found.get(name) is not None), None)
-
-
-def _first_choice(body: Mapping[str, object]) -> Mapping[str, object]:
-    choices = body.get("choices")
-    return mapping(choices[0]) if isinstance(choices, list) and choices else {}
-
-
-_FINISH = {"function_call": "tool_calls", "insufficient_system_resource": "error"}
-
-
-def _text(content: object) -> str | None:
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        return None
-    parts = [part if isinstance(part, str) else _part_text(part) for part in content]
-    return "".join(parts)
-
-
-def _part_text(part: object) -> str:
-    found = mapping(part)
-    text = found.get("text")
-    return text if found.get("type", "text") in ("text", "output_text") and isinstance(text, str) else ""
-
-
-def _tool_calls(message: Mapping[str, object]) -> tuple[ToolCall, ...]:
-    """The tool calls, those of the older `function_call` field too. An empty list means none."""
-    given = message.get("tool_calls")
-    entries = list(given) if isinstance(given, list) else []
-    if not entries and isinstance(message.get("function_call"), dict):
-        entries = [{"function": message["function_call"]}]
-    calls = []
-    for position, entry in enumerate(entries):
-        call = mapping(entry)
-        function = mapping(call.get("function")) or mapping(call.get("custom"))
-        name = function.get("name")
-        if isinstance(name, str):
-            arguments = function.get("arguments", function.get("input"))
-            identity = text_or_none(call.get("id")) or f"call_{position}"
-            calls.append(ToolCall(identity, name, _arguments(arguments)))
-    return tuple(calls)
-
-
-def _arguments(value: object) -> str:
-    """A tool call's arguments as JSON text. Some servers send an object; nothing means no arguments."""
-    if isinstance(value, str):
-        return value if value.strip() else "{}"
-    try:
-        return "{}" if value is None else msgspec.json.encode(value).decode()
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return "{}"

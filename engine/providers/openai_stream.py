@@ -21,22 +21,22 @@ DONE = b"[DONE]"
 _DONE_BYTES = 32
 """Nothing of this length or more is the terminator, whatever white space stands around it."""
 
-_SURE_OF_DONE = frozenset({"openai", "groq", "deepseek", "openrouter", "gemini", "ollama"})
-"""The dialects that end every stream with ``[DONE]``. The others are documented not to, or not at all; there a choice
-that says why it finished, and nothing said after it, is an end too."""
-
 _LAST_EVENTS = 8
 
 
 class ChatMonitor(JsonMonitor):
-    """`StreamMonitor` of one attempt, in the dialect of this name."""
+    """`StreamMonitor` of one attempt.
+
+    `ends_with_done`: the provider ends every stream with ``[DONE]``. Where that is not certain, a choice that says why
+    it finished, and nothing said after it, is an end too.
+    """
 
     __slots__ = ("_last", "_sure_of_done")
 
-    def __init__(self, wire: JsonFormat, dialect: str) -> None:
+    def __init__(self, wire: JsonFormat, *, ends_with_done: bool) -> None:
         super().__init__(wire)
         self._last: list[Event] = []
-        self._sure_of_done = dialect in _SURE_OF_DONE
+        self._sure_of_done = ends_with_done
 
     @property
     def finished(self) -> bool:

@@ -49,13 +49,14 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     """A request, written once: its body and what it will probably cost.
 
     `input_tokens` is the estimate with its margin, not calibrated by what the model was seen to count. `output_cap`
-    is the caller's cap times the number of choices, or None where he set none.
+    is the caller's cap times the number of `choices`, or None where he set none.
     """
 
     body: bytes
     input_tokens: int
     output_cap: int | None
     streaming: bool
+    choices: int = 1
 
 
 class Reading(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from chat_streams import DONE, OPENAI, STREAMS, USAGE, assembled, delta, event, 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.providers.wire import StreamChunk, ToolCall, View
+from engine.providers.wire import Citation, StreamChunk, ToolCall, View
 from engine.sse import Event, EventReader, Named
 
 
@@ -35,7 +35,7 @@ def kinds(chunks: list[StreamChunk]) -> list[tuple[str, object]]:
         ("groq_chat/stream.sse", ["system", "thinking:Greet.", "text:Hello!", "result"], View("Hello!", "Greet.", (), "stop", "chatcmpl-1", "openai/gpt-oss-120b")),
         ("groq_chat/stream_error.sse", ["text:He", "error:over capacity"], View("He", None, (), None, "chatcmpl-1", "openai/gpt-oss-120b")),
         ("deepseek_chat/stream.sse", ["system", "thinking:Compare", "text:9.8", "system", "result"], View("9.8", "Compare", (), "stop", "9b1", "deepseek-v4-pro")),
-        ("perplexity_chat/stream.sse", ["text:Ans", "text:wer [1]", "result"], View("Answer [1]", None, (), "stop", "u1", "sonar-pro")),
+        ("perplexity_chat/stream.sse", ["text:Ans", "text:wer [1]", "result"], View("Answer [1]", None, (), "stop", "u1", "sonar-pro", (Citation("https://example.com/a", "A", "..."),))),
         ("openrouter_chat/stream.sse", ["thinking:Gre", "text:Hello!", "system", "result"], View("Hello!", "Gre", (), "stop", "gen-1790000000-abc", "anthropic/claude-sonnet-5")),
         ("openrouter_chat/stream_error_in_200.sse", ["text:Hel", "error:Provider disconnected unexpectedly"], View("Hel", None, (), "error", "gen-1790000000-abc", "anthropic/claude-sonnet-5")),
     ],

@@ -77,6 +77,7 @@ def test_the_vectors_stand_in_the_order_of_the_inputs() -> None:
 
 
 def test_vectors_without_an_index_stand_where_they_came() -> None:
+    assert vectors(*({"index": index, "embedding": [index]} for index in (0, 1)), {"embedding": [2]}) == [[0], [1], [2]]
     assert vectors({"embedding": [0]}, {"index": None, "embedding": [1]}, {"index": "2", "embedding": [2]}) == [[0], [1], [2]]  # fmt: skip
 
 
@@ -92,6 +93,7 @@ def test_vectors_without_an_index_stand_where_they_came() -> None:
         {"embedding": [None]},
         {"embedding": [10**400]},
         {"embedding": "!!!!"},
+        {"embedding": "AA!AA!AA=="},
         {"embedding": "AAA="},
         {"embedding": "AAAA"},
         {"embedding": "é"},

@@ -105,8 +105,11 @@ def test_what_stands_behind_the_end_is_no_part_of_the_answer() -> None:
     assert (assembled(events)[1]["message"]["content"], kinds(assembled(events)[0])) == ("a", ["text:a", "result:"])
 
 
-def test_the_first_error_stands() -> None:
-    found = reading([b'{"error":"first","done":false}', b'{"error":"second"}', last()])
+def test_the_first_error_stands_and_no_result_follows_it() -> None:
+    events: list[Event] = [b'{"error":"first","done":false}', b'{"error":"second"}', last()]
+    chunks, response = assembled(events)
+    assert (kinds(chunks), response["error"]) == (["error:first", "error:second", "system:"], "first")
+    found = reading(events)
     assert found.fault is not None
     assert found.fault.message.endswith("It says: first")
 

@@ -141,7 +141,7 @@ def test_ranges_and_types_are_checked_before_anything_is_sent(
     for value in good:
         assert argument in body_of({**HELLO, argument: value})
     for value in bad:
-        assert problem_of({**HELLO, argument: value}).argument == argument
+        assert problem_of({**HELLO, argument: value}).argument in (argument, f"{argument}[...]")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from engine.errors import error_of
 from engine.providers import openai_chat
-from engine.providers.wire import ToolCall, Usage, View
+from engine.providers.wire import Citation, ToolCall, Usage, View
 
 # --- answers ------------------------------------------------------------------------------------------------------------
 
@@ -69,7 +69,11 @@ def test_the_usage_of_every_provider(provider: str, name: str, usage: Usage) -> 
             "deepseek_chat/response_leading_blank_lines.txt",
             View("9.8 is greater.", "Compare decimals...", (), "stop", "chatcmpl-Abc123", "deepseek-v4-pro"),
         ),
-        ("perplexity", "perplexity_chat/response.json", View("Answer [1]", None, (), "stop", "chatcmpl-Abc123", "sonar-pro")),
+        (
+            "perplexity",
+            "perplexity_chat/response.json",
+            View("Answer [1]", None, (), "stop", "chatcmpl-Abc123", "sonar-pro", (Citation("https://example.com/a", "A", "..."),)),
+        ),
         (
             "openrouter",
             "openrouter_chat/response.json",
