@@ -46,7 +46,7 @@ def listen(address: str, name: str) -> Told:
 def ours(call: Any) -> Told:
     """What our client says, with the sources that the answer rests on."""
     said = said_by(call)
-    said.results = [(page["url"], page["title"], page["snippet"]) for page in call.response["search_results"]]
+    said.results = [(source.url, source.title, source.text) for source in call.view.citations]
     return said
 
 
