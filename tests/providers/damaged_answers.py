@@ -7,8 +7,9 @@ is grown from one seed, because drawing such trees piece by piece takes a hundre
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +20,7 @@ BODIES: dict[str, bytes] = {
     for path in sorted(_FIXTURES.glob("*/*"))
     if path.name.startswith(("response", "error", "stream"))
 }
-STREAMS = {name: body for name, body in BODIES.items() if name.endswith(("sse", "ndjson"))}
+_STREAMED = {body: name for name, body in BODIES.items() if name.endswith(("sse", "ndjson"))}
 
 
 def events_of(body: bytes) -> Iterator[Any]:
@@ -29,6 +30,11 @@ def events_of(body: bytes) -> Iterator[Any]:
             yield json.loads(text)
         except ValueError:
             continue
+
+
+@cache
+def _decoded(body: bytes) -> list[Any]:
+    return list(events_of(body))
 
 
 def inner(value: Any) -> Iterator[Any]:
@@ -46,7 +52,14 @@ ODD = (
     None, True, False, 0, 1, -1, 3.0, 0.5, 1e308, 10**19, 10**30, float("nan"), float("-inf"), "", "3", "-7", "1e999",
     "\ud83d", "\u0663", "\x00", "9" * 5_000, [], {}, [None], {"": None}, [[[]]], {"error": {}},
 )  # fmt: skip
-DEEP = (b"[" * 100_000, b'{"a":' * 50_000, b"[" * 600 + b"]" * 600, b"9" * 5_000, b'{"usage":' + b"9" * 5_000 + b"}")
+DEEP = (
+    b"[" * 100_000,
+    b"[NaN," + b"[" * 100_000,
+    b'{"a":' * 50_000,
+    b"[" * 600 + b"]" * 600,
+    b"9" * 5_000,
+    b'{"usage":' + b"9" * 5_000 + b"}",
+)
 _NAMES = (
     "retry-after", "retry-after-ms", "x-should-retry", "date", "x-request-id", "request-id", "content-type",
     *(f"x-ratelimit-{part}-{of}" for part in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
@@ -144,31 +157,32 @@ def grown_stream(chance: Random) -> bytes:
     return b"".join(parts)
 
 
-def _spoilt_document(chance: Random) -> bytes:
-    decoded = list(events_of(chance.choice(list(BODIES.values()))))
-    return text_of(with_odd_fields(chance, chance.choice(decoded)))
+def _spoilt_document(chance: Random, bodies: Sequence[bytes]) -> bytes:
+    decoded = _decoded(chance.choice(bodies))
+    return text_of(with_odd_fields(chance, chance.choice(decoded) if decoded else tree(chance)))
 
 
-_WAYS: tuple[Callable[[Random], bytes], ...] = (
-    lambda chance: chance.randbytes(chance.randint(0, 200)),
-    lambda chance: text_of(tree(chance)),
-    lambda chance: chance.choice(list(BODIES.values())),
-    lambda chance: with_odd_bytes(chance, chance.choice(list(BODIES.values()))),
-    _spoilt_document,
-    _spoilt_document,
-    lambda chance: with_odd_events(chance, chance.choice(list(STREAMS.values()))),
-    lambda chance: with_odd_events(chance, chance.choice(list(STREAMS.values()))),
-    grown_stream,
+def _spoilt_stream(chance: Random, bodies: Sequence[bytes]) -> bytes:
+    streams = [body for body in bodies if body in _STREAMED] or list(_STREAMED)
+    return with_odd_events(chance, chance.choice(streams))
+
+
+_WAYS: tuple[Callable[[Random, Sequence[bytes]], bytes], ...] = (
+    lambda chance, _: chance.randbytes(chance.randint(0, 200)),
+    lambda chance, _: text_of(tree(chance)),
+    lambda chance, _: grown_stream(chance),
+    lambda chance, _: chance.choice(list(BODIES.values())),
+    lambda chance, bodies: with_odd_bytes(chance, chance.choice(bodies)),
+    *(_spoilt_document,) * 4,
+    *(_spoilt_stream,) * 4,
 )
 
 
-def grown_body(seed: int) -> bytes:
-    """What a provider, or whoever stands in its place, might send."""
-    return _any_body(Random(seed))
-
-
-def _any_body(chance: Random) -> bytes:
-    return chance.choice(DEEP) if chance.random() < 0.01 else chance.choice(_WAYS)(chance)
+def grown_body(seed: int, like: Sequence[str] = ()) -> bytes:
+    """What a provider, or whoever stands in its place, might send: mostly like what is in the folders `like`."""
+    chance = Random(seed)
+    bodies = [body for name, body in BODIES.items() if name.partition("/")[0] in like] or list(BODIES.values())
+    return chance.choice(DEEP) if chance.random() < 0.01 else chance.choice(_WAYS)(chance, bodies)
 
 
 def grown_headers(seed: int) -> dict[str, str]:
