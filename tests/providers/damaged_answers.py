@@ -49,7 +49,7 @@ _ALL = [item for body in BODIES.values() for event in events_of(body) for item i
 WORDS = sorted({name for item in _ALL if isinstance(item, dict) for name in item})
 TEXTS = sorted({item for item in _ALL if isinstance(item, str) and len(item) < 60})
 ODD = (
-    None, True, False, 0, 1, -1, 3.0, 0.5, 1e308, 10**19, 10**30, float("nan"), float("-inf"), "", "3", "-7", "1e999",
+    None, True, False, 0, 1, -1, 3.0, 0.5, 1e308, 10**19, 10**30, 10**400, float("nan"), float("-inf"), "", "3", "-7", "1e999",
     "\ud83d", "\u0663", "\x00", "9" * 5_000, [], {}, [None], {"": None}, [[[]]], {"error": {}},
 )  # fmt: skip
 DEEP = (
@@ -95,16 +95,19 @@ def text_of(value: Any) -> bytes:
 
 
 def with_odd_fields(chance: Random, value: Any) -> Any:
-    """A copy of decoded JSON in which a few fields are missing or hold something odd."""
+    """A copy of decoded JSON in which a few fields are missing or hold something odd, or entries are there twice."""
     value = json.loads(json.dumps(value))
-    for _ in range(chance.randint(1, 3)):
+    for _ in range(chance.randint(1, 4)):
         places = [item for item in inner(value) if isinstance(item, (dict, list)) and item]
         if not places:
             return odd(chance)
         place = chance.choice(places)
         key: Any = chance.choice(list(place)) if isinstance(place, dict) else chance.randrange(len(place))
-        if chance.random() < 0.3:
+        roll = chance.random()
+        if roll < 0.2:
             del place[key]
+        elif roll < 0.4 and isinstance(place, list):
+            place.append(deepcopy(place[key]))
         else:
             place[key] = odd(chance)
     return value
