@@ -49,8 +49,8 @@ _ALL = [item for body in BODIES.values() for event in events_of(body) for item i
 WORDS = sorted({name for item in _ALL if isinstance(item, dict) for name in item})
 TEXTS = sorted({item for item in _ALL if isinstance(item, str) and len(item) < 60})
 ODD = (
-    None, True, False, 0, 1, -1, 3.0, 0.5, 1e308, 10**19, 10**30, 10**400, float("nan"), float("-inf"), "", "3", "-7", "1e999",
-    "\ud83d", "\u0663", "\x00", "9" * 5_000, [], {}, [None], {"": None}, [[[]]], {"error": {}},
+    None, True, False, 0, 1, -1, 3.0, 0.5, 1e308, 10**19, 10**30, 10**400, float("nan"), float("-inf"),
+    "", "3", "-7", "1e999", "\ud83d", "\u0663", "\x00", "9" * 5_000, [], {}, [None], {"": None}, [[[]]], {"error": {}},
 )  # fmt: skip
 DEEP = (
     b"[" * 100_000,
