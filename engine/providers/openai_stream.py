@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from engine.providers.answers import error_in
 from engine.providers.json_format import JsonFormat, JsonMonitor, decoded_or_none, named
-from engine.providers.wire import mapping
+from engine.providers.wire import count, mapping
 from engine.retry import ErrorView
 from engine.sse import Event, Named
 
@@ -114,12 +114,13 @@ def first_choice(payload: object) -> object:
 
 def _is_end(events: Sequence[Event]) -> bool:
     """Whether the last thing that was said is why a choice finished, and nobody else was in the middle of something."""
-    finished: set[object] = set()
+    finished: set[int] = set()
     for event in reversed(events):
         payload = decoded_or_none(event.data if isinstance(event, Named) else event)
         choices = mapping(payload).get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            index = mapping(choice).get("index")
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            told = count(mapping(choice).get("index"))
+            index = position if told is None else told
             if mapping(choice).get("finish_reason"):
                 finished.add(index)
                 continue

@@ -48,6 +48,7 @@ ENDPOINTS = {
     "gemini chat": _chat("gemini"),
     "ollama chat": Endpoint("ollama", "/api/chat", {"model": "m", "messages": HELLO, "stream": False}, "ollama_native"),
     "ollama compat": _chat("ollama", "/v1/chat/completions", "ollama_compat"),
+    "ollama embed": Endpoint("ollama", "/v1/embeddings", _INPUT, "openai_embed"),
     "groq chat": _chat("groq"),
     "deepseek chat": _chat("deepseek"),
     "perplexity chat": _chat("perplexity"),

@@ -26,6 +26,7 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("openai embed", {"input": ["a", ""]}, 400, "'input'"),
     ("openai embed", {"input": ["a"] * 2_049}, 400, "2048"),
     ("openai embed", {"encoding_format": "int8"}, 400, "encoding_format"),
+    ("ollama embed", {"input": [""]}, 400, "'input'"),
     ("nvidia_nim embed", {"input_type": None}, 422, "input_type"),
     ("nvidia_nim chat", {"messages": None}, 422, "messages"),
     ("anthropic chat", {"max_tokens": None}, 400, "max_tokens: Field required"),
@@ -60,6 +61,7 @@ SHAPES = {
     "gemini chat": "gemini_chat/error_400_unknown_field.json",
     "ollama chat": "ollama_native/error_404.json",
     "ollama compat": "ollama_compat/error_404.json",
+    "ollama embed": "ollama_compat/error_404.json",
     "groq chat": "groq_chat/error_429.json",
     "deepseek chat": "deepseek_chat/error_429.json",
     "perplexity chat": "perplexity_chat/error_429.json",
@@ -189,7 +191,7 @@ def limit_words(answer: Response) -> set[str]:
     return {name for name in answer.headers if "ratelimit" in name or name.startswith("retry-after")}
 
 
-@pytest.mark.parametrize("name", [name for name in ENDPOINTS if name != "ollama compat"])
+@pytest.mark.parametrize("name", [name for name in ENDPOINTS if name not in ("ollama compat", "ollama embed")])
 async def test_over_a_limit_the_answer_is_the_providers_429(name: str) -> None:
     async def body(simulator: Simulator) -> None:
         provider = ENDPOINTS[name].provider
@@ -290,9 +292,9 @@ STREAM_ERRORS = {
     "ollama compat": b'data: {"error":{"message":',
     "groq chat": b'"error":"over capacity"}}\n\n',
     "deepseek chat": b'data: {"error":{"message":',
-    "perplexity chat": b'data: {"error":{"message":',
+    "perplexity chat": b'event: error\r\ndata: {"error":{"message":',
     "openrouter chat": b'"finish_reason":"error"}]}\n\ndata: [DONE]\n\n',
-    "nvidia_nim chat": b'data: {"status":500,',
+    "nvidia_nim chat": b'data: {"error":{"message":',
 }
 
 

@@ -1,7 +1,8 @@
 """Which path of the simulated provider speaks in which manner, and the address of each provider.
 
 Every provider has a prefix of its own, followed by the path the real one has below its host. The paths without a prefix
-are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, the others OpenAI's.
+are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose
+SDK leaves the path of an address out), the others OpenAI's.
 
 Pure: no trio, no I/O, no clock.
 """
@@ -75,6 +76,8 @@ ROUTES: Final[dict[bytes, Manner]] = {
     b"/v1/embeddings": _PREFIXED[b"/openai/v1/embeddings"],
     b"/v1/messages": _PREFIXED[b"/anthropic/v1/messages"],
     b"/api/chat": _PREFIXED[b"/ollama/api/chat"],
+    b"/v2/scrape": _PREFIXED[b"/firecrawl/v2/scrape"],
+    b"/v2/map": _PREFIXED[b"/firecrawl/v2/map"],
 }
 """Every path that takes a POST, and how it is spoken there."""
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from engine.simulator.chunks import Wording
+from engine.simulator.chunks import ERROR, Wording
 from engine.simulator.config import ProviderLimit
 from engine.simulator.events import Event
 from engine.simulator.failure import Failure, invalid
@@ -137,6 +137,9 @@ class Nim(Dialect):
 
     def error(self, failure: Failure, now: Moment) -> object:
         return nim_error(failure)
+
+    def stream_error(self, said: Wording) -> bytes:
+        return ERROR  # vLLM's: what has a title alone is a chunk without choices to OpenAI's SDK, which breaks at it
 
 
 def nim_status(failure: Failure) -> int:
@@ -275,6 +278,11 @@ class OllamaCompat(Dialect):
         return usage_of(said.done.cost)
 
     def error(self, failure: Failure, now: Moment) -> object:
-        kinds = {"server_error": "api_error", "unavailable": "api_error", "not_found": "not_found_error"}
-        kind = kinds.get(failure.why, "invalid_request_error")
-        return {"error": {"message": failure.message, "type": kind, "param": None, "code": None}}
+        return ollama_error(failure)
+
+
+def ollama_error(failure: Failure) -> object:
+    """An error of Ollama's compatible paths."""
+    kinds = {"server_error": "api_error", "unavailable": "api_error", "not_found": "not_found_error"}
+    kind = kinds.get(failure.why, "invalid_request_error")
+    return {"error": {"message": failure.message, "type": kind, "param": None, "code": None}}

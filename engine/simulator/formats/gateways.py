@@ -90,7 +90,8 @@ class Perplexity(Dialect):
         return b"data: %b\r\n\r\n" % encode(spoiled(said, event))
 
     def stream_error(self, said: Wording) -> bytes:
-        return super().stream_error(said).replace(b"\n", b"\r\n")
+        # Named, or its SDK would take it for a chunk.
+        return b"event: error\r\n" + super().stream_error(said).replace(b"\n", b"\r\n")
 
     def events(self, said: Wording) -> Events:
         return CrlfEvents(self.script(said), lambda _, event: self.frame(said, event), error=self.stream_error(said))

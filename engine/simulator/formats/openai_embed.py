@@ -1,4 +1,4 @@
-"""Embeddings: the manner of ``/v1/embeddings`` at OpenAI and at NVIDIA.
+"""Embeddings: the manner of ``/v1/embeddings`` at OpenAI, at NVIDIA and at Ollama.
 
 A text has the same vector wherever it stands, drawn from the text itself and of length one; the numbers are those of
 32-bit floats, so that both encodings say the same. Shapes and limits (2,048 inputs, no empty one) from the SDK 3.52.0
@@ -20,7 +20,7 @@ from typing import Any, Final
 from engine.simulator.chat import ChatRequest, count_of, model_of, read_object
 from engine.simulator.chunks import Wording
 from engine.simulator.failure import Failure, invalid
-from engine.simulator.formats.dialects import nim_error, nim_status
+from engine.simulator.formats.dialects import nim_error, nim_status, ollama_error
 from engine.simulator.formats.manner import HeadersSeen, Moment
 from engine.simulator.formats.openai_chat import OpenAI
 from engine.simulator.formats.words import body, usage
@@ -128,9 +128,15 @@ class NimEmbeddings(Embeddings):
 
 
 class OllamaEmbeddings(Embeddings):
-    """``/v1/embeddings`` at Ollama, which tells nothing of limits."""
+    """``/v1/embeddings`` at Ollama, which tells of no limits."""
 
     id_header = b""
 
     def headers(self, limits: LimitSet, now: Moment) -> Headers:
+        return []
+
+    def error(self, failure: Failure, now: Moment) -> object:
+        return ollama_error(failure)
+
+    def error_headers(self, failure: Failure, now: Moment) -> Headers:
         return []
