@@ -110,7 +110,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 PURE_MODULES = names("""
-    __future__ abc array base64 bisect builtins collections contextlib copy dataclasses datetime difflib email enum
+    __future__ abc array base64 binascii bisect builtins collections contextlib copy dataclasses datetime difflib email enum
     fractions functools hashlib heapq httptools ipaddress itertools json math msgspec operator re string tomllib types
     typing unicodedata urllib
 """)
