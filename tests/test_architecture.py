@@ -114,9 +114,9 @@ def names(text: str) -> tuple[str, ...]:
 
 
 PURE_MODULES = names("""
-    __future__ abc array base64 bisect builtins collections contextlib copy dataclasses datetime difflib email enum
-    fractions functools hashlib heapq httptools ipaddress itertools json math msgspec operator re string tomllib types
-    typing unicodedata urllib
+    __future__ abc array base64 binascii bisect builtins collections contextlib copy dataclasses datetime difflib email
+    enum fractions functools hashlib heapq httptools ipaddress itertools json math msgspec operator re string tomllib
+    types typing unicodedata urllib
 """)
 """What a pure file may import. A module that does no I/O and reads no clock may be added."""
 
