@@ -191,7 +191,7 @@ def output_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Lim
 def input_that_fits(input_tokens: int, output_tokens: int, quotas: Iterable[Limit]) -> int:
     """The largest input not above `input_tokens` that every quota could admit beside `output_tokens`; at least 0."""
     for quota in quotas:
-        capacity = quota.burst or quota.limit
+        capacity = capacity_of(quota)
         if quota.dimension == "input_tokens":
             input_tokens = min(input_tokens, capacity)
         elif quota.dimension == "total_tokens":

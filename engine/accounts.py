@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Container
 from typing import Any, Protocol
 
 import msgspec
@@ -29,7 +30,8 @@ class LaneDescription(msgspec.Struct, frozen=True):
     """A lane as a user states it; None is "not said", so that a second model can join a lane by its name alone.
 
     `weights` are (flow, weight), sorted by the flow; none at all say nothing, and become None. `learn_s` is the window
-    in which limits that nobody states are counted while they are learned; None: none are.
+    in which limits that nobody states are counted while they are learned; None: none are. `published`: the limits that
+    the provider publishes hold for what no quota here states.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LaneDescription(msgspec.Struct, frozen=True):
     ageing_s: float | None = None
     weights: tuple[tuple[str, int], ...] | None = None
     learn_s: float | None = None
+    published: bool = False
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "weights", self.weights or None)
@@ -65,9 +68,14 @@ class Account(msgspec.Struct, frozen=True):
         return (
             self.spec.provider,
             self.spec.url,
-            hashlib.sha256(repr((self.key.reveal() if self.key else "", self.spec.headers)).encode()).digest(),
+            hashlib.sha256(self.key_digest + repr(self.spec.headers).encode()).digest(),
             id(self.http_client),
         )
+
+    @property
+    def key_digest(self) -> bytes:
+        """Equal for the same key, without holding it."""
+        return hashlib.sha256((self.key.reveal() if self.key else "").encode()).digest()
 
     @property
     def name(self) -> str:
@@ -119,6 +127,7 @@ class Lanes:
             for name, lane in config.lanes.items()
         }
         self._shared: dict[str, list[QuotaSpec]] = {}
+        self._published: dict[tuple[str, bytes, str, str], QuotaSpec] = {}
         for shared in config.quotas:
             spec = shared.quota.spec(next(self._quota_numbers))
             for name in shared.lanes:
@@ -137,15 +146,16 @@ class Lanes:
             self._compare(wanted, known)
         return opened
 
-    def open(self, wanted: LaneDescription) -> tuple[OpenedLane, OpenLane]:
-        """Open a lane that is not there yet; the message is for the scheduler."""
+    def open(self, wanted: LaneDescription, account: Account) -> tuple[OpenedLane, OpenLane]:
+        """Open a lane that is not there yet, for a model of this account; the message is for the scheduler."""
         wanted = self._configured.get(wanted.name, wanted)
         number = next(self._numbers)
         own = tuple(quota.spec(next(self._quota_numbers)) for quota in wanted.quotas or ())
         learned: tuple[QuotaSpec, ...] = ()
         if (learn_s := wanted.learn_s) is not None:
             learned = tuple(learned_spec(*begin, learn_s, next(self._quota_numbers)) for begin in LEARNED)
-        quotas = (*own, *self._shared.get(wanted.name, ()), *learned)
+        published = self._published_for(account, {spec.dimension for spec in own}) if wanted.published else ()
+        quotas = (*own, *self._shared.get(wanted.name, ()), *published, *learned)
         places = self.places[number] = Places(wanted.name, wanted.queue_capacity or QUEUE_CAPACITY)
         opened = self._opened[wanted.name] = OpenedLane(wanted, number, quotas, places)
         message = OpenLane(
@@ -157,6 +167,19 @@ class Lanes:
             weights=wanted.weights or (),
         )
         return opened, message
+
+    def _published_for(self, account: Account, stated: Container[str]) -> tuple[QuotaSpec, ...]:
+        """The limits that the provider publishes, but for the dimensions that are stated: one quota for an account,
+        however many models use it."""
+        specs = []
+        for quota in account.spec.defaults.quotas:
+            if quota.dimension not in stated:
+                where = quota.name or account.spec.url
+                key = (account.spec.provider, account.key_digest, where, quota.dimension)
+                if key not in self._published:
+                    self._published[key] = quota.spec(next(self._quota_numbers))
+                specs.append(self._published[key])
+        return tuple(specs)
 
     def close(self) -> None:
         """Tell everybody who waits for a place that there will be none."""

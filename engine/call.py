@@ -78,7 +78,7 @@ class CallOptions(msgspec.Struct, frozen=True):
             if value is not None and not _is_span(value):
                 raise _invalid(name, value, "seconds, at least 0.001, or None")
         if self.metadata is not None and not isinstance(self.metadata, Mapping):
-            raise _invalid("metadata", self.metadata, "a mapping of your own, or None")
+            raise _invalid("metadata", type(self.metadata), "a mapping of your own, or None")
         if self.on_unknown not in ("fail", "retry"):
             raise _invalid("on_unknown", self.on_unknown, '"fail" or "retry"')
 

@@ -8,19 +8,21 @@ common: address, headers, key, arguments; limits belong to the model. Pure: no t
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
+from actors.limits import is_number
 from engine.errors import UsageError
 from engine.providers.catalogue import Auth
 from engine.providers.lookup import EndpointSpec, find, resolve
 from engine.secret import Secret
 
 
-class EndpointConfig(msgspec.Struct, kw_only=True):
+class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
     """What an endpoint was told. None is "not said": the catalogue's own holds.
 
     `auth_type` is ``"bearer"``, ``"x-api-key"`` or ``"none"``. `default_headers` go with every request, over the
@@ -33,7 +35,6 @@ class EndpointConfig(msgspec.Struct, kw_only=True):
 
     provider: str = "openai"
     endpoint: str = "chat"
-    name: str = ""
     base_url: str | None = None
     api_key: Secret | None = None
     auth_type: Auth | None = None
@@ -42,26 +43,30 @@ class EndpointConfig(msgspec.Struct, kw_only=True):
     kwargs: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        for name in ("provider", "endpoint", "name"):
-            if not isinstance(getattr(self, name), str):
-                raise UsageError(f"{name} must be a text, not {type(getattr(self, name)).__name__}")
         for name in ("provider", "endpoint"):
-            if not getattr(self, name).strip():
-                raise UsageError(f"{name} must not be empty")
+            value: object = getattr(self, name)
+            if not isinstance(value, str) or not value.strip():
+                raise UsageError(f"{name} must be a text that is not empty, not {value!a:.60}")
         if not isinstance(self.base_url, str | None):
             raise UsageError(f"base_url must be a text, not {type(self.base_url).__name__}")
-        self.api_key = _secret(self.api_key)
+        if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):
+            raise UsageError(f"timeout must be seconds, more than 0, not {self.timeout!a:.40}")
         if self.auth_type not in (None, "bearer", "x-api-key", "none"):
             raise UsageError('auth_type is "bearer", "x-api-key" or "none"')
-        self.default_headers = _headers(self.default_headers)
-        if not isinstance(self.kwargs, Mapping):
-            raise UsageError(f"kwargs must be a dict of arguments, not {type(self.kwargs).__name__}")
-        self.kwargs = dict(self.kwargs)
+        for name, checked in (
+            ("api_key", _secret(self.api_key)),
+            ("default_headers", _headers(self.default_headers)),
+            ("kwargs", _arguments(self.kwargs)),
+        ):
+            msgspec.structs.force_setattr(self, name, checked)
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Its fields, without what headers hold: that may be a key."""
+        shown = {"default_headers": list(self.default_headers)}
+        return [(name, shown.get(name, getattr(self, name))) for name in self.__struct_fields__]
 
     def __repr__(self) -> str:
-        hidden = {"default_headers": list(self.default_headers)}
-        fields = {**{name: getattr(self, name) for name in self.__struct_fields__}, **hidden}
-        return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+        return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
     def spec(self) -> EndpointSpec:
         """Where its calls go.
@@ -78,6 +83,12 @@ class EndpointConfig(msgspec.Struct, kw_only=True):
 
 
 _FIELDS = frozenset(EndpointConfig.__struct_fields__)
+
+
+def _arguments(given: object) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise UsageError(f"kwargs must be a dict of arguments, not {type(given).__name__}")
+    return dict(given)
 
 
 def _secret(key: object) -> Secret | None:
@@ -125,7 +136,7 @@ class Endpoint:
 
     def __init__(self, config: EndpointConfig | Mapping[str, Any] | None = None, **kwargs: Any) -> None:
         fields = self._fields_of(config)
-        arguments = {**fields.pop("kwargs", {}), **kwargs.pop("kwargs", {})}
+        arguments = {**_arguments(fields.pop("kwargs", {})), **_arguments(kwargs.pop("kwargs", {}))}
         for name, value in kwargs.items():
             (fields if name in _FIELDS else arguments)[name] = value
         self._claim(fields)
@@ -143,20 +154,22 @@ class Endpoint:
         unknown = config.keys() - _FIELDS
         return {
             **{name: value for name, value in config.items() if name in _FIELDS},
-            "kwargs": {**config.get("kwargs", {}), **{name: config[name] for name in unknown}},
+            "kwargs": {**_arguments(config.get("kwargs", {})), **{name: config[name] for name in unknown}},
         }
 
     def _claim(self, fields: dict[str, Any]) -> None:
         """A class of one endpoint makes no other."""
         if not self.provider:
             return
-        for name in ("provider", "endpoint"):
-            if name in fields and fields[name] != getattr(self, name):
+        provider, endpoint = fields.get("provider", self.provider), fields.get("endpoint", self.endpoint)
+        if isinstance(provider, str) and isinstance(endpoint, str):
+            found, row = find(provider, endpoint, compatible=True)
+            if (found.name, row.name) != (self.provider, self.endpoint):
                 raise UsageError(
-                    f"{type(self).__name__} is {self.provider}'s {self.endpoint!r}, not {name} {fields[name]!a:.60}; "
+                    f"{type(self).__name__} is {self.provider}'s {self.endpoint!r}, not {found.name}'s {row.name!r}; "
                     "match_endpoint finds the class of any other"
                 )
-            fields[name] = getattr(self, name)
+        fields |= {"provider": self.provider, "endpoint": self.endpoint}
 
     @property
     def request_options(self) -> type[msgspec.Struct] | None:
@@ -255,11 +268,12 @@ def match_endpoint(provider: str, endpoint: str = "chat") -> type[Endpoint]:
     known = _classes.get((found.name, row.name))
     if known is None:
         # One that was registered, or that nobody knows: an address makes it whole.
+        words = re.sub(r"[^A-Za-z0-9]+", " ", f"{found.name} {row.name}").title().replace(" ", "")
         known = types.new_class(
-            "Endpoint", (Endpoint,), {}, lambda names: names.update(_names_of(found.name, row.name))
+            f"{words}Endpoint", (Endpoint,), {"provider": found.name, "endpoint": row.name}, _in_this_module
         )
     return known
 
 
-def _names_of(provider: str, endpoint: str) -> dict[str, str]:
-    return {"provider": provider, "endpoint": endpoint, "__module__": __name__}
+def _in_this_module(names: dict[str, Any]) -> None:
+    names["__module__"] = __name__

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -119,8 +119,13 @@ def estimate_chat(arguments: Mapping[str, object], count_text: CountText = estim
         total += _estimate_message(message, count_text)
     for name, value in arguments.items():
         if name not in _UNCOUNTED and isinstance(value, (dict, list, tuple)) and value:
-            total += estimate_json(value) + (PER_TOOL * len(value) if name in _TOOLS else 0)
+            total += estimate_tools(value) if name in _TOOLS and not isinstance(value, dict) else estimate_json(value)
     return with_margin(total)
+
+
+def estimate_tools(tools: Sequence[object]) -> int:
+    """Functions that a model may call: their schemas, and what each costs besides."""
+    return estimate_json(tools) + PER_TOOL * len(tools)
 
 
 def estimate_messages(payload: Mapping[str, object], count_text: CountText = estimate_text) -> int:
@@ -130,9 +135,10 @@ def estimate_messages(payload: Mapping[str, object], count_text: CountText = est
     for message in messages if isinstance(messages, (list, tuple)) else ():
         content = message.get("content") if isinstance(message, dict) else None
         total += PER_MESSAGE + _estimate_blocks(content, count_text)
-    for name in ("tools", "output_config"):
-        if payload.get(name):
-            total += estimate_json(payload[name])
+    if isinstance(tools := payload.get("tools"), (list, tuple)):
+        total += estimate_tools(tools)
+    if payload.get("output_config"):
+        total += estimate_json(payload["output_config"])
     return with_margin(total)
 
 

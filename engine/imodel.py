@@ -14,6 +14,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -29,6 +30,7 @@ from engine.errors import InvalidCall, UsageError
 from engine.estimate import estimate_text, own_counter
 from engine.lane_arguments import check_count, lane_of, learn_s_of, quotas_of
 from engine.opening import current_engine, is_engine_open, open_engine
+from engine.providers.arguments import names_of
 from engine.providers.lookup import api_key, split_model
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
@@ -44,7 +46,7 @@ class iModel:  # noqa: N801  # the name its users know
 
     Args:
       provider: ``"openai"``, ``"groq"``, ... Inferred from `model` (``"groq/llama-3.3"``), else openai. Any other name
-        is taken for a service that speaks the OpenAI chat format at `base_url`.
+        is taken for a service that speaks OpenAI's formats at `base_url`.
       base_url: the service's address, in place of the provider's own.
       endpoint: ``"chat"``, ``"embed"``, ``"response"``, ``"search"``, ... as the provider has it, or an `Endpoint`,
         which brings its provider, address, headers and key along.
@@ -115,10 +117,12 @@ class iModel:  # noqa: N801  # the name its users know
         self.id = str(uuid.uuid4())
         self.created_at = time.time()
         self.streaming_process_func = streaming_process_func
-        given = _options_among(kwargs)
         model = _model_name(kwargs.pop("model", ""))
         self._endpoint, self._model = _chosen(endpoint, model, provider, base_url, api_key, default_headers)
         config, self._spec = self._endpoint.config, self._endpoint.spec
+        self._documented = names_of(self._spec.format.options)
+        _refuse_ours(config.kwargs.keys() - self._documented)
+        given = _options_among(kwargs, self._documented)
         self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
         self._given_options = {"timeout_s": config.timeout or self._spec.defaults.timeout_s, **given}
         self._options = CallOptions(**self._given_options)
@@ -193,7 +197,7 @@ class iModel:  # noqa: N801  # the name its users know
         """
         given = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
         arguments = {**self._defaults, **kwargs}
-        problem = next(filter(None, map(_near_miss, kwargs)), "")
+        problem = next(filter(None, map(_near_miss, kwargs.keys() - self._documented)), "")
         model = arguments.get("model")
         name = model if isinstance(model, str) else self._model
         if problem:
@@ -312,9 +316,18 @@ def _near_miss(name: str) -> str:
     )
 
 
-def _options_among(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _refuse_ours(names: AbstractSet[str]) -> None:
+    """Arguments of an endpoint that were meant for the model, where they would be kept."""
+    for name in names:
+        if name in OPTION_NAMES or name in _OWN_NAMES:
+            raise UsageError(f"{name}= is an argument of iModel, not of an endpoint; give it there")
+        if problem := _near_miss(name):
+            raise UsageError(problem)
+
+
+def _options_among(kwargs: dict[str, Any], documented: frozenset[str]) -> dict[str, Any]:
     """Take the defaults of the engine's own options out of the arguments; what is left is for the provider."""
-    for name in kwargs:
+    for name in kwargs.keys() - documented:
         if problem := _near_miss(name):
             raise UsageError(problem)
     options = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
@@ -346,7 +359,8 @@ def _chosen(
                 raise UsageError(f"{argument}= belongs to the endpoint that is given; say it there instead")
         return endpoint, model or _model_name(endpoint.config.kwargs.get("model", ""))
     if not isinstance(endpoint, str) or not endpoint.strip():
-        raise UsageError(f"endpoint must be a name like 'chat', or an Endpoint, not {endpoint!a:.80}")
+        hint = "; call the class to make one" if isinstance(endpoint, type) else ""
+        raise UsageError(f"endpoint must be a name like 'chat', or an Endpoint, not {endpoint!a:.80}{hint}")
     provider, model = split_model(model, provider)
     fields: dict[str, Any] = {argument: value for argument, value in said.items() if value is not None}
     return Endpoint(EndpointConfig(provider=provider, endpoint=endpoint, **fields)), model

@@ -51,12 +51,13 @@ def lane_of(
     check_count("concurrency_limit", concurrency_limit)
     return LaneDescription(
         name=name or own_name,
-        quotas=(quotas or None) if name else quotas or (() if learn_s else defaults.quotas),
+        quotas=(quotas or None) if name else quotas,
         queue_capacity=queue_capacity,
         concurrency_limit=concurrency_limit if name else (concurrency_limit or defaults.concurrency_limit),
         ageing_s=_ageing(ageing_s),
         weights=_weights(weights),
         learn_s=learn_s,
+        published=not name and learn_s is None,
     )
 
 

@@ -93,6 +93,7 @@ _PERMANENT = frozenset({
     "scrape_zdr_violation_error",
 })  # fmt: skip
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 498})  # 409: a lock at OpenAI; 498: Groq's flexible tier is full
+_NEVER_SERVED = frozenset({501, 505})  # the server cannot do what is asked, and says so
 _RATE_WORDS = ("rate_limit", "slow_down", "too_many_requests", "resource_exhausted")
 _REJECT_WORDS = (
     "invalid", "not_found", "authentication", "permission", "context_length", "content_policy", "too_large",
@@ -140,15 +141,16 @@ def _kind(status: int, view: ErrorView) -> Kind:
         return "Rejected"
     if status == 429:
         return "RateLimited"
-    if status >= 500 or status in _TRANSIENT_STATUS:
+    if (status >= 500 and status not in _NEVER_SERVED) or status in _TRANSIENT_STATUS:
         return "ProviderUnavailable"
     return "Rejected" if status >= 300 else "MalformedReply"
 
 
 def _refused(view: ErrorView) -> Refused:
     """What there were too many of: by OpenAI's ``type``, or by the names of the quotas that Gemini calls violated."""
-    words = " ".join((view.type, *view.quota_ids)).lower()
-    of_requests, of_tokens = "requests" in words, "tokens" in words
+    names = " ".join(view.quota_ids).lower()
+    of_requests = view.type == "requests" or "requests" in names
+    of_tokens = view.type == "tokens" or "tokens" in names
     if of_requests == of_tokens:
         return ""
     return "requests" if of_requests else "tokens"

@@ -135,7 +135,7 @@ class Switchboard:
             lane = self._lanes.find(model.lane)
             endpoint = self._endpoint(account)
             if lane is None:
-                lane, message = self._lanes.open(model.lane)
+                lane, message = self._lanes.open(model.lane, account)
                 self._scheduler.post(ms.encode(message))
             binding = self._bindings[model] = Binding(lane, endpoint, account.spec.format.name)
         return binding

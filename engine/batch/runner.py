@@ -25,6 +25,7 @@ from engine.call import Call
 from engine.errors import InvalidCall, MissingKey, ShuttingDown, UsageError
 from engine.imodel import iModel
 from engine.opening import only_cause, open_engine
+from engine.providers.embeddings import Embeddings
 from engine.runtime import Engine
 from engine.switchboard import TransportFactory
 
@@ -288,7 +289,10 @@ class Batch:
             if request.problem is not None:
                 raise request.problem
             model = self._models.find(request.model, request.endpoint)
-            encoded = model.format.encode({**request.arguments, "model": model.model_name})
+            arguments = {**request.arguments, "model": model.model_name}
+            if isinstance(model.format, Embeddings):
+                arguments.setdefault("encoding_format", "float")  # the answer is copied: numbers
+            encoded = model.format.encode(arguments)
             return Call(model, model.model_name, encoded, request.options)
         except UsageError as error:
             call = Call(self._nowhere, "", InvalidCall(error.message))

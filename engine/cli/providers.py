@@ -13,7 +13,7 @@ from engine.providers.lookup import registered_providers
 def providers() -> None:
     """List the known providers: address, key variable, and whether it is set.
 
-    Any other service that speaks the OpenAI chat format can be used by its address: --base-url.
+    Any other service that speaks OpenAI's formats can be used by its address: --base-url.
     """
     table = [("provider", "endpoints", "address", "key variable", "set")]
     for row in registered_providers():

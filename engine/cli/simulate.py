@@ -169,6 +169,7 @@ async def simulate(
     """
     streams = streams or Streams()
     config = SimulatorConfig(
+        output="short",
         port=port,
         seed=seed,
         latency=latency_of(latency),

@@ -10,11 +10,13 @@ Source: platform.claude.com/docs/en/api/messages and anthropic 2.11.0, 2026-11-2
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 
+from engine.errors import UnknownEndpoint
 from engine.estimate import CountText, estimate_messages, estimate_text
 from engine.providers.anthropic_arguments import MessagesOptions, written
 from engine.providers.anthropic_stream import MessagesAssembler, MessagesMonitor, input_text
@@ -52,6 +54,8 @@ FINISH = {
 }
 """The common words for a `stop_reason`. One that is not here stays as it is."""
 
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+
 
 class AnthropicMessages(JsonFormat):
     """`StreamFormat` of the Messages API in one of its versions. Immutable; holds no key and no address.
@@ -64,6 +68,8 @@ class AnthropicMessages(JsonFormat):
     options: type[msgspec.Struct] | None = MessagesOptions
 
     def __init__(self, version: str = DEFAULT_VERSION) -> None:
+        if not _VERSION.fullmatch(version):
+            raise UnknownEndpoint(f"{VERSION_HEADER} must be a date like {DEFAULT_VERSION}, not {version!a:.40}")
         self.version = version
         self.name = f"anthropic_messages/{version}"
 

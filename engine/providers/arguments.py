@@ -22,7 +22,9 @@ from msgspec import inspect
 from engine.errors import InvalidCall, one_line
 
 # What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
-SECRETS = frozenset({"api_key", "apikey", "authorization", "headers", "extra_headers", "default_headers"})
+SECRETS = frozenset({
+    "apikey", "authorization", "bearer", "access_token", "auth_token", "headers", "extra_headers", "default_headers",
+})  # fmt: skip
 
 _PLACE = re.compile(r"(?P<problem>.*) - at `(?:key` in `)?\$\.?(?P<place>[^`]*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(?P<name>[^`]+)`")
@@ -58,7 +60,7 @@ def checked(
         spelt[wire_name] = name
     try:
         msgspec.convert(payload, options)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:
         raise _refusal(error, spelt) from None
     return payload
 
@@ -66,7 +68,8 @@ def checked(
 def _refuse_secrets(name: object) -> None:
     if not isinstance(name, str):
         raise invalid(repr(name)[:60], "an argument's name must be a text")
-    if name.lower() in SECRETS:
+    plain = name.lower().replace("-", "_")
+    if plain in SECRETS or plain.endswith("api_key"):
         raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
 
 
@@ -74,6 +77,8 @@ def _refusal(error: Exception, spelt: Mapping[str, str]) -> InvalidCall:
     """What the schema refused, in our words and under the name that the caller used."""
     if isinstance(error, RecursionError):
         return invalid("arguments", "they are nested too deeply, or hold themselves")
+    if isinstance(error, UnicodeEncodeError):
+        return invalid("arguments", "a text in them holds half of a surrogate pair, which is no character")
     message = str(error)
     missing = _MISSING.match(message)
     found = _PLACE.match(message)
@@ -131,6 +136,11 @@ def _respelt(value: object, kind: inspect.Type, place: str) -> object:
             raise invalid(f"{place}.{name}", "it is given twice, in two spellings; pass one of them")
         respelt[wire_name] = _respelt(item, types[wire_name], f"{place}.{name}") if wire_name in types else item
     return respelt
+
+
+def names_of(options: type[msgspec.Struct] | None) -> frozenset[str]:
+    """What a schema's arguments are called, in both spellings."""
+    return frozenset(_wire_names(options) if options is not None else ())
 
 
 def _nearest(name: str, known: Mapping[str, str]) -> str:

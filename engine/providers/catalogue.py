@@ -26,6 +26,8 @@ from engine.providers.openai_responses import OpenAIResponses
 from engine.providers.tavily import TavilyExtract, TavilySearch
 from engine.providers.wire import WireFormat
 
+_READ_ON = "2026-11-20"
+
 Auth: TypeAlias = Literal["bearer", "x-api-key", "none"]
 """How the key is sent: ``Authorization: Bearer KEY``, ``x-api-key: KEY``, or not at all."""
 
@@ -33,7 +35,8 @@ Auth: TypeAlias = Literal["bearer", "x-api-key", "none"]
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     """What holds at the provider's own address for whatever the user says nothing of.
 
-    `quotas` and `concurrency_limit` are limits that the provider publishes for everybody, or for its smallest plan.
+    `quotas` and `concurrency_limit` are limits that the provider publishes for everybody, or for its smallest plan. A
+    quota holds for one key at this endpoint; with a name, over all endpoints of the provider that have it.
     `timeout_s` bounds an attempt: some of them take long to begin.
     """
 
@@ -55,6 +58,10 @@ class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
 
 
+def _is_format(made: object) -> bool:
+    return not isinstance(made, type) and callable(getattr(made, "encode", None))
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """A provider. `key_env` are the variables its key is looked for in, in this order.
 
@@ -73,16 +80,26 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     key_required: bool = True
     headers: tuple[tuple[str, str], ...] = ()
     source: str = ""
-    read_on: str = "2026-11-20"
+    read_on: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("name", "base_url"):
+            if not isinstance(getattr(self, name), str):
+                raise UsageError(f"{name} of a provider must be a text, not {type(getattr(self, name)).__name__}")
+        for name in ("endpoints", "key_env", "aliases", "headers"):
+            if not isinstance(getattr(self, name), tuple):
+                raise UsageError(f"{name} of provider {self.name!r} must be a tuple; mind the comma of a single one")
+        rows: tuple[object, ...] = self.endpoints
+        if not all(isinstance(row, EndpointRow) and _is_format(row.format) for row in rows):
+            raise UsageError(f"endpoints of provider {self.name!r} must be EndpointRows, each with a format object")
         spellings = [spelling for row in self.endpoints for spelling in (row.name, *row.aliases)]
         if not spellings or len(set(spellings)) < len(spellings):
             raise UsageError(f"provider {self.name!r} needs endpoints, each with names of its own: {spellings}")
 
     def find(self, endpoint: str) -> EndpointRow | None:
         """The endpoint of that name or alias, in lower case; None if there is none."""
-        return next((row for row in self.endpoints if endpoint in (row.name, *row.aliases)), None)
+        rows = self.endpoints
+        return next((row for row in rows if endpoint in map(str.lower, (row.name, *row.aliases))), None)
 
 
 CHAT_ALIASES = ("chat/completions", "chat_completions")
@@ -96,8 +113,10 @@ def _chat(name: str, defaults: Defaults = Defaults(), path: str = "") -> Endpoin
     )
 
 
-_NIM = Defaults(quotas=(Quota("requests", 40, 60.0),), concurrency_limit=8)
-_TAVILY = Defaults(quotas=(Quota("requests", 100, 60.0),), timeout_s=120.0)
+_NIM = Defaults(quotas=(Quota("requests", 40, 60.0, name="account"),), concurrency_limit=8)
+_TAVILY = Defaults(quotas=(Quota("requests", 100, 60.0, name="key"),), timeout_s=120.0)
+# A model that is not loaded yet takes minutes to begin, and one works on few at a time.
+_OLLAMA = Defaults(concurrency_limit=4, timeout_s=1_800.0)
 # Of the free plan: ten a minute for each endpoint, two browsers.
 _FIRECRAWL = Defaults(quotas=(Quota("requests", 10, 60.0),), concurrency_limit=2, timeout_s=300.0)
 
@@ -114,6 +133,7 @@ PROVIDERS: tuple[Provider, ...] = (
             EndpointRow(name="embed", format=Embeddings(OPENAI), aliases=_EMBED_ALIASES),
         ),
         source="platform.openai.com/docs/api-reference",
+        read_on=_READ_ON,
     ),
     Provider(
         name="anthropic",
@@ -123,6 +143,7 @@ PROVIDERS: tuple[Provider, ...] = (
         headers=(("anthropic-version", ANTHROPIC.version),),
         endpoints=(EndpointRow(name="chat", format=ANTHROPIC, aliases=("messages", "v1/messages", *CHAT_ALIASES)),),
         source="platform.claude.com/docs/en/api/messages",
+        read_on=_READ_ON,
     ),
     Provider(
         name="gemini",
@@ -131,6 +152,7 @@ PROVIDERS: tuple[Provider, ...] = (
         aliases=("gemini_api",),
         endpoints=(_chat("gemini"),),
         source="ai.google.dev/gemini-api/docs/openai",
+        read_on=_READ_ON,
     ),
     Provider(
         name="ollama",
@@ -138,22 +160,23 @@ PROVIDERS: tuple[Provider, ...] = (
         key_env=("OLLAMA_API_KEY",),
         key_required=False,
         endpoints=(
-            # A model that is not loaded yet takes minutes to begin.
-            _chat("ollama", Defaults(timeout_s=1_800.0), path="/v1/chat/completions"),
+            _chat("ollama", _OLLAMA, path="/v1/chat/completions"),
             EndpointRow(
                 name="native",
                 format=OllamaChat(),
                 aliases=("api/chat", "native_chat"),
-                defaults=Defaults(timeout_s=1_800.0),
+                defaults=_OLLAMA,
             ),
             EndpointRow(
                 name="embed",
                 format=Embeddings(GENERIC),
                 path="/v1/embeddings",
                 aliases=_EMBED_ALIASES,
+                defaults=_OLLAMA,
             ),
         ),
         source="docs.ollama.com/openai, docs.ollama.com/api",
+        read_on=_READ_ON,
     ),
     Provider(
         name="groq",
@@ -161,14 +184,17 @@ PROVIDERS: tuple[Provider, ...] = (
         key_env=("GROQ_API_KEY",),
         endpoints=(_chat("groq"),),
         source="console.groq.com/docs/openai",
+        read_on=_READ_ON,
     ),
     Provider(
         name="deepseek",
         base_url="https://api.deepseek.com",
         key_env=("DEEPSEEK_API_KEY",),
-        # It answers within ten minutes of the beginning, which may itself be ten minutes away.
-        endpoints=(_chat("deepseek", Defaults(timeout_s=1_200.0)),),
+        # It answers within ten minutes of the beginning, which may itself be ten minutes away. 500 at once are what it
+        # allows for its larger model.
+        endpoints=(_chat("deepseek", Defaults(concurrency_limit=500, timeout_s=1_200.0)),),
         source="api-docs.deepseek.com",
+        read_on=_READ_ON,
     ),
     Provider(
         name="perplexity",
@@ -176,6 +202,7 @@ PROVIDERS: tuple[Provider, ...] = (
         key_env=("PERPLEXITY_API_KEY",),
         endpoints=(_chat("perplexity"),),
         source="docs.perplexity.ai/api-reference/chat-completions-post",
+        read_on=_READ_ON,
     ),
     Provider(
         name="openrouter",
@@ -184,6 +211,7 @@ PROVIDERS: tuple[Provider, ...] = (
         aliases=("open_router",),
         endpoints=(_chat("openrouter"),),
         source="openrouter.ai/docs/api-reference",
+        read_on=_READ_ON,
     ),
     Provider(
         name="nvidia_nim",
@@ -195,6 +223,7 @@ PROVIDERS: tuple[Provider, ...] = (
             EndpointRow(name="embed", format=Embeddings(NVIDIA_NIM), aliases=_EMBED_ALIASES, defaults=_NIM),
         ),
         source="docs.api.nvidia.com/nim; its forum for the limit",
+        read_on=_READ_ON,
     ),
     Provider(
         name="exa",
@@ -209,6 +238,7 @@ PROVIDERS: tuple[Provider, ...] = (
             ),
         ),
         source="exa.ai/docs/reference",
+        read_on=_READ_ON,
     ),
     Provider(
         name="tavily",
@@ -219,6 +249,7 @@ PROVIDERS: tuple[Provider, ...] = (
             EndpointRow(name="extract", format=TavilyExtract(), defaults=_TAVILY),
         ),
         source="docs.tavily.com/documentation/api-reference",
+        read_on=_READ_ON,
     ),
     Provider(
         name="firecrawl",
@@ -231,6 +262,7 @@ PROVIDERS: tuple[Provider, ...] = (
             EndpointRow(name="map", format=FirecrawlMap(), aliases=("v1/map", "v2/map"), defaults=_FIRECRAWL),
         ),
         source="docs.firecrawl.dev/api-reference",
+        read_on=_READ_ON,
     ),
 )
 

@@ -72,8 +72,17 @@ def without_nulls(messages: Sequence[dict[str, object]]) -> list[dict[str, objec
             if value is None and name != "content":
                 message = {name: value for name, value in message.items() if value is not None or name == "content"}
                 break
+        if isinstance(calls := message.get("tool_calls"), list):
+            message = {**message, "tool_calls": _without_nulls(calls)}
         clean.append(message)
     return clean
+
+
+def _without_nulls(value: object, depth: int = 3) -> object:
+    """Without nulls as deep as a tool call is."""
+    if isinstance(value, dict) and depth:
+        return {name: _without_nulls(inner, depth - 1) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(item, depth - 1) for item in value] if isinstance(value, list) and depth else value
 
 
 def _kind(value: object) -> str:

@@ -45,11 +45,11 @@ _ROWS = (
     Dialect("openrouter", _NEW_CAP, options=OpenRouterOptions, ends_with_done=True),
     # docs.nvidia.com/nim/large-language-models
     Dialect("nvidia_nim", _OLD_CAP, stream_usage=True, options=NvidiaNimOptions),
-    # ai.google.dev/gemini-api/docs/openai; reports of 400 "Unknown name" for any further field, and for these two.
+    # ai.google.dev/gemini-api/docs/openai; reports of 400 "Unknown name" for any further field, and for these three.
     Dialect(
         "gemini",
         _OLD_CAP,
-        refused={"frequency_penalty": None, "seed": None},
+        refused={"frequency_penalty": None, "logit_bias": None, "seed": None},
         rest_is_output=True,
         options=GeminiOptions,
         closed=True,

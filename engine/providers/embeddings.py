@@ -13,7 +13,7 @@ from __future__ import annotations
 import binascii
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -26,6 +26,9 @@ _Text = Annotated[str, msgspec.Meta(min_length=1)]
 _Input = _Text | Annotated[list[_Text | int | list[int]], msgspec.Meta(min_length=1)]
 _Texts = _Text | Annotated[list[_Text], msgspec.Meta(min_length=1)]
 _Least1 = Annotated[int, msgspec.Meta(ge=1)]
+
+_MOST_INPUTS = 100_000
+"""No index beyond this is one."""
 
 
 class EmbedArguments(msgspec.Struct, kw_only=True):
@@ -97,8 +100,10 @@ class Embeddings(JsonFormat):
         Raises:
           InvalidCall: an argument is missing, empty, out of its range, or cannot be written as JSON.
         """
+        if "messages" in arguments or "prompt" in arguments:
+            raise invalid("input", "an embedding has no messages and no prompt; pass input=, a text or a list of them")
         payload = checked(arguments, self.dialect.arguments, provider=self.dialect.name, closed=False)
-        if payload.get("stream"):
+        if payload.pop("stream", False):
             raise invalid("stream", "embeddings come in one piece; leave it out")
         input_tokens = _input_of(payload["input"], self.dialect, count_text)
         if self.dialect.encoding is not None:
@@ -184,18 +189,18 @@ _plain = msgspec.json.Decoder(_Plain)
 
 
 def _vectors(data: object) -> tuple[Sequence[float], ...]:
-    """The vectors by their index; one without an index is taken to stand where it belongs."""
-    placed: list[tuple[int, Sequence[float]]] = []
-    for position, item in enumerate(data if isinstance(data, list) else ()):
-        found = mapping(item)
-        index = count(found.get("index"))
-        placed.append((position if index is None else index, _vector(found.get("embedding"))))
-    placed.sort(key=_index_of)
-    return tuple([vector for _, vector in placed])
-
-
-def _index_of(placed: tuple[int, Any]) -> int:
-    return placed[0]
+    """The vectors by their index, with an empty one for each input that has none; where the indices are nonsense, in
+    the order in which they came."""
+    items = [mapping(item) for item in data] if isinstance(data, list) else []
+    vectors = [_vector(item.get("embedding")) for item in items]
+    indices = [count(item.get("index")) for item in items]
+    known = [index for index in indices if index is not None]
+    if len(set(known)) < len(items) or max(known, default=0) >= _MOST_INPUTS:
+        return tuple(vectors)
+    placed: list[Sequence[float]] = [()] * (max(known, default=-1) + 1)
+    for index, vector in zip(known, vectors, strict=True):
+        placed[index] = vector
+    return tuple(placed)
 
 
 _BIG_ENDIAN = array("H", [1]).tobytes() == b"\x00\x01"

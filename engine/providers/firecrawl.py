@@ -134,7 +134,7 @@ class _Firecrawl(SearchFormat):
         success = mapping(payload).get("success")
         if success is True and not failed and self.is_answer(payload):
             return None
-        return error_in(payload, failed=failed or success is False)
+        return error_in(payload, failed=failed or (success is not None and success is not True))
 
     def translated(self, given: dict[str, object]) -> dict[str, object]:
         """Refuses what would show the caller's key to the page that is scraped."""

@@ -10,6 +10,7 @@ Pure: no trio, no httpx, no I/O. Never raises, whatever a provider sends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import msgspec
 
@@ -43,6 +44,10 @@ class JsonFormat:
     name: str
     path: str
     options: type[msgspec.Struct] | None = None
+
+    def headed(self: Self, headers: Mapping[str, str]) -> Self:
+        """The format for requests with these headers: the same, where none of them changes the language."""
+        return self
 
     def usage_of(self, payload: object) -> Usage | None:
         """The usage in a decoded answer; None where nothing of it is a number."""

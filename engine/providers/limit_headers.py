@@ -23,6 +23,8 @@ MINUTE_S = 60.0
 DAY_S = 86_400.0
 
 _MOST_DIGITS = 15
+_INSTANT_CHARS = 10
+"""No instant is written shorter."""
 _LATE = 1.5
 """A reset this many periods away belongs to another period."""
 _HOUR_S = 3_600.0
@@ -31,7 +33,7 @@ _LONGEST_S = 366 * DAY_S
 
 class _Rule(NamedTuple):
     """Three headers about one limit. `period_s` is 0 where a minute and a day are told apart by what they say, and None
-    where only the lane that asks can know its length."""
+    where only the lane that asks can know its length. No `reset`: nothing can be learned from it."""
 
     dimension: Dimension
     limit: str
@@ -49,7 +51,7 @@ def _openai_names(what: str, dimension: Dimension, period_s: float | None) -> _R
 
 def _anthropic_names(what: str, dimension: Dimension) -> _Rule:
     head = f"anthropic-ratelimit-{what}"
-    return _Rule(dimension, f"{head}-limit", f"{head}-remaining", f"{head}-reset", MINUTE_S)
+    return _Rule(dimension, f"{head}-limit", f"{head}-remaining", "", MINUTE_S)
 
 
 _ANYBODY = (
@@ -87,26 +89,32 @@ def read_limits(provider: str, headers: Mapping[str, str], now_s: float) -> tupl
     rules = _RULES.get(provider, _ANYBODY)
     if not any(rule.limit in headers or rule.remaining in headers for rule in rules):
         return ()
-    told_s = instant_s(headers.get("date", ""))
-    present_s = now_s if told_s is None else told_s
-    found = [_observed(rule, headers, present_s) for rule in rules]
+    found = [_observed(rule, headers, now_s) for rule in rules]
     return tuple([one for one in found if one is not None])
 
 
-def _observed(rule: _Rule, headers: Mapping[str, str], present_s: float) -> Observed | None:
+def _observed(rule: _Rule, headers: Mapping[str, str], now_s: float) -> Observed | None:
     limit = _count(headers.get(rule.limit, ""))
     remaining = _count(headers.get(rule.remaining, ""))
     if limit == 0 or (limit < 0 and headers.get(rule.limit)):
         return None  # "unknown", and so is what is left of it
     if limit < 0 and remaining < 0:
         return None
-    reset = headers.get(rule.reset, "")
-    reset_s = wait_s(reset, present_s)
+    reset = headers.get(rule.reset, "") if rule.reset else ""
+    reset_s = _reset_s(reset, headers, now_s) if reset else None
     period_s = _period_s(rule.period_s, limit, remaining, reset_s, at_midnight=_is_midnight(reset))
     if period_s is None:
         return None
     reset_us = -1 if reset_s is None else round(min(reset_s, _LONGEST_S) * 1e6)
     return Observed(rule.dimension, limit, remaining, reset_us, round(period_s * 1e6))
+
+
+def _reset_s(reset: str, headers: Mapping[str, str], now_s: float) -> float | None:
+    """The seconds until a reset. One that is an instant counts from the answer's own date."""
+    if len(reset) >= _INSTANT_CHARS:
+        told_s = instant_s(headers.get("date", ""))
+        now_s = now_s if told_s is None else told_s
+    return wait_s(reset, now_s)
 
 
 def _period_s(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import msgspec
@@ -39,9 +40,13 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
     defaults: Defaults = Defaults()
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """What it is, without what headers hold: that may be a key."""
+        names = [name for name, _ in self.headers]
+        return [("provider", self.provider), ("endpoint", self.endpoint), ("url", self.url), ("headers", names)]
+
     def __repr__(self) -> str:
-        names = ", ".join(name for name, _ in self.headers)
-        return f"<EndpointSpec {self.provider} {self.endpoint} at {self.url}{f' with {names}' if names else ''}>"
+        return f"EndpointSpec({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 _CATALOGUE = frozenset(row.name for row in PROVIDERS)
@@ -84,12 +89,16 @@ def register_provider(provider: Provider) -> None:
       UsageError: its name or an alias belongs to another provider.
       UnknownEndpoint: its address cannot be used.
     """
+    if not isinstance(provider, Provider):
+        raise UsageError(f"register_provider takes a Provider, not {type(provider).__name__}")
     names = [canonical(name) for name in (provider.name, *provider.aliases)]
     for name in names:
         owner = _NOT_YET.get(name) or _aliases.get(name, name)
         if not name or owner in _CATALOGUE or name in _NOT_YET or (owner in _registered and owner != names[0]):
             raise UsageError(f"the name {name!r} belongs to the provider {owner or 'of no name'!r}; choose another")
     _address(provider.base_url)
+    for alias in [alias for alias, name in _aliases.items() if name == names[0]]:
+        del _aliases[alias]
     _registered[names[0]] = msgspec.structs.replace(provider, name=names[0])
     _aliases.update(dict.fromkeys(names[1:], names[0]))
 
@@ -117,6 +126,9 @@ def find(provider: str, endpoint: str = "chat", *, compatible: bool) -> tuple[Pr
     Raises:
       UnknownEndpoint: no such provider, or no such endpoint.
     """
+    names: tuple[object, ...] = (provider, endpoint)
+    if not all(isinstance(name, str) for name in names):
+        raise UnknownEndpoint("provider and endpoint are names, texts like 'openai' and 'chat'. Nothing was sent.")
     given = canonical(provider)
     name = _aliases.get(given, given)
     if not name:
@@ -128,18 +140,20 @@ def find(provider: str, endpoint: str = "chat", *, compatible: bool) -> tuple[Pr
     found = _registered.get(name)
     if found is None and not compatible:
         raise UnknownEndpoint(
-            f"unknown provider {name!r}; known are {_known()}. For any other service that speaks the OpenAI chat "
-            "format, pass its address as base_url. Nothing was sent."
+            f"unknown provider {name!r}; known are {_known()}. For any other service that speaks OpenAI's "
+            "formats, pass its address as base_url. Nothing was sent."
         )
     if found is None:
         key_env = (f"{re.sub(r'[^A-Z0-9]', '_', name.upper())}_API_KEY",)
         found = msgspec.structs.replace(COMPATIBLE, name=name, key_env=key_env)
     row = found.find(endpoint.strip().strip("/").lower())
-    if row is None and endpoint == "chat" and len(found.endpoints) == 1:
+    if row is None and endpoint.strip().lower() == "chat" and len(found.endpoints) == 1:
         row = found.endpoints[0]  # "chat" is what nobody said, and there is no choice
     if row is None:
         there_are = ", ".join(repr(row.name) for row in found.endpoints)
-        raise UnknownEndpoint(f"{name} has no endpoint {endpoint!r}; there is: {there_are}. Nothing was sent.")
+        raise UnknownEndpoint(
+            f"{name} has no endpoint {endpoint!r}; there is: {there_are}; pass one as endpoint=. Nothing was sent."
+        )
     return found, row
 
 
@@ -160,12 +174,14 @@ def resolve(
     """
     found, row = find(provider, endpoint, compatible=base_url is not None)
     parts = _address(found.base_url if base_url is None else base_url)
+    own = urlsplit(found.base_url)
+    if parts.netloc == own.netloc and parts.path in ("", "/"):
+        parts = parts._replace(path=own.path)  # the provider's host alone, as some of the vendors' clients are told it
     wire: WireFormat = row.format
     merged = dict(found.headers)
     if headers:
         merged.update((name.lower(), value) for name, value in headers.items())
-        headed = getattr(wire, "headed", None)
-        wire = headed(merged) if headed is not None else wire
+        wire = wire.headed(merged)
     local = _is_local(parts.hostname or "")
     return EndpointSpec(
         provider=found.name,
@@ -177,10 +193,11 @@ def resolve(
         key_required=found.key_required and not local and auth != "none",
         local=local,
         headers=tuple(merged.items()),
-        defaults=row.defaults if base_url is None else Defaults(timeout_s=row.defaults.timeout_s),
+        defaults=row.defaults if parts.netloc == own.netloc else Defaults(timeout_s=row.defaults.timeout_s),
     )
 
 
+_LAST_VERSION = re.compile(r"/v\d\w*$")
 _VERSION = re.compile(r"/(?:v\d\w*|api)(?=/)")
 """How a path begins that users take for a part of the address."""
 
@@ -192,9 +209,10 @@ def _joined(base: str, path: str) -> str:
     if base.endswith(path):
         return base
     version = _VERSION.match(path)
-    if version is not None and base.endswith(version[0]):
-        return base + path[version.end() :]
-    return base + path
+    if version is None:
+        return base + path
+    # Whichever version the address ends with, the path's is the one this format speaks.
+    return _LAST_VERSION.sub("", base.removesuffix(version[0])) + path
 
 
 def api_key(spec: EndpointSpec, explicit: str | None, environ: Mapping[str, str]) -> str | None:
@@ -235,7 +253,7 @@ def _known() -> str:
 
 
 # Names that keys travel under in an address, where every log on the way would hold them.
-_KEY_PARAMETERS = frozenset({"key", "api_key", "apikey", "api-key", "access_token", "token", "subscription-key"})
+_KEY_PARAMETER = re.compile(r"(^|[_-])(api)?(key|token|sig|signature|secret|password)$", re.IGNORECASE)
 
 
 def _address(base_url: str) -> SplitResult:
@@ -258,7 +276,7 @@ def _address(base_url: str) -> SplitResult:
         problem = "holds a space or a control character"
     elif parts.fragment:
         problem = "holds a fragment (#...), which is never sent"
-    elif any(name.lower() in _KEY_PARAMETERS for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+    elif any(_KEY_PARAMETER.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         problem = "holds a key in its query, where logs would show it; pass it as api_key instead"
     if problem:
         raise UnknownEndpoint(f"base_url {problem}; an example is https://host.example/v1. Nothing was sent.")

@@ -15,7 +15,15 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from engine.estimate import PER_MEDIUM, PER_MESSAGE, CountText, estimate_content, estimate_json, with_margin
+from engine.estimate import (
+    PER_MEDIUM,
+    PER_MESSAGE,
+    CountText,
+    estimate_content,
+    estimate_json,
+    estimate_tools,
+    with_margin,
+)
 from engine.providers.arguments import checked, invalid
 from engine.providers.wire import mapping
 
@@ -178,7 +186,7 @@ def estimate_responses(arguments: Mapping[str, object], count_text: CountText) -
         total += PER_MESSAGE + count_text(str(arguments["instructions"]))
     for name, value in arguments.items():
         if name not in _UNCOUNTED and isinstance(value, (dict, list, tuple)) and value:
-            total += estimate_json(value)
+            total += estimate_tools(value) if name == "tools" and isinstance(value, list) else estimate_json(value)
     return with_margin(total)
 
 

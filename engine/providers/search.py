@@ -42,7 +42,7 @@ class SearchFormat(JsonFormat):
         """
         given = {name: value for name, value in arguments.items() if value is not None}
         if given.pop("stream", False):
-            raise invalid("stream", f"{self.provider} answers in one piece and has no streams; leave it out")
+            raise invalid("stream", f"{self.provider} is asked for answers in one piece here; leave it out")
         for name in given:
             if name in self.gone:
                 raise invalid(name, self.gone[name])

@@ -97,6 +97,9 @@ class WireFormat(Protocol):
           InvalidCall: they cannot be sent: which argument, what is wrong with it, what to do.
         """
 
+    def headed(self, headers: Mapping[str, str]) -> WireFormat:
+        """The format for requests with these headers (lower-case names): where one of them changes the language."""
+
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. `headers` have lower-case names; `now_s` is Unix time. Never raises."""
 

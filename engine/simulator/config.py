@@ -213,7 +213,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     `port` 0 takes a free one. `key`, if given, is demanded as a bearer key; it is in no repr and no log.
     `max_concurrency` 0 means no such limit; over it the answer is `concurrency_status`.
     `output_tokens` is the output of a request that sets no cap; `output` says whether an answer uses the ``cap`` in
-    full or a length ``drawn`` from 1 to it. `count_input` names a function ``"module:name"`` that counts the input
+    full, a length ``drawn`` from 1 to it, or is ``short``: `output_tokens`, and no more than the cap.
+    `count_input` names a function ``"module:name"`` that counts the input
     tokens of a request's decoded body; empty: `engine.simulator.count_input`.
     `keep_alive_s` closes connections idle for so long; None: never. `log_path` is a file the log is written to, anew
     and as JSON lines, while the server runs, a quarter of a second behind and to its end when it stops; `log_capacity`
@@ -235,7 +236,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     max_concurrency: int = 0
     concurrency_status: Literal[429, 503] = 429
     output_tokens: int = 16
-    output: Literal["cap", "drawn"] = "cap"
+    output: Literal["cap", "drawn", "short"] = "cap"
     count_input: str = ""
     max_body_bytes: int = 4_194_304
     keep_alive_s: float | None = None
@@ -250,7 +251,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         _whole("output_tokens", self.output_tokens, 1)
         _whole("max_body_bytes", self.max_body_bytes, 1)
         _whole("log_capacity", self.log_capacity, 0)
-        _one_of("output", self.output, ("cap", "drawn"))
+        _one_of("output", self.output, ("cap", "drawn", "short"))
         _seconds("lateness_guard_s", self.lateness_guard_s, zero=False)
         if self.concurrency_status not in (429, 503):
             raise UsageError(f"simulator: concurrency_status is {self.concurrency_status!r}; it must be 429 or 503")

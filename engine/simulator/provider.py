@@ -228,9 +228,11 @@ class Provider:
 
     def _used(self, attempt: Attempt, request: ChatRequest, cost: Cost) -> Cost:
         """What an admitted request uses of what it may cost."""
-        if self._config.output != "drawn" or not cost.output_tokens:
+        most = cost.output_tokens // request.choices
+        if self._config.output == "cap" or not most:
             return cost
-        per_choice = 1 + int(attempt.draw.output * (cost.output_tokens // request.choices))
+        short = self._config.output == "short"
+        per_choice = min(most, self._config.output_tokens) if short else 1 + int(attempt.draw.output * most)
         return cost._replace(output_tokens=per_choice * request.choices)
 
     def _wording(self, attempt: Attempt, asked: StreamRequest, done: Completion, request: ChatRequest) -> Wording:

@@ -189,7 +189,8 @@ def counted(usage: Usage | None) -> tuple[int, int] | None:
     """Input and output tokens to charge, or None if the usage does not say.
 
     One missing number follows from the total; a total alone is counted as input. An absent output alone is zero, as
-    it is for embeddings; an absent input is never taken for zero, which would give tokens back that were spent.
+    it is for embeddings; an absent input is never taken for zero, which would give tokens back that were spent, and
+    nothing at all is no count either: no request is empty.
     """
     if usage is None:
         return None
@@ -201,7 +202,7 @@ def counted(usage: Usage | None) -> tuple[int, int] | None:
         given = total - (made or 0)
     if made is None:
         made = total - given if total is not None else 0
-    return max(given, 0), max(made, 0)
+    return (max(given, 0), max(made, 0)) if given > 0 or made > 0 else None
 
 
 def without(text: str, secrets: Iterable[str]) -> str:

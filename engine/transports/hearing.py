@@ -168,7 +168,8 @@ class _Stream:
             self.monitor.heard(events[:1])
             self._handed = self.monitor.error is None
             self.monitor.heard(events[1:])
-        self._attempt.heard()
+        if not all(map(_is_heartbeat, events)):
+            self._attempt.heard()
         return encode_events(events) if self._handed else b""
 
     def document(self) -> bytes | None:
@@ -191,6 +192,11 @@ class _Stream:
         answer = answer_of(reading, status=status, body=body, keep=keep and not cut, secrets=secrets, streamed=True)
         # Whether another attempt may follow is not for the wire to say: see `Verdict`.
         return msgspec.structs.replace(answer, verdict="unknown") if cut else answer
+
+
+def _is_heartbeat(event: Event) -> bool:
+    """Whether an event says nothing but that the connection stands (Anthropic's)."""
+    return isinstance(event, Named) and event.name == b"ping"
 
 
 def _is_whole(event: Event) -> bool:

@@ -41,6 +41,8 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE = re.compile(r"[\t \x21-\x7e\x80-\xff]*")
 _SECRET = re.compile(r"auth|key|secret|credential|cookie|passw|token", re.IGNORECASE)
 _CACHED_BYTES = 64
+_FRAMING = frozenset({"content-length", "transfer-encoding", "host", "connection"})
+"""Headers that say where a request ends or goes: a second one of them makes it two things to two readers."""
 
 
 @functools.cache
@@ -75,6 +77,8 @@ class Target:
     ) -> None:
         self.url, signed = _address(url)
         lowered = {name.lower(): value.strip() for name, value in headers.items()}
+        for name in _FRAMING & lowered.keys():
+            raise UsageError(f"the header {name!r} is written for each request and cannot be set. Nothing was sent.")
         merged = {
             "accept": "application/json",
             "accept-encoding": "gzip, deflate",

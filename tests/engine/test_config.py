@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from actors.limits import Quota
 from actors.messages import OpenLane
-from engine.accounts import LaneDescription, Lanes
+from engine.accounts import Account, LaneDescription, Lanes
 from engine.call import CallOptions
 from engine.config import (
     AGEING_S,
@@ -31,6 +31,7 @@ from engine.config import (
     parse_config,
 )
 from engine.errors import InvalidCall, UsageError
+from engine.providers.lookup import resolve
 
 GOOD = """\
 [engine]
@@ -321,7 +322,7 @@ def test_a_number_that_is_not_said_is_the_same_everywhere() -> None:
     lane, opened = LaneSection(), OpenLane(1, "x")
     assert (lane.queue_capacity, lane.ageing_s) == (QUEUE_CAPACITY, AGEING_S)
     assert opened.ageing_us == AGEING_S * 1_000_000
-    _, message = Lanes(EngineConfig()).open(LaneDescription("x"))
+    _, message = Lanes(EngineConfig()).open(LaneDescription("x"), Account(resolve("openai"), None))
     assert message == opened
 
 

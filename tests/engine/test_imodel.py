@@ -31,6 +31,24 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- built anywhere ---
 
 
+def problem_of(model: iModel, name: str) -> str:
+    """What is said of a call with this argument."""
+    try:
+        model.create_api_calling(**{name: "x"}).request  # noqa: B018  # it raises
+    except InvalidCall as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("row", [(one.name, two.name) for one in PROVIDERS for two in one.endpoints], ids=str)
+def test_no_documented_argument_is_taken_for_a_misspelt_one(row: tuple[str, str]) -> None:
+    """Firecrawl's `limit` is not our `limits`, nor Tavily's `timeout` our `timeout_s`."""
+    model = iModel(provider=row[0], endpoint=row[1])
+    assert model.request_options is not None
+    for name in model.request_options.__struct_fields__:
+        assert "did you mean" not in problem_of(model, name)
+
+
 def test_it_is_built_without_a_loop_and_without_a_key() -> None:
     model = iModel(model="gpt-4o", limit_requests=100, limit_tokens=100_000)
     assert model.model_name == "gpt-4o"

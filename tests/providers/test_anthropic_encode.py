@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import InvalidCall
-from engine.estimate import PER_MEDIUM, PER_MESSAGE, estimate_json, estimate_text, with_margin
+from engine.estimate import PER_MEDIUM, PER_MESSAGE, estimate_text, estimate_tools, with_margin
 from engine.providers.anthropic_arguments import DEFAULT_MAX_TOKENS
 from engine.providers.anthropic_messages import AnthropicMessages
 
@@ -406,7 +406,7 @@ BIG = "A" * 100_000
         ({"messages": [HI, {"role": "user", "content": [{"type": "document", "source": {"type": "base64", "data": BIG}}]}]}, PER_MESSAGE + PER_MEDIUM),
         ({"messages": [HI, {"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": TEXT}}]}]}, PER_MESSAGE + estimate_text(TEXT)),
         ({"messages": [HI, {"role": "user", "content": [{"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": TEXT}]}}]}]}, PER_MESSAGE + estimate_text(TEXT)),
-        ({"tools": [{"name": "f", "input_schema": SCHEMA}]}, estimate_json([{"name": "f", "input_schema": SCHEMA}])),
+        ({"tools": [{"name": "f", "input_schema": SCHEMA}]}, estimate_tools([{"name": "f", "input_schema": SCHEMA}])),
         ({"metadata": {"user_id": BIG}, "stop": [BIG]}, 0),
     ],
 )  # fmt: skip

@@ -86,6 +86,8 @@ def test_every_fact_has_a_source_and_a_date() -> None:
         ("tavily", "extract", [(100, 60.0)], None),
         ("firecrawl", "map", [(10, 60.0)], 2),
         ("nvidia_nim", "embed", [(40, 60.0)], 8),
+        ("deepseek", "chat", [], 500),
+        ("ollama", "native", [], 4),
         ("openai", "chat", [], None),
     ],
 )

@@ -85,7 +85,7 @@ def test_none_is_not_sent_at_any_depth() -> None:
         ({"query": "q", "text": True}, "text", "inside contents"),
         ({"query": "q", "num_result": 3}, "num_result", "num_results"),
         ({"query": "q", "numberOf": 3}, "numberOf", "knows no such argument"),
-        ({"query": "q", "stream": True}, "stream", "no streams"),
+        ({"query": "q", "stream": True}, "stream", "in one piece"),
         ({"query": "q", "api_key": "secret"}, "api_key", "never sent"),
         ({"query": "q", "headers": {"x": "y"}}, "headers", "never sent"),
         ({"query": "q", "category": object()}, "category", "Expected `str"),

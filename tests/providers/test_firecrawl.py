@@ -107,7 +107,7 @@ def test_version_1s_spellings_that_mean_the_same_are_translated() -> None:
         (SCRAPE, {"url": "u", "timeout": 1500.5}, "timeout", "Expected `int"),
         (SCRAPE, {"url": "u", "only_main_contents": True}, "only_main_contents", "only_main_content"),
         (SCRAPE, {"url": "u", "max_age": 1, "maxAge": 1}, "maxAge", "twice"),
-        (SCRAPE, {"url": "u", "stream": True}, "stream", "no streams"),
+        (SCRAPE, {"url": "u", "stream": True}, "stream", "in one piece"),
         (SCRAPE, {"url": "u", "api_key": "fc-secret"}, "api_key", "never sent"),
         (
             SCRAPE,
@@ -123,7 +123,7 @@ def test_version_1s_spellings_that_mean_the_same_are_translated() -> None:
         (MAP, {"url": "u", "ignore_sitemap": True, "sitemap": "only"}, "ignore_sitemap", "sitemap="),
         (MAP, {"url": "u", "ignore_sitemap": "yes"}, "ignore_sitemap", "sitemap="),
         (MAP, {"url": "u", "formats": ["markdown"]}, "formats", "no such argument"),
-        (MAP, {"url": "u", "stream": True}, "stream", "no streams"),
+        (MAP, {"url": "u", "stream": True}, "stream", "in one piece"),
     ],
 )
 def test_what_firecrawl_would_refuse_is_refused_before_anything_is_sent(

@@ -225,10 +225,10 @@ def test_headers_of_ones_own_stand_over_the_providers_and_are_in_no_repr() -> No
 
 def acme(**changed: Any) -> Provider:
     fields = {
-        "name": "Acme-AI",
+        "name": "Road-Runner",
         "base_url": "https://api.acme.example/v1",
         "key_env": ("ACME_API_KEY",),
-        "aliases": ("acme",),
+        "aliases": ("roadrunner",),
         "endpoints": (EndpointRow(name="chat", format=OpenAIChat(Dialect("acme"))),),
     }
     return Provider(**{**fields, **changed})
@@ -237,8 +237,8 @@ def acme(**changed: Any) -> Provider:
 def test_a_provider_of_ones_own_is_found_like_any_other() -> None:
     register_provider(acme(base_url="https://old.example"))
     register_provider(acme())
-    spec = resolve("ACME")
-    assert (spec.provider, spec.url) == ("acme_ai", "https://api.acme.example/v1/chat/completions")
+    spec = resolve("ROADRUNNER")
+    assert (spec.provider, spec.url) == ("road_runner", "https://api.acme.example/v1/chat/completions")
     assert spec.key_required
 
 
@@ -249,7 +249,7 @@ def test_a_provider_of_ones_own_is_found_like_any_other() -> None:
         ({"name": "other", "aliases": ("NIM",)}, "'nim' belongs to the provider 'nvidia_nim'"),
         ({"name": "claude"}, "'claude' belongs to the provider 'claude_code'"),
         ({"name": " "}, "no name"),
-        ({"name": "second", "aliases": ("acme",)}, "'acme' belongs to the provider 'acme_ai'"),
+        ({"name": "second", "aliases": ("roadrunner",)}, "'roadrunner' belongs to the provider 'road_runner'"),
         ({"name": "third", "aliases": (), "base_url": "elsewhere"}, "base_url"),
     ],
 )
@@ -257,6 +257,23 @@ def test_a_name_that_is_taken_is_refused(changed: dict[str, Any], says: str) -> 
     register_provider(acme())
     with pytest.raises(UsageError, match=says):
         register_provider(acme(**changed))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"key_env": "ROAD_RUNNER_API_KEY"},
+        {"aliases": "roadrunner"},
+        {"endpoints": EndpointRow(name="chat", format=OpenAIChat(Dialect("acme")))},
+        {"endpoints": (EndpointRow(name="chat", format=OpenAIChat),)},
+        {"endpoints": ("chat",)},
+    ],
+    ids=str,
+)
+def test_what_a_provider_is_made_of_is_checked(changed: dict[str, Any]) -> None:
+    """A variable's name without its comma would be taken for a variable of each letter."""
+    with pytest.raises(UsageError, match=next(iter(changed))):
+        acme(**changed)
 
 
 @pytest.mark.parametrize("endpoints", [(), (EndpointRow(name="a", format=OpenAIChat(Dialect("a"))),) * 2])

@@ -239,6 +239,20 @@ MESSAGES = st.lists(
 CHECKED = ("temperature", "max_tokens", "stream", "stop", "seed", "logit_bias", "tools", "max_completion_tokens")
 
 
+def as_sent(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without its nulls, which are deeper only in the calls of tools."""
+    kept = {name: value for name, value in message.items() if value is not None or name == "content"}
+    if isinstance(kept.get("tool_calls"), list):
+        kept["tool_calls"] = without_nulls(kept["tool_calls"], 3)
+    return kept
+
+
+def without_nulls(value: Any, depth: int) -> Any:
+    if depth and isinstance(value, dict):
+        return {name: without_nulls(inner, depth - 1) for name, inner in value.items() if inner is not None}
+    return [without_nulls(inner, depth - 1) for inner in value] if depth and isinstance(value, list) else value
+
+
 @given(MESSAGES, st.dictionaries(st.sampled_from(CHECKED) | st.text(), JSON, max_size=4), st.sampled_from([*FORMATS]))
 def test_any_call_is_sent_as_given_or_refused_and_never_changed(
     messages: list[dict[str, Any]], extra: dict[str, Any], provider: str
@@ -260,4 +274,4 @@ def test_any_call_is_sent_as_given_or_refused_and_never_changed(
     for name in arguments.keys() - caps - unset - {"messages"}:
         assert sent[name] == arguments[name]
     for told, message in zip(sent["messages"], messages, strict=True):
-        assert told == {name: value for name, value in message.items() if value is not None or name == "content"}
+        assert told == as_sent(message)

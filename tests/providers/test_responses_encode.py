@@ -12,7 +12,7 @@ import pytest
 from responses_answers import WIRE, fixture
 
 from engine.errors import InvalidCall
-from engine.estimate import PER_MEDIUM
+from engine.estimate import PER_MEDIUM, PER_TOOL
 
 ASKED: dict[str, Any] = {"model": "gpt-5", "input": "Hi"}
 PICTURE = {"type": "input_image", "file_id": "f"}
@@ -169,7 +169,7 @@ def test_arguments_that_are_none_are_as_if_not_given() -> None:
         ({"input": [{"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "x" * 96}]}]}, 100),
         ({"input": [{"role": "user", "content": [PICTURE, {"type": "input_text", "text": "x" * 96}]}]}, PER_MEDIUM + 100),
         ({"input": "x" * 96, "metadata": {"k": "v" * 500}, "include": ["a" * 99], "conversation": {"id": "c"}}, 100),
-        ({"input": "x" * 96, "tools": [{"type": "t" * 285}]}, 100 + 100),
+        ({"input": "x" * 96, "tools": [{"type": "t" * 285}]}, 100 + 100 + PER_TOOL),
     ],
 )  # fmt: skip
 def test_the_estimate_counts_what_the_model_reads(arguments: dict[str, object], total: int) -> None:

@@ -51,7 +51,7 @@ def test_one_address_or_a_list_of_them_is_extracted() -> None:
         (SEARCH, {"query": "q", "days": 0}, "days", ">= 1"),
         (SEARCH, {"query": "q", "include_answer": 1}, "include_answer", "Expected `bool | str"),
         (SEARCH, {"query": "q", "include_domains": "x.org"}, "include_domains", "Expected `array"),
-        (SEARCH, {"query": "q", "stream": True}, "stream", "no streams"),
+        (SEARCH, {"query": "q", "stream": True}, "stream", "in one piece"),
         (SEARCH, {"query": "q", "api_key": "secret"}, "api_key", "never sent"),
         (EXTRACT, {}, "urls", "missing"),
         (EXTRACT, {"urls": []}, "urls", "length >= 1"),
@@ -60,7 +60,7 @@ def test_one_address_or_a_list_of_them_is_extracted() -> None:
         (EXTRACT, {"urls": ["u", 3]}, "urls[1]", "Expected `str`"),
         (EXTRACT, {"urls": "u", "timeout": 61}, "timeout", "<= 60"),
         (EXTRACT, {"urls": "u", "timeout": 0}, "timeout", ">= 1"),
-        (EXTRACT, {"urls": "u", "stream": True}, "stream", "no streams"),
+        (EXTRACT, {"urls": "u", "stream": True}, "stream", "in one piece"),
     ],
 )
 def test_what_tavily_would_refuse_is_refused_before_anything_is_sent(
