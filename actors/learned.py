@@ -24,6 +24,7 @@ class LearnedWindow(SlidingWindow):
         super().__init__(spec)
         self.learner = Learner(spec.limit, self.window_us)
         self.limit = self.learner.limit
+        self._daring: set[Claim] = set()
 
     def room(self, now_us: int) -> int:
         return self._or_all(super().room(now_us))
@@ -46,9 +47,15 @@ class LearnedWindow(SlidingWindow):
     def claim(self, amount: int, now_us: int) -> Claim:
         claim = super().claim(amount, now_us)
         if self.learned:
-            self.not_before_us = now_us + self.learner.admitted(amount, self.occupied(now_us))
+            if self.learner.admitted(amount, self.occupied(now_us)):
+                self._daring.add(claim)
+            self.not_before_us = now_us + self.learner.pause_us
             self.limit = self.learner.limit
         return claim
+
+    def give_back(self, claim: Claim) -> None:
+        self._land(claim)
+        super().give_back(claim)
 
     def tell(self, said: Observed, level: int, sent_us: int, now_us: int) -> bool:
         was_learned = self.learned
@@ -62,7 +69,7 @@ class LearnedWindow(SlidingWindow):
         """An attempt was served."""
         self.learner.accepted(claim.level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
-        if not self.learner.testing:
+        if not self.learner.pause_us:
             self.not_before_us = now_us
 
     def refuse(self, claim: Claim, sent_us: int, now_us: int) -> None:
@@ -70,6 +77,17 @@ class LearnedWindow(SlidingWindow):
         level = max(claim.level, self.occupied(now_us) - self.open_amount)
         self.learner.refused(level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
+
+    def _no_longer_live(self, claim: Claim) -> None:
+        self._land(claim)
+        super()._no_longer_live(claim)
+
+    def _land(self, claim: Claim) -> None:
+        if claim in self._daring:
+            self._daring.remove(claim)
+            self.learner.landed(claim.amount)
+            if self.learned:
+                self.limit = self.learner.limit
 
     def _at_most_all(self, amount: int) -> int:
         return min(amount, self.limit) if self.learned else amount

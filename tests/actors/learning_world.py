@@ -71,6 +71,8 @@ class World:
         names: bool = True,
         big: int = 1,
         others: float = 0.0,
+        permits: int = 24,
+        late_us: int = 900,
         seed: int = 0,
     ) -> None:
         self.period_us = limits[0].period_us
@@ -84,7 +86,7 @@ class World:
             for factor, start, stop in zip(factors, bounds, bounds[1:], strict=False)
         ]
         self.change_us = bounds[1:-1]
-        self.headers, self.names, self.latency_us, self.big = headers, names, latency_us, big
+        self.headers, self.names, self.latency_us, self.late_us, self.big = headers, names, latency_us, late_us, big
         self.draw = random.Random(seed)
         self.schedule = Schedule()
         self.events: list[tuple[int, int, object]] = []
@@ -96,8 +98,8 @@ class World:
         self.arrived_us: dict[int, int] = {}
         self.ids = count(1)
         self.schedule.open_lane(OpenLane(0, "lane", tuple(quotas)), 0)
-        self.schedule.open_endpoint(OpenEndpoint(0, "endpoint", 5_000), 0)
-        for _ in range(5_000):
+        self.schedule.open_endpoint(OpenEndpoint(0, "endpoint", permits), 0)
+        for _ in range(permits):
             self.schedule.ready(0, 0)
         if others:
             every_us = round(self.period_us / others)
@@ -149,7 +151,7 @@ class World:
 
     def happen(self, what: object, now_us: int) -> list[Effect]:
         if isinstance(what, Sent):
-            delay_us = self.draw.randint(200, 900)
+            delay_us = self.draw.randint(200, self.late_us)
             self.at(now_us + delay_us, (what.call_id, what.attempt))
             return self.schedule.sent(Sent(what.call_id, what.attempt, now_us), now_us)
         if isinstance(what, tuple):
@@ -175,7 +177,7 @@ class World:
         judged = self.provider.admit(now_us, cost)
         if isinstance(judged, Refusal):
             self.refused += 1
-            back_us = now_us + self.draw.randint(300, 900)
+            back_us = now_us + self.draw.randint(300, self.late_us)
             word = "requests" if judged.rule.dimension == "requests" else "tokens"
             outcome = Outcome(
                 call_id, attempt, 0, True, back_us, "retry", "requests_kept", barrier=True, exempt=True,
