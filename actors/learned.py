@@ -8,6 +8,7 @@ Pure: no trio, no clock, no I/O.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from actors.buckets import TokenBucket
@@ -25,6 +26,7 @@ class LearnedWindow(SlidingWindow):
         self.learner = Learner(spec.limit, self.window_us)
         self.limit = self.learner.limit
         self._daring: set[Claim] = set()
+        self._refused: deque[tuple[int, int]] = deque()  # until when they stand in the levels, and how much
 
     def room(self, now_us: int) -> int:
         return self._or_all(super().room(now_us))
@@ -66,8 +68,11 @@ class LearnedWindow(SlidingWindow):
         return changed
 
     def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
-        """An attempt was served."""
-        self.learner.accepted(claim.level, claim.amount, sent_us, now_us)
+        """An attempt was served. What was refused stood in its level, and its provider had not counted it."""
+        while self._refused and self._refused[0][0] <= sent_us:
+            self._refused.popleft()
+        level = max(claim.amount, claim.level - sum([amount for _, amount in self._refused]))
+        self.learner.accepted(level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
         if not self.learner.pause_us:
             self.not_before_us = now_us
@@ -75,6 +80,7 @@ class LearnedWindow(SlidingWindow):
     def refuse(self, claim: Claim, sent_us: int, now_us: int) -> None:
         """An attempt was refused for what this quota counts. Others may have overtaken it on the way."""
         level = max(claim.level, self.occupied(now_us) - self.open_amount)
+        self._refused.append((sent_us + self.window_us if self.dimension == "requests" else now_us, claim.amount))
         self.learner.refused(level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
 

@@ -23,6 +23,8 @@ _TEST = 16
 """One call is sent in this part of a window until one is accepted again."""
 _CHANCE, _LOWERED = 64, 4
 """What is given up of a proven limit, at first and at most: windows are guarded by a hundredth."""
+_BEGIN = 8
+"""Before anything was ever refused, a step is this part of what is proven; then its square root, counted in calls."""
 _FINE = 24
 """A limit is found when what is between accepted and refused is this part of it, or one call."""
 
@@ -41,6 +43,7 @@ class Learner:
         "_daring",
         "_doubt_us",
         "_extra",
+        "_gone",
         "_grain",
         "_high",
         "_high_us",
@@ -60,7 +63,7 @@ class Learner:
         self._high = UNBOUNDED
         self._climbing = True
         self._testing = False
-        self._extra = 0
+        self._extra = self._gone = 0  # `gone`: how far it rose since it was last refused or looked above
         self._daring = 0
         self._grain = 1  # about the largest call there is
         self._since = 0
@@ -70,7 +73,7 @@ class Learner:
     @property
     def limit(self) -> int:
         """How much may be held at once."""
-        return self._base + self._extra if self._daring < self._extra else self._base
+        return self._base + self._extra if self._daring + self._grain <= self._extra else self._base
 
     @property
     def pause_us(self) -> int:
@@ -78,7 +81,7 @@ class Learner:
         return self._window_us // _TEST if self._testing else 0
 
     def admitted(self, amount: int, held: int) -> bool:
-        """`amount` was admitted, which makes `held`. Whether it dares: whoever says so must say when it has `landed`."""
+        """`amount` was admitted, which makes `held`. Whether it dares, and is to be told of when `landed`."""
         self._since += 1
         dares = held > self._base
         if dares:
@@ -104,13 +107,14 @@ class Learner:
                 level = self._high - amount  # since then that much has been refused
         self._low = max(self._low, level)
         if level > self._base:
+            self._gone += level - self._base
             self._base = level
             self._climbing = self._climbing or sent_us > self._settled_us
         if self._climbing:
             if sent_us > self._high_us:
                 self._climb(now_us)
         elif level + self._grain > self._base and self._is_time_to_look(now_us):
-            self._extra = self._grain
+            self._extra, self._high, self._gone = self._grain, UNBOUNDED, 0
             self._probed_us, self._since = now_us, 0
 
     def refused(self, level: int, amount: int, sent_us: int, now_us: int) -> None:
@@ -134,7 +138,7 @@ class Learner:
         else:
             self._part = _CHANCE
         self._refuse(level, now_us)
-        kept = max(1, level - max(amount, level // self._part))
+        kept = max(1, level - max(amount, self._grain, level // self._part))
         if self._part > _LOWERED:
             self._base = self._low = kept
             self._settle(now_us)
@@ -148,15 +152,17 @@ class Learner:
     def _refuse(self, level: int, now_us: int) -> None:
         self._high = level
         self._high_us = now_us
-        self._extra = 0
+        self._extra = self._gone = 0
 
     def _climb(self, now_us: int) -> None:
         gap = self._high - self._base
         if gap <= max(self._grain, self._base // _FINE):
             self._settle(now_us)
         elif self._low:
-            step = max(self._grain, isqrt(self._base * self._grain) // 2)
-            self._extra = min(step, gap)
+            step = isqrt(self._base * self._grain)
+            if self._high_us < 0:
+                step = max(step, self._base // _BEGIN)
+            self._extra = max(self._grain, min(step, self._gone, gap // 2))
 
     def _settle(self, now_us: int) -> None:
         self._climbing = False

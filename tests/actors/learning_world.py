@@ -93,9 +93,7 @@ class World:
         self.order = count()
         self.waiting = self.in_flight = self.refused = self.attempts = self.failed = 0
         self.on_their_way: list[int] = []
-        self.unheard: list[int] = []
         self.costs: dict[int, Cost] = {}
-        self.arrived_us: dict[int, int] = {}
         self.ids = count(1)
         self.schedule.open_lane(OpenLane(0, "lane", tuple(quotas)), 0)
         self.schedule.open_endpoint(OpenEndpoint(0, "endpoint", permits), 0)
@@ -159,21 +157,17 @@ class World:
         elif isinstance(what, LimitObserved):
             return self.schedule.observe_limit(what, now_us)
         elif isinstance(what, Outcome):
-            if self.unheard and self.arrived_us.pop(what.call_id) >= self.unheard[0]:
-                self.unheard.pop(0)
-                self.on_their_way.append(self.in_flight)
             self.in_flight -= 1
             self.waiting += what.verdict == "retry"
             return self.schedule.outcome(what, b"", now_us)
         elif what == "change":
-            self.unheard.append(now_us)
+            self.on_their_way.append(self.in_flight)
         elif what == "other":
             self.provider.admit(now_us, Cost(20, 30))
         return []
 
     def arrive(self, call_id: int, attempt: int, now_us: int) -> None:
         cost = self.costs[call_id]
-        self.arrived_us[call_id] = now_us
         judged = self.provider.admit(now_us, cost)
         if isinstance(judged, Refusal):
             self.refused += 1
@@ -206,5 +200,5 @@ class World:
 
     @property
     def allowance(self) -> float:
-        """A hundredth of the calls, and those that were on their way when the first answer after a change was heard."""
+        """A hundredth of the calls, and those that were in flight at the instant of each change."""
         return 0.01 * self.attempts + sum(self.on_their_way)

@@ -2,7 +2,7 @@
 
 Twenty windows in virtual time; the provider halves its limits in the seventh and doubles them in the fourteenth. Of
 each of the three regimes, from its third window on, nine tenths are spent; refusals stay below a hundredth of the calls
-and those that were on their way when the first answer after a change was heard.
+and those that were in flight at the instant of each change.
 """
 
 from __future__ import annotations
@@ -74,34 +74,70 @@ def test_nothing_rises_before_something_is_accepted() -> None:
     assert learner().limit == 16
 
 
-def test_a_climb_asks_for_half_above_what_is_proven() -> None:
-    assert learner(40).limit == 60
+def test_a_climb_begins_with_an_eighth_or_the_square_root_above_what_is_proven() -> None:
+    assert learner(49).limit == 49 + 7
+    assert learner(400).limit == 400 + 50
 
 
-def test_what_goes_above_the_proven_is_spaced_and_what_is_below_is_not() -> None:
-    one = learner(40)
-    assert one.admitted(1, 40) == 0
-    assert one.admitted(1, 41) == 1_000_000 // 8 // 20
+def test_after_a_refusal_a_climb_is_slower_and_halves_what_is_open() -> None:
+    one = learner(400)
+    one.refused(440, 1, 2, 3)
+    one.accepted(400, 1, 4, 5)
+    assert one.limit == 400 + 20
+    one.accepted(420, 1, 6, 7)
+    assert one.limit == 420 + 10
 
 
-def test_a_refusal_of_what_was_proven_is_forgiven_once_and_then_costs_a_quarter() -> None:
+def test_no_more_is_on_its_way_above_the_proven_than_a_step() -> None:
+    one = learner(100)
+    assert not one.admitted(1, 100)
+    assert all(one.admitted(1, 100 + above) for above in range(1, 13))
+    assert one.limit == 100
+    one.landed(1)
+    assert one.limit == 112
+
+
+def test_a_refusal_of_what_was_proven_is_forgiven_and_another_of_the_test_costs_a_quarter() -> None:
     one = learner(100)
     one.refused(100, 1, 2, 10)
     assert one.limit == 99
     one.refused(99, 1, 9, 11)
     assert one.limit == 99, "it was on its way already"
     one.refused(99, 1, 12, 13)
-    assert one.limit == 74
-    assert one.testing
+    assert one.limit == 75
+    assert one.pause_us == 1_000_000 // 16
+
+
+def test_each_refusal_within_a_window_costs_twice_as_much() -> None:
+    one = Learner(0, 1_000_000)
+    one.accepted(6_400, 1, 1, 1)
+    one.refused(6_400, 1, 2, 10)
+    limits = []
+    for now_us in (20, 2_000_000):
+        one.accepted(one.limit, 1, now_us, now_us)
+        one.refused(one.limit, 1, now_us + 1, now_us + 2)
+        limits.append(one.limit)
+    assert limits == [6_300 - 6_300 // 32, 6_104 - 6_104 // 64]
 
 
 def test_while_testing_one_call_at_a_time_is_sent_until_one_is_accepted() -> None:
     one = learner(100)
     one.refused(100, 1, 2, 10)
-    assert one.admitted(1, 50) == 1_000_000 // 16
+    assert one.pause_us == 1_000_000 // 16
     one.accepted(60, 1, 9, 20)
-    assert not one.testing
+    assert one.pause_us, "it was sent before"
+    one.accepted(60, 1, 11, 20)
+    assert not one.pause_us
     assert one.limit == 99
+
+
+def test_what_is_refused_proves_nothing() -> None:
+    one = learner(100)
+    one.admitted(1, 112)
+    one.refused(112, 1, 2, 3)
+    one.landed(1)
+    assert one.limit == 100
+    assert one.is_suspect(101)
 
 
 def test_a_settled_limit_is_looked_above_once_in_a_window_and_in_150_calls() -> None:
@@ -109,6 +145,8 @@ def test_a_settled_limit_is_looked_above_once_in_a_window_and_in_150_calls() -> 
     one.refused(101, 1, 2, 10)
     one.accepted(100, 1, 11, 12)
     assert one.limit == 100
+    one.accepted(100, 1, 14, 1_100_000)
+    assert one.limit == 100, "not 150 calls"
     for _ in range(150):
         one.admitted(1, 100)
     one.accepted(100, 1, 13, 500_000)
@@ -116,7 +154,7 @@ def test_a_settled_limit_is_looked_above_once_in_a_window_and_in_150_calls() -> 
     one.accepted(100, 1, 14, 1_100_000)
     assert one.limit == 101
     one.accepted(101, 1, 1_100_001, 1_100_002)
-    assert one.limit == 151, "it was raised: a climb"
+    assert one.limit == 111, "it was raised: a climb"
 
 
 def test_tokens_have_no_end_until_one_is_refused() -> None:
