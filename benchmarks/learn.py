@@ -254,7 +254,7 @@ BENCHMARK = Benchmark(
         Option("window", 2.0, "seconds of a window", float),
         Option("windows", 20, "windows of a run", int),
         Option("kind", "sliding_window", "how limits are enforced: sliding_window, fixed_window, token_bucket"),
-        Option("in_flight", 24, "calls in flight at most, of either client", int),
+        Option("in-flight", 24, "calls in flight at most, of either client", int),
         Option("latency", 0.05, "seconds within which half of the answers come", float),
     ),
     cases=cases,

@@ -64,7 +64,7 @@ class World:
         limits: Sequence[ProviderLimit],
         *,
         quotas: Sequence[QuotaSpec],
-        changes: Sequence[tuple[float, float]] = ((7, 0.5), (14, 1.0)),
+        changes: Sequence[tuple[float, float]] = ((7.1, 0.5), (14.2, 1.0)),
         windows: float = 20,
         latency_us: int = 50_000,
         headers: bool = False,
