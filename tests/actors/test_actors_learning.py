@@ -11,8 +11,10 @@ from __future__ import annotations
 import pytest
 from learning_world import World, learning
 
+from actors.learned import LearnedWindow
 from actors.learning import Learner
-from actors.limits import UNBOUNDED, Quota
+from actors.limits import UNBOUNDED, Quota, learned_spec
+from actors.meters import Claim
 from engine.simulator.config import ProviderLimit
 
 PERIOD_S = 2.0
@@ -144,13 +146,14 @@ def test_what_is_refused_proves_nothing() -> None:
 
 def test_a_settled_limit_is_looked_above_once_in_a_window_and_in_150_calls() -> None:
     one = learner(100)
-    one.refused(101, 1, 2, 10)
+    one.refused(104, 1, 2, 10)
     one.accepted(100, 1, 11, 12)
     assert one.limit == 100
-    one.accepted(100, 1, 14, 1_100_000)
-    assert one.limit == 100, "not 150 calls"
-    for _ in range(150):
+    for _ in range(149):
         one.admitted(1, 100)
+    one.accepted(100, 1, 13, 1_100_000)
+    assert one.limit == 100, "not 150 calls"
+    one.admitted(1, 100)
     one.accepted(100, 1, 13, 500_000)
     assert one.limit == 100, "not a window has passed"
     one.accepted(100, 1, 14, 1_100_000)
@@ -167,3 +170,38 @@ def test_tokens_have_no_end_until_one_is_refused() -> None:
     one.accepted(500, 50, 1, 1)
     one.refused(800, 50, 2, 3)
     assert one.limit == 600
+
+
+# --- the window that a learner holds ----------------------------------------------------------------------------------
+
+
+def sent(meter: LearnedWindow, count: int, now_us: int) -> list[Claim]:
+    """So many calls of 1 that leave at once."""
+    claims = [meter.claim(1, now_us) for _ in range(count)]
+    for claim in claims:
+        meter.stamp(claim, now_us, now_us)
+    return claims
+
+
+def test_what_was_refused_is_no_part_of_what_an_accepted_call_proves() -> None:
+    """Five of ten were refused: with the next one the provider has counted six."""
+    meter = LearnedWindow(learned_spec("requests", 16, 1.0, 0))
+    for claim in sent(meter, 10, 1)[5:]:
+        meter.refuse(claim, 1, 2)
+        meter.keep(claim)
+    meter.accept(sent(meter, 1, 3)[0], 3, 4)
+    assert meter.limit == 6 + 1
+
+
+def test_a_call_above_the_proven_makes_room_for_the_next_when_it_ends_or_was_not_sent() -> None:
+    meter = LearnedWindow(learned_spec("requests", 16, 1.0, 0))
+    meter.accept(sent(meter, 16, 1)[-1], 1, 2)
+    assert meter.limit == 17
+    claim = meter.claim(1, 3)
+    assert meter.limit == 16
+    meter.give_back(claim)
+    assert meter.limit == 17
+    (claim,) = sent(meter, 1, 4)
+    assert meter.limit == 16
+    meter.keep(claim)
+    assert meter.limit == 17
