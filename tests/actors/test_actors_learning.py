@@ -190,7 +190,7 @@ def test_what_was_refused_is_no_part_of_what_an_accepted_call_proves() -> None:
         meter.refuse(claim, 1, 2)
         meter.keep(claim)
     meter.accept(sent(meter, 1, 3)[0], 3, 4)
-    assert meter.limit == 6 + 1
+    assert meter.limit == 6
 
 
 def test_a_call_above_the_proven_makes_room_for_the_next_when_it_ends_or_was_not_sent() -> None:
