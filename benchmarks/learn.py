@@ -123,7 +123,7 @@ async def _by_engine(engine: Engine, provider: SimulatedProvider, settings: Sett
         concurrency_limit=settings["in_flight"],
     )
     requests = _requests(settings)
-    over_s = trio.current_time() + (settings["windows"] + 1) * settings["window"]
+    over_s = trio.current_time() + (settings["windows"] + 0.25) * settings["window"]
     failed = 0
 
     def pending() -> Iterator[Call]:
@@ -164,7 +164,7 @@ async def _by_plain_retry(provider: SimulatedProvider, settings: Settings, in_fl
                 backoff_s = min(2 * backoff_s, MOST_BACKOFF * window_s)
 
     async with httpx.AsyncClient(transport=PooledTransport(), base_url=provider.base_url, timeout=60) as client:
-        with trio.move_on_after((settings["windows"] + 1) * window_s):
+        with trio.move_on_after((settings["windows"] + 0.25) * window_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(in_flight.watch, lambda: flying)
                 for _ in range(settings["in_flight"]):
