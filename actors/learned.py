@@ -8,6 +8,7 @@ Pure: no trio, no clock, no I/O.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from actors.buckets import TokenBucket
@@ -24,6 +25,8 @@ class LearnedWindow(SlidingWindow):
         super().__init__(spec)
         self.learner = Learner(spec.limit, self.window_us)
         self.limit = self.learner.limit
+        self._daring: set[Claim] = set()
+        self._refused: deque[tuple[int, int]] = deque()  # until when they stand in the levels, and how much
 
     def room(self, now_us: int) -> int:
         return self._or_all(super().room(now_us))
@@ -46,9 +49,15 @@ class LearnedWindow(SlidingWindow):
     def claim(self, amount: int, now_us: int) -> Claim:
         claim = super().claim(amount, now_us)
         if self.learned:
-            self.not_before_us = now_us + self.learner.admitted(amount, self.occupied(now_us))
+            if self.learner.admitted(amount, self.occupied(now_us)):
+                self._daring.add(claim)
+            self.not_before_us = now_us + self.learner.pause_us
             self.limit = self.learner.limit
         return claim
+
+    def give_back(self, claim: Claim) -> None:
+        self._land(claim)
+        super().give_back(claim)
 
     def tell(self, said: Observed, level: int, sent_us: int, now_us: int) -> bool:
         was_learned = self.learned
@@ -59,17 +68,32 @@ class LearnedWindow(SlidingWindow):
         return changed
 
     def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
-        """An attempt was served."""
-        self.learner.accepted(claim.level, claim.amount, sent_us, now_us)
+        """An attempt was served. What was refused stood in its level, and its provider had not counted it."""
+        while self._refused and self._refused[0][0] <= sent_us:
+            self._refused.popleft()
+        level = max(claim.amount, claim.level - sum([amount for _, amount in self._refused]))
+        self.learner.accepted(level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
-        if not self.learner.testing:
+        if not self.learner.pause_us:
             self.not_before_us = now_us
 
     def refuse(self, claim: Claim, sent_us: int, now_us: int) -> None:
         """An attempt was refused for what this quota counts. Others may have overtaken it on the way."""
         level = max(claim.level, self.occupied(now_us) - self.open_amount)
+        self._refused.append((sent_us + self.window_us if self.dimension == "requests" else now_us, claim.amount))
         self.learner.refused(level, claim.amount, sent_us, now_us)
         self.limit = self.learner.limit
+
+    def _no_longer_live(self, claim: Claim) -> None:
+        self._land(claim)
+        super()._no_longer_live(claim)
+
+    def _land(self, claim: Claim) -> None:
+        if claim in self._daring:
+            self._daring.remove(claim)
+            self.learner.landed(claim.amount)
+            if self.learned:
+                self.limit = self.learner.limit
 
     def _at_most_all(self, amount: int) -> int:
         return min(amount, self.limit) if self.learned else amount

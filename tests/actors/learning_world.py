@@ -64,13 +64,15 @@ class World:
         limits: Sequence[ProviderLimit],
         *,
         quotas: Sequence[QuotaSpec],
-        changes: Sequence[tuple[float, float]] = ((7, 0.5), (14, 1.0)),
+        changes: Sequence[tuple[float, float]] = ((7.1, 0.5), (14.2, 1.0)),
         windows: float = 20,
         latency_us: int = 50_000,
         headers: bool = False,
         names: bool = True,
         big: int = 1,
         others: float = 0.0,
+        permits: int = 24,
+        late_us: int = 900,
         seed: int = 0,
     ) -> None:
         self.period_us = limits[0].period_us
@@ -84,20 +86,18 @@ class World:
             for factor, start, stop in zip(factors, bounds, bounds[1:], strict=False)
         ]
         self.change_us = bounds[1:-1]
-        self.headers, self.names, self.latency_us, self.big = headers, names, latency_us, big
+        self.headers, self.names, self.latency_us, self.late_us, self.big = headers, names, latency_us, late_us, big
         self.draw = random.Random(seed)
         self.schedule = Schedule()
         self.events: list[tuple[int, int, object]] = []
         self.order = count()
         self.waiting = self.in_flight = self.refused = self.attempts = self.failed = 0
         self.on_their_way: list[int] = []
-        self.unheard: list[int] = []
         self.costs: dict[int, Cost] = {}
-        self.arrived_us: dict[int, int] = {}
         self.ids = count(1)
         self.schedule.open_lane(OpenLane(0, "lane", tuple(quotas)), 0)
-        self.schedule.open_endpoint(OpenEndpoint(0, "endpoint", 5_000), 0)
-        for _ in range(5_000):
+        self.schedule.open_endpoint(OpenEndpoint(0, "endpoint", permits), 0)
+        for _ in range(permits):
             self.schedule.ready(0, 0)
         if others:
             every_us = round(self.period_us / others)
@@ -149,7 +149,7 @@ class World:
 
     def happen(self, what: object, now_us: int) -> list[Effect]:
         if isinstance(what, Sent):
-            delay_us = self.draw.randint(200, 900)
+            delay_us = self.draw.randint(200, self.late_us)
             self.at(now_us + delay_us, (what.call_id, what.attempt))
             return self.schedule.sent(Sent(what.call_id, what.attempt, now_us), now_us)
         if isinstance(what, tuple):
@@ -157,25 +157,21 @@ class World:
         elif isinstance(what, LimitObserved):
             return self.schedule.observe_limit(what, now_us)
         elif isinstance(what, Outcome):
-            if self.unheard and self.arrived_us.pop(what.call_id) >= self.unheard[0]:
-                self.unheard.pop(0)
-                self.on_their_way.append(self.in_flight)
             self.in_flight -= 1
             self.waiting += what.verdict == "retry"
             return self.schedule.outcome(what, b"", now_us)
         elif what == "change":
-            self.unheard.append(now_us)
+            self.on_their_way.append(self.in_flight)
         elif what == "other":
             self.provider.admit(now_us, Cost(20, 30))
         return []
 
     def arrive(self, call_id: int, attempt: int, now_us: int) -> None:
         cost = self.costs[call_id]
-        self.arrived_us[call_id] = now_us
         judged = self.provider.admit(now_us, cost)
         if isinstance(judged, Refusal):
             self.refused += 1
-            back_us = now_us + self.draw.randint(300, 900)
+            back_us = now_us + self.draw.randint(300, self.late_us)
             word = "requests" if judged.rule.dimension == "requests" else "tokens"
             outcome = Outcome(
                 call_id, attempt, 0, True, back_us, "retry", "requests_kept", barrier=True, exempt=True,
@@ -204,5 +200,5 @@ class World:
 
     @property
     def allowance(self) -> float:
-        """A hundredth of the calls, and those that were on their way when the first answer after a change was heard."""
+        """A hundredth of the calls, and those that were in flight at the instant of each change."""
         return 0.01 * self.attempts + sum(self.on_their_way)
