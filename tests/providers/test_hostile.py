@@ -1,6 +1,6 @@
 """What odd providers and odd callers must not achieve, each found by an attack: one row or test each."""
 
-# ruff: noqa: E501  # a table reads best with its cases side by side
+# a table reads best with its cases side by side
 
 from __future__ import annotations
 
