@@ -67,6 +67,14 @@ class LearnedWindow(SlidingWindow):
             return True
         return changed
 
+    def forget(self, now_us: int) -> bool:
+        """Learn on, if nobody has said for two windows what the limit is. Whether somebody had."""
+        if self.learned or now_us - self.told_us <= 2 * self.window_us:
+            return False
+        self.learned = True
+        self.limit = self.learner.limit
+        return True
+
     def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
         """An attempt was served. What was refused stood in its level, and its provider had not counted it."""
         while self._refused and self._refused[0][0] <= sent_us:

@@ -194,8 +194,20 @@ class Meter:
         held = max(level, self.occupied(now_us) - self.open_amount)
         by_others = (self.burst or self.limit) - said.remaining - held
         if by_others > 0:
-            self._enter(by_others, now_us, now_us)
+            # No later than the provider says does it have all of its room again.
+            gone_us = said.reset_us if 0 <= said.reset_us < self.window_us else self.window_us
+            self._enter(by_others, now_us + gone_us - self.window_us, now_us)
         return by_others > 0 or self.limit != before
+
+    def forget(self, now_us: int) -> bool:
+        """Go back to the user's own limit, if a provider said a lower one and has not for two windows. Whether it was.
+
+        Else one answer could refuse all later calls for good, and no other would ever come to say better.
+        """
+        if self.limit >= self.stated or now_us - self.told_us <= 2 * self.window_us:
+            return False
+        self.set_limit(self.stated, now_us)
+        return True
 
     def _no_longer_live(self, claim: Claim) -> None:
         if claim.entry is not None:

@@ -94,6 +94,12 @@ class Schedule(Moves):
                 self._hasten(lane, now_us)
         return self._dispatch(effects, now_us)
 
+    def _forget(self, lane: LaneState, now_us: int) -> None:
+        for meter in lane.meters:
+            if meter.forget(now_us):
+                for number in meter.lanes:
+                    self._hasten(self._lanes[number], now_us)
+
     # --- a call comes ---
 
     def submit(self, route: CallRoute, calling: bytes, now_us: int) -> list[Effect]:
@@ -101,6 +107,8 @@ class Schedule(Moves):
         effects = self._advanced(now_us)
         self._submitted += 1
         lane = self._lanes.get(route.lane)
+        if lane is not None:
+            self._forget(lane, now_us)
         output_tokens = route.output_tokens
         if route.output_is_guess and lane is not None:
             output_tokens = output_that_fits(route.input_tokens, output_tokens, lane.meters)

@@ -72,6 +72,9 @@ class ScheduleModel(Standing):
 
     def submit(self, route: CallRoute, now_us: int) -> list[Expected]:
         expected = self.wake(now_us)
+        for quota in self.lanes[route.lane].quotas:
+            if quota.limit < quota.spec.limit and now_us - quota.told_us > 2 * quota.window_us:
+                quota.set_limit(quota.spec.limit, now_us)
         call = ModelCall(route, len(self.calls), route.output_tokens)
         refusal = self.refusal(call, now_us)
         self.calls[route.call_id] = call
