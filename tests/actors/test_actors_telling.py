@@ -96,6 +96,43 @@ def test_what_others_used_is_no_room_of_ours() -> None:
     assert told.quota.occupied == 0
 
 
+def test_what_others_used_is_gone_when_the_provider_says_so() -> None:
+    """Its window has room again in ten seconds, not in a minute."""
+    told = Told(requests(100))
+    told.submit(1)
+    told.hear(1, Observed("requests", 100, 30, 10_000_000, MINUTE_US))
+    told.wake(9_999_999)
+    assert told.quota.occupied == 70
+    told.wake(10_000_000)
+    assert told.quota.occupied == 1
+
+
+def test_a_limit_that_is_not_said_again_is_forgotten() -> None:
+    """Else one answer could refuse all larger calls for good: none would be sent that could hear better."""
+    told = Told(Quota("total_tokens", 1_000, 60.0, guard_s=0.0).spec(1))
+    told.submit(1)
+    told.hear(1, Observed("total_tokens", 10, -1, -1, MINUTE_US))
+    told.submit(2, input_tokens=500)
+    assert told.ended[2] == "CapacityExceeded"
+    told.wake(2 * MINUTE_US)
+    told.submit(3, input_tokens=500)
+    assert told.ended[3] == "CapacityExceeded"
+    told.wake(2 * MINUTE_US + 1)
+    told.submit(4, input_tokens=500)
+    assert 4 in told.granted
+    assert told.quota.limit == 1_000
+
+
+def test_learning_goes_on_where_nobody_says_the_limit_any_more() -> None:
+    told = Told(learned_spec(*LEARNED[0], 60.0, 1))
+    told.submit(1)
+    told.hear(1, minute(10_000))
+    assert told.quota.limit == 10_000
+    told.wake(2 * MINUTE_US + 1_000_000)
+    told.submit(2)
+    assert told.quota.limit < 100
+
+
 def test_our_own_calls_on_their_way_are_not_taken_for_somebody_elses() -> None:
     """Ten were sent; the answer to the first has seen one of them, that to the last all."""
     told = Told(requests(100))
