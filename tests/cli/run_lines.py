@@ -18,7 +18,7 @@ BAD_LINES: list[tuple[Any, str]] = [
     ({"messages": []}, "invalid_call"),
     ({"prompt": "a", "temperature": 7}, "invalid_call"),
     ({"prompt": "a", "stream": True}, "invalid_call"),
-    ({"body": {"messages": MESSAGES}, "url": "/v1/embeddings"}, "unknown_endpoint"),
+    ({"body": {"messages": MESSAGES}, "url": "/v1/audio/speech"}, "unknown_endpoint"),
     ({"prompt": "a", "model": "acme/"}, "unknown_endpoint"),
     ({"prompt": "a", "max_tokens": 100_000}, "capacity_exceeded"),
     ({"prompt": "a", "priority": "high"}, "invalid_call"),
