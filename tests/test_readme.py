@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import trio
 from engine.simulator import SimulatorConfig, serve
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+PROVIDERS = (Path(__file__).parents[1] / "docs" / "providers.md").read_text("utf-8")
 EXAMPLE = re.search(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -39,6 +42,13 @@ def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixtur
     assert re.fullmatch(r"(\w+ )+Usage\(.*\)", streamed)
     assert len(rest) == 20
     assert all(" completed " in line for line in rest)
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PROVIDERS, re.DOTALL))
+def test_what_the_page_about_providers_shows_can_be_typed(block: str) -> None:
+    """In an interpreter of its own: one of them registers a provider."""
+    ended = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # our own page
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
