@@ -56,7 +56,7 @@ class iModel:  # noqa: N801  # the name its users know
       queue_capacity: how many calls may wait (10,000); `submit` waits for a place.
       concurrency_limit: how many may be in flight.
       quotas: further limits, as `Quota`.
-      limits: ``"learn"`` finds the limits you do not state from what the provider says and refuses, and keeps to them.
+      limits: ``"learn"`` finds the limits from what the provider says and refuses; those you state hold as well.
       lane: the name of a lane to share; models of one lane share its limits. Default: a lane of its own.
       weights: the weights of flows in its lane, like ``{"tenant-a": 3}``; a flow not named weighs 1. Flows that
         wait at the same time share what the limits admit by their weights.

@@ -22,7 +22,7 @@ from msgspec import inspect
 from engine.errors import InvalidCall, one_line
 
 # What callers of other clients pass beside the arguments. In a body it would tell the provider, and its logs, a key.
-SECRETS = frozenset({
+_SECRETS = frozenset({
     "apikey", "authorization", "bearer", "access_token", "auth_token", "headers", "extra_headers", "default_headers",
 })  # fmt: skip
 
@@ -69,7 +69,7 @@ def _refuse_secrets(name: object) -> None:
     if not isinstance(name, str):
         raise invalid(repr(name)[:60], "an argument's name must be a text")
     plain = name.lower().replace("-", "_")
-    if plain in SECRETS or plain.endswith("api_key"):
+    if plain in _SECRETS or plain.endswith("api_key"):
         raise invalid(name, "it is not part of a call and is never sent in its body; give it to iModel(...)")
 
 
