@@ -37,6 +37,7 @@ from engine.errors import (
     UsageError,
     Vetoed,
 )
+from engine.hooks import HookEventTypes, HookOptions, HookRegistry
 from engine.imodel import iModel
 from engine.opening import gather, open_engine
 from engine.providers.catalogue import Defaults, EndpointRow, Provider
@@ -68,6 +69,9 @@ __all__ = [
     "EngineNotRunning",
     "EngineStatistics",
     "Found",
+    "HookEventTypes",
+    "HookOptions",
+    "HookRegistry",
     "InternalError",
     "InvalidCall",
     "MalformedReply",

@@ -21,6 +21,7 @@ from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
 from engine.config import FLOW_RULE, is_flow
 from engine.errors import InvalidCall, PenstockError, error_of, fault_of
+from engine.hooks import HookEventTypes, HookOptions, HookRegistry, hook_options_of
 from engine.providers.wire import Encoded, StreamFormat, Usage, View, WireFormat
 
 __all__ = ["Call", "CallOptions", "CallStatus", "Timings", "Usage"]
@@ -49,6 +50,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     from when the request has left, and `idle_s` every silence after that, which a stream's keep-alive comments do not
     break (None: no bound). ``on_unknown="retry"`` allows another attempt when the request had left and no complete
     answer came back, which may be billed twice. `metadata` is the caller's own and is handed back untouched.
+    `hook_options` says for each phase (`HookEventTypes` or its name) how its handlers are run: `HookOptions`, or a dict
+    of its fields.
 
     Raises:
       InvalidCall: a value is out of range or of the wrong type; the message names it.
@@ -62,6 +65,7 @@ class CallOptions(msgspec.Struct, frozen=True):
     on_unknown: Literal["fail", "retry"] = "fail"
     first_byte_s: float | None = None
     idle_s: float | None = None
+    hook_options: Mapping[HookEventTypes, HookOptions] | None = None
 
     def __post_init__(self) -> None:
         if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
@@ -81,6 +85,8 @@ class CallOptions(msgspec.Struct, frozen=True):
             raise _invalid("metadata", type(self.metadata), "a mapping of your own, or None")
         if self.on_unknown not in ("fail", "retry"):
             raise _invalid("on_unknown", self.on_unknown, '"fail" or "retry"')
+        if self.hook_options is not None:
+            msgspec.structs.force_setattr(self, "hook_options", hook_options_of(self.hook_options))
 
 
 def _is_span(value: object) -> bool:
@@ -124,6 +130,14 @@ class CallOwner(Model, Protocol):
     @property
     def format(self) -> WireFormat:
         """The wire format that writes its requests and reads its answers."""
+
+    @property
+    def hook_registry(self) -> HookRegistry:
+        """The handlers of its calls."""
+
+    @property
+    def exit_hook(self) -> bool:
+        """Whether a handler that raises fails the call, where the call does not say."""
 
 
 class _Seen(msgspec.Struct, eq=False):

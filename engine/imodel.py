@@ -28,6 +28,7 @@ from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint, EndpointConfig
 from engine.errors import InvalidCall, UsageError
 from engine.estimate import estimate_text, own_counter
+from engine.hooks import HookRegistry, registry_of
 from engine.lane_arguments import check_count, lane_of, learn_s_of, quotas_of
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.arguments import names_of
@@ -63,6 +64,8 @@ class iModel:  # noqa: N801  # the name its users know
       ageing_s: how many seconds of waiting one step of `priority` is worth (60).
       streaming_process_func: called with every chunk of its streams; what it returns, or awaits to, takes the chunk's
         place unless it is None.
+      hook_registry: handlers of its calls: a `HookRegistry`, or a dict of them.
+      exit_hook: whether a handler that raises, or takes too long, fails its call; a call may say otherwise.
       engine: the engine to use, in place of the innermost open one.
       count_tokens: your own counter, from a text to how much it counts as; else texts are estimated by their length.
       default_headers: headers of every request, over the provider's own (``{"anthropic-beta": "..."}``).
@@ -96,7 +99,8 @@ class iModel:  # noqa: N801  # the name its users know
         concurrency_limit: int | None = None,
         streaming_process_func: Callable[..., Any] | None = None,
         provider_metadata: Mapping[str, Any] | None = None,
-        hook_registry: object = None,
+        hook_registry: HookRegistry | Mapping[Any, Any] | None = None,
+        exit_hook: bool = False,
         *,
         engine: Engine | None = None,
         lane: str | None = None,
@@ -110,13 +114,14 @@ class iModel:  # noqa: N801  # the name its users know
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
     ) -> None:
-        _refuse_later(provider_metadata=provider_metadata, hook_registry=hook_registry)
+        _refuse_later(provider_metadata=provider_metadata)
         _check_text(provider=provider, base_url=base_url, api_key=api_key, lane=lane)
         _check_kinds(engine, streaming_process_func=streaming_process_func, count_tokens=count_tokens)
         self._count_text = estimate_text if count_tokens is None else own_counter(count_tokens)
         self.id = str(uuid.uuid4())
         self.created_at = time.time()
         self.streaming_process_func = streaming_process_func
+        self.hook_registry, self.exit_hook = registry_of(hook_registry), exit_hook
         model = _model_name(kwargs.pop("model", ""))
         self._endpoint, self._model = _chosen(endpoint, model, provider, base_url, api_key, default_headers)
         config, self._spec = self._endpoint.config, self._endpoint.spec

@@ -162,7 +162,7 @@ def test_provider_and_model(arguments: dict[str, str], provider: str, name: str,
         ({"engine": 5}, "engine"),
         ({"streaming_process_func": "print"}, "streaming_process_func"),
         ({"provider_metadata": {"a": 1}}, "provider_metadata"),
-        ({"hook_registry": {}}, "hook_registry"),
+        ({"hook_registry": 5}, "HookRegistry"),
         ({"http_client": object()}, "http_client"),
     ],
 )
