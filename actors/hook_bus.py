@@ -1,25 +1,67 @@
-"""HookBusActor: tells observers what happens, and runs what comes after a call before its caller is answered.
+"""HookBusActor: tells observers what happens, and runs a call's handlers, before it is queued and after it has ended.
 
-Rules: an observer is told through a bounded buffer and never waited for; what it misses is counted. Handlers get a task
-of their own and a deadline; one that raises, hangs or is slow never loses a response, never stalls another call and
-never ends the bus. The registry of handlers and what they may change belong to the engine.
+Rules: an observer is told through a bounded buffer and never waited for; what it misses is counted. The handlers of a
+call get a task of their own, with the submitter's context; whatever they do, the call goes on or is delivered, no other
+call waits for them, and the bus goes on. Which handlers there are, how long each may take and what its result means is
+the engine's business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextvars import Context
 from types import TracebackType
+from typing import Protocol
 
 import msgspec
 import trio
 
 from actors import messages as ms
 from actors.actor import BATCH
+from actors.clock import now_us
 from actors.mailbox import Mailbox, MailboxStatistics
+from actors.messages import Fault
 from actors.slots import ReplySlots
 
-AfterCall = Callable[[int, ms.Mail], Awaitable[ms.Mail]]
-"""What runs after a call: given its number and terminal mail, it returns the mail to deliver."""
+
+class Job:
+    """The handlers of one call, being run: those after it if it has `ended`, else those before it.
+
+    `mail` is what is delivered, whenever that is. `scope` is for whoever runs a handler: it is cancelled when the job
+    is `over`, because the call is not wanted any more or the time for its handlers has passed.
+    """
+
+    __slots__ = ("call_id", "ended", "mail", "over", "scope")
+
+    def __init__(self, call_id: int, mail: ms.Mail, *, ended: bool) -> None:
+        self.call_id = call_id
+        self.mail = mail
+        self.ended = ended
+        self.over = False
+        self.scope: trio.CancelScope | None = None
+
+
+class Handlers(Protocol):
+    """The engine's side: which handlers a call has, and what comes of them."""
+
+    def context(self, call_id: int) -> Context:
+        """The context variables that a call's handlers see."""
+
+    async def run(self, job: Job) -> ms.Mail:
+        """Run the handlers of a job, one after the other. Returns an encoded `HookAnswer` with the `Reply` behind it
+        before the call, the mail to deliver after it."""
+
+
+class NoHandlers:
+    """An engine without any."""
+
+    def context(self, call_id: int) -> Context:
+        """An empty one."""
+        return Context()
+
+    async def run(self, job: Job) -> ms.Mail:
+        """Nothing to do."""
+        return job.mail
 
 
 class ObserverStatistics(msgspec.Struct, frozen=True):
@@ -83,27 +125,18 @@ class Observer:
 
 
 class HookBusActor:
-    """The bus of one engine.
-
-    `after_call` runs for calls that have handlers, for at most `after_call_s` seconds; `unobserved` is called when the
-    last observer has left.
-    """
+    """The bus of one engine. `unobserved` is called when the last observer has left."""
 
     def __init__(
-        self,
-        slots: ReplySlots,
-        *,
-        after_call: AfterCall | None = None,
-        after_call_s: float = 30.0,
-        unobserved: Callable[[], None] = lambda: None,
+        self, slots: ReplySlots, handlers: Handlers | None = None, *, unobserved: Callable[[], None] = lambda: None
     ) -> None:
         self.mailbox = Mailbox("hook bus", self._reject)
         self._slots = slots
-        self._after_call = after_call
-        self._after_call_s = after_call_s
+        self._handlers = handlers if handlers is not None else NoHandlers()
         self._unobserved = unobserved
         self._observers: list[Observer] = []
-        self._pending: dict[int, ms.Mail] = {}
+        self._jobs: dict[int, Job] = {}
+        self._quiet = trio.lowlevel.ParkingLot()
         self._stopped = False
 
     def observe(self, buffer: int) -> Observer:
@@ -120,7 +153,7 @@ class HookBusActor:
         return bool(self._observers)
 
     async def run(self) -> None:
-        """Work until told to stop; the handlers of calls that are pending then are cancelled, the calls delivered."""
+        """Work until told to stop; the handlers that run then are cancelled, their calls delivered as they stand."""
         try:
             async with trio.open_nursery() as nursery:
                 handled = 0
@@ -128,65 +161,137 @@ class HookBusActor:
                     head, rest = mail
                     message = ms.decode_for_hook_bus.decode(head)
                     if isinstance(message, ms.HookEvent):
-                        for observer in self._observers:
-                            observer.tell(message)
+                        self._tell(message)
                     elif isinstance(message, ms.HookCall):
-                        self._pending[message.call_id] = (message.ended, rest)
-                        nursery.start_soon(self._finish, message.call_id)
+                        self._begin(message, rest, nursery)
+                    elif isinstance(message, ms.Cancel):
+                        self._cancel(message.call_id)
+                    elif isinstance(message, ms.Drain):
+                        self._interrupt()
                     else:
                         nursery.cancel_scope.cancel()
                         break
+                    self._look_if_quiet()
                     handled += 1
                     if handled % BATCH == 0:
                         await trio.lowlevel.checkpoint()
         finally:
             self._stopped = True
             self.mailbox.close()
-            for call_id in list(self._pending):
-                self._deliver(call_id)
+            self._interrupt()
+            self._quiet.unpark_all()
             for observer in list(self._observers):
                 observer.close()
+
+    async def wait_quiet(self) -> None:
+        """Wait until no handlers run and none are asked for. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while not self.quiet:
+            await self._quiet.park()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no handlers run and none are asked for."""
+        return self._stopped or not (self._jobs or self.mailbox.statistics().control)
 
     def statistics(self) -> HookBusStatistics:
         """A frozen copy of the state."""
         return HookBusStatistics(
-            in_handlers=len(self._pending),
+            in_handlers=len(self._jobs),
             observers=tuple(observer.statistics() for observer in self._observers),
             mailbox=self.mailbox.statistics(),
         )
 
     def __repr__(self) -> str:
-        return f"<HookBusActor: {len(self._observers)} observers, {len(self._pending)} calls in handlers>"
+        return f"<HookBusActor: {len(self._observers)} observers, {len(self._jobs)} calls in handlers>"
 
-    async def _finish(self, call_id: int) -> None:
-        """Run what comes after one call; whatever becomes of that, the call is delivered."""
+    # --- handlers ---
+
+    def _begin(self, message: ms.HookCall, rest: bytes, nursery: trio.Nursery) -> None:
+        job = self._jobs[message.call_id] = _job_of(message, rest)
+        if self._observers:
+            when = "after" if job.ended else "before"
+            self._tell(ms.HookEvent("handling", now_us(), job.call_id, 0, 0, 0, when))
+        # A new task takes over the context it is started from.
+        self._handlers.context(job.call_id).run(nursery.start_soon, self._run, job)
+
+    async def _run(self, job: Job) -> None:
+        """Run a job; whatever becomes of that, its call is delivered."""
         try:
-            with trio.move_on_after(self._after_call_s):
-                if self._after_call is not None:
-                    self._pending[call_id] = await self._after_call(call_id, self._pending[call_id])
+            if not job.over:
+                job.mail = await self._handlers.run(job)
         except BaseExceptionGroup as group:
-            # A handler's failure must not cost an answer, and `after_call` reports its own; what is left is not ours.
+            # A failure here must not cost an answer, and those of handlers are reported; what is left is not ours.
             rest = group.split(Exception)[1]
             if rest is not None:
                 raise rest from None
         except Exception:  # noqa: BLE001, S110  # as above
             pass
         finally:
-            self._deliver(call_id)
+            if not job.over:
+                self._deliver(job)
 
-    def _deliver(self, call_id: int) -> None:
-        mail = self._pending.pop(call_id, None)
-        if mail is not None:
-            self._slots.deliver(call_id, mail)
+    def _cancel(self, call_id: int) -> None:
+        """The call is not wanted any more: its handlers end here, whatever they do about it."""
+        job = self._jobs.get(call_id)
+        if job is None:
+            return
+        if not job.ended:
+            fault = Fault("CallCancelled", "the call was cancelled before it was queued; nothing was sent")
+            job.mail = _refusal(call_id, "cancelled", fault)
+        self._deliver(job)
+
+    def _interrupt(self) -> None:
+        for job in list(self._jobs.values()):
+            self._deliver(job)
+
+    def _deliver(self, job: Job) -> None:
+        """Deliver what there is, and let go of the handlers if they still run."""
+        del self._jobs[job.call_id]
+        job.over = True
+        if job.scope is not None:
+            job.scope.cancel()
+        self._slots.deliver(job.call_id, job.mail)
+        if self._observers and not job.ended:
+            answer = ms.decode_hook_answer.decode(job.mail[0])
+            if isinstance(answer, ms.HookAnswer) and answer.ended:
+                status = ms.decode_ended.decode(answer.ended).status
+                self._tell(ms.HookEvent("ended", now_us(), job.call_id, 0, 0, 0, status))
+        self._look_if_quiet()
+
+    def _look_if_quiet(self) -> None:
+        if self._quiet and self.quiet:
+            self._quiet.unpark_all()
 
     def _reject(self, mail: ms.Mail) -> None:
-        """After the bus has closed: an answer is delivered as it stands, an event is lost."""
+        """After the bus has closed: a call is delivered as it stands, an event is lost."""
         message = ms.decode_for_hook_bus.decode(mail[0])
         if isinstance(message, ms.HookCall):
-            self._slots.deliver(message.call_id, (message.ended, mail[1]))
+            self._slots.deliver(message.call_id, _job_of(message, mail[1]).mail)
+
+    # --- observers ---
+
+    def _tell(self, event: ms.HookEvent) -> None:
+        for observer in self._observers:
+            observer.tell(event)
 
     def _left(self, observer: Observer) -> None:
         if observer in self._observers:
             self._observers.remove(observer)
             if not self._observers:
                 self._unobserved()
+
+
+def _job_of(message: ms.HookCall, rest: bytes) -> Job:
+    """What is to be run, with the mail that is delivered if it never comes to an end."""
+    if message.ended:
+        return Job(message.call_id, (message.ended, rest), ended=True)
+    fault = Fault("ShuttingDown", "the engine stopped while the call's handlers ran; nothing was sent")
+    return Job(message.call_id, _refusal(message.call_id, "aborted", fault), ended=False)
+
+
+def _refusal(call_id: int, status: ms.Status, fault: Fault) -> ms.Mail:
+    """The answer that ends a call before it is queued."""
+    at_us = now_us()
+    ended = ms.encode(ms.Ended(call_id, status, 0, at_us, -1, -1, at_us, fault=fault))
+    return ms.encode(ms.HookAnswer(call_id, ended)), b""

@@ -35,8 +35,7 @@ GaveUp: TypeAlias = Literal["", "deadline", "budget", "attempts", "hint", "shutd
 
 Dimension: TypeAlias = Literal["requests", "input_tokens", "output_tokens", "total_tokens"]
 
-Refused: TypeAlias = Literal["", "requests", "tokens"]
-"""Of what there were too many, as far as a provider says."""
+Refused: TypeAlias = Literal["", "requests", "tokens"]  # of what there were too many, as far as a provider says
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -156,9 +155,7 @@ class QuotaSpec(msgspec.Struct, frozen=True, array_like=True):
 
 class Observed(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What a provider says of one of its limits: its size, what is left of it, in how long nothing is used any more.
-
-    -1: it does not say. `period_us` is the limit's period, 0 where only `reset_us` tells of it.
-    """
+    -1: it does not say. `period_us` is the limit's period, 0 where only `reset_us` tells of it."""
 
     dimension: Dimension
     limit: int = -1
@@ -348,18 +345,24 @@ class Ended(_Message, frozen=True, tag="ended"):
 
 
 class HookCall(_Message, frozen=True, tag="hook_call"):
-    """Run the handlers that come after a call, then deliver it. `ended` is the encoded `Ended`; behind the message
-    travels the `Reply`."""
+    """Run a call's handlers: those before it, or, if it has `ended` (encoded; the `Reply` behind), those after it."""
 
     call_id: int
-    ended: bytes
+    ended: bytes = b""
 
 
-EventName: TypeAlias = Literal["queued", "granted", "sent", "unsent", "retrying", "ended", "barrier"]
+class HookAnswer(_Message, frozen=True, tag="hook_answer"):
+    """What came of the handlers before a call: it may go, or it has `ended` (encoded; the `Reply` behind)."""
+
+    call_id: int
+    ended: bytes = b""
+
+
+EventName: TypeAlias = Literal["handling", "queued", "granted", "sent", "unsent", "retrying", "ended", "barrier"]
 
 
 class HookEvent(_Message, frozen=True, tag="hook_event"):
-    """Something happened in a call's life. `detail` is a status, a fault's kind, or empty."""
+    """Something happened in a call's life. `detail` is a status, a fault's kind, which handlers run, or empty."""
 
     name: EventName
     at_us: int
@@ -370,16 +373,12 @@ class HookEvent(_Message, frozen=True, tag="hook_event"):
     detail: str = ""
 
 
-# fmt: off
-_Control: TypeAlias = (
-    OpenLane | OpenEndpoint | Ready | Lost | ConnectAttemptFailed | Down | Unsent | Sent | Outcome | Cancel
-    | LimitObserved | Drain | Observe | Watch | Stop
-)
-# fmt: on
+_OfWorkers: TypeAlias = Ready | Lost | ConnectAttemptFailed | Down | Unsent | Sent | LimitObserved | Outcome
+_Control: TypeAlias = OpenLane | OpenEndpoint | _OfWorkers | Cancel | Drain | Observe | Watch | Stop
 ToScheduler: TypeAlias = CallRoute | _Control
 ToEndpoint: TypeAlias = Wanted | Grant | Drop | Stop
-ToHookBus: TypeAlias = HookCall | HookEvent | Stop
-Message: TypeAlias = APICalling | Fault | Reply | Ended | _Control | ToEndpoint | ToHookBus
+ToHookBus: TypeAlias = HookCall | HookEvent | Cancel | Drain | Stop
+Message: TypeAlias = APICalling | Fault | Reply | Ended | HookAnswer | _Control | ToEndpoint | ToHookBus
 """The closed union: everything that ever crosses a channel is the encoding of one of these."""
 
 encode = msgspec.msgpack.Encoder().encode
@@ -397,4 +396,5 @@ decode_for_hook_bus: msgspec.msgpack.Decoder[ToHookBus] = msgspec.msgpack.Decode
 decode_calling: msgspec.msgpack.Decoder[APICalling] = msgspec.msgpack.Decoder(APICalling)
 decode_reply: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
 decode_grant: msgspec.msgpack.Decoder[Grant] = msgspec.msgpack.Decoder(Grant)
+decode_hook_answer: msgspec.msgpack.Decoder[HookAnswer | Ended] = msgspec.msgpack.Decoder(HookAnswer | Ended)
 decode_ended: msgspec.msgpack.Decoder[Ended] = msgspec.msgpack.Decoder(Ended)

@@ -29,7 +29,10 @@ class Progress(enum.IntEnum):
 
 
 class ReplySlot:
-    """One call's slot. `progress` is set while the call is under way; `mail` is put once, at its end."""
+    """One call's slot. `progress` is set while the call is under way; `mail` is put once, at its end.
+
+    Mail can be shown before it is put: then it can be looked at, and changed, while those who wait wait on.
+    """
 
     __slots__ = ("__weakref__", "_on_end", "_woken", "mail", "progress")
 
@@ -38,6 +41,11 @@ class ReplySlot:
         self.mail: Mail | None = None
         self._woken: trio.Event | None = None
         self._on_end: Callable[[ReplySlot], None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the terminal value was put."""
+        return self.progress is Progress.ENDED
 
     @property
     def waiters(self) -> int:
@@ -52,15 +60,16 @@ class ReplySlot:
 
     async def wait_ended(self) -> Mail:
         """Wait for the terminal value. A checkpoint; cancellation ends only this wait, never the call."""
-        if self.mail is not None:
+        if self.over:
             await trio.lowlevel.checkpoint()
-        while self.mail is None:
+        while not self.over:
             await self.wait_moved()
+        assert self.mail is not None, "it is put with its mail"
         return self.mail
 
     def call_at_end(self, on_end: Callable[[ReplySlot], None] | None) -> None:
         """Have `on_end` called once, synchronously, when the value is put; at once if it has been. None: nobody."""
-        if self.mail is not None and on_end is not None:
+        if self.over and on_end is not None:
             on_end(self)
         else:
             self._on_end = on_end
@@ -73,7 +82,7 @@ class ReplySlot:
 
     def put(self, mail: Mail) -> None:
         """Put the terminal value. A second one is a bug of the caller's."""
-        assert self.mail is None, "a call ends once"
+        assert not self.over, "a call ends once"
         self.mail = mail
         self.progress = Progress.ENDED
         self.wake()
@@ -192,7 +201,7 @@ class ReplySlots:
     def deliver(self, call_id: int, mail: Mail) -> None:
         """Put a call's terminal value into its slot and forget the slot."""
         slot = self._slots.pop(call_id, None)
-        if slot is not None and slot.mail is None:
+        if slot is not None and not slot.over:
             slot.put(mail)
 
     def forget(self, call_id: int) -> None:

@@ -19,6 +19,7 @@ from actors.mailbox import Places
 from actors.messages import OpenLane, QuotaSpec
 from engine.config import AGEING_S, QUEUE_CAPACITY, EngineConfig
 from engine.errors import UsageError
+from engine.hooks import HookRegistry
 from engine.providers.lookup import EndpointSpec
 from engine.secret import Secret
 from engine.transports.client import HttpClient
@@ -85,6 +86,10 @@ class Account(msgspec.Struct, frozen=True):
 
 class Model(Protocol):
     """What has to be known of a model to send its calls."""
+
+    @property
+    def hook_registry(self) -> HookRegistry:
+        """The handlers of its calls."""
 
     @property
     def lane(self) -> LaneDescription:

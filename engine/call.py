@@ -7,6 +7,7 @@ is looked at. A call knows what to send and what came back, never how.
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,16 +16,15 @@ from typing import Any, Literal, Protocol, cast
 import msgspec
 import trio
 
-from actors.limits import is_number
-from actors.messages import Ended, Fault, Reply, decode_calling, decode_ended, decode_reply, encode
+from actors.messages import Ended, Fault, Mail, Reply, decode_calling, decode_ended, decode_reply, encode
 from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
-from engine.config import FLOW_RULE, is_flow
+from engine.call_options import NO_OPTIONS, OPTION_NAMES, CallOptions, Timings
 from engine.errors import InvalidCall, PenstockError, error_of, fault_of
-from engine.hooks import HookEventTypes, HookOptions, HookRegistry, hook_options_of
+from engine.hooks import Handler, HookEventTypes
 from engine.providers.wire import Encoded, StreamFormat, Usage, View, WireFormat
 
-__all__ = ["Call", "CallOptions", "CallStatus", "Timings", "Usage"]
+__all__ = ["NO_OPTIONS", "OPTION_NAMES", "Call", "CallOptions", "CallStatus", "Timings", "Usage"]
 
 CallStatus = Literal[
     "pending", "queued", "processing", "calling", "completed", "failed", "cancelled", "skipped", "aborted"
@@ -40,80 +40,6 @@ _LIVE: dict[Progress, CallStatus] = {
 }
 
 _numbers = itertools.count(1)
-
-
-class CallOptions(msgspec.Struct, frozen=True):
-    """What a call wants of the engine; none of it reaches a provider.
-
-    `deadline_s` counts from submit and bounds the whole call (None: no bound); `timeout_s` bounds each attempt from its
-    grant. Within that, `first_byte_s` bounds the wait for the answer to begin (a stream: for its first event), counted
-    from when the request has left, and `idle_s` every silence after that, which a stream's keep-alive comments do not
-    break (None: no bound). ``on_unknown="retry"`` allows another attempt when the request had left and no complete
-    answer came back, which may be billed twice. `metadata` is the caller's own and is handed back untouched.
-    `hook_options` says for each phase (`HookEventTypes` or its name) how its handlers are run: `HookOptions`, or a dict
-    of its fields.
-
-    Raises:
-      InvalidCall: a value is out of range or of the wrong type; the message names it.
-    """
-
-    priority: int = 0
-    flow: str = ""
-    deadline_s: float | None = None
-    timeout_s: float = 600.0
-    metadata: Mapping[str, Any] | None = None
-    on_unknown: Literal["fail", "retry"] = "fail"
-    first_byte_s: float | None = None
-    idle_s: float | None = None
-    hook_options: Mapping[HookEventTypes, HookOptions] | None = None
-
-    def __post_init__(self) -> None:
-        if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
-            raise _invalid("priority", self.priority, "a whole number; smaller is served earlier")
-        msgspec.structs.force_setattr(self, "priority", int(self.priority))
-        if not is_flow(self.flow):
-            raise _invalid("flow", self.flow, FLOW_RULE)
-        if self.deadline_s is not None and not _is_span(self.deadline_s):
-            raise _invalid("deadline_s", self.deadline_s, "seconds from submit, at least 0.001, or None")
-        if not _is_span(self.timeout_s):
-            raise _invalid("timeout_s", self.timeout_s, "seconds for each attempt, at least 0.001")
-        for name in ("first_byte_s", "idle_s"):
-            value = getattr(self, name)
-            if value is not None and not _is_span(value):
-                raise _invalid(name, value, "seconds, at least 0.001, or None")
-        if self.metadata is not None and not isinstance(self.metadata, Mapping):
-            raise _invalid("metadata", type(self.metadata), "a mapping of your own, or None")
-        if self.on_unknown not in ("fail", "retry"):
-            raise _invalid("on_unknown", self.on_unknown, '"fail" or "retry"')
-        if self.hook_options is not None:
-            msgspec.structs.force_setattr(self, "hook_options", hook_options_of(self.hook_options))
-
-
-def _is_span(value: object) -> bool:
-    return isinstance(value, int | float) and is_number(value) and 0.001 <= value <= 366 * 86_400
-
-
-def _invalid(name: str, value: object, wanted: str) -> InvalidCall:
-    return InvalidCall(f"{name} must be {wanted}, not {value!a:.80}; nothing was sent", argument=name)
-
-
-OPTION_NAMES = frozenset(CallOptions.__struct_fields__)
-NO_OPTIONS = CallOptions()
-
-
-class Timings(msgspec.Struct, frozen=True):
-    """Where a call's time went, in seconds; None for what it never reached.
-
-    `waited_s` from submit to its last grant, `sending_s` from there until the request had left, `answering_s` from
-    there to the end, `first_chunk_s` from there to the first event of a stream, `total_s` from submit to the end,
-    backoffs included.
-    """
-
-    waited_s: float | None
-    sending_s: float | None
-    answering_s: float | None
-    total_s: float
-    first_chunk_s: float | None = None
 
 
 class CallOwner(Model, Protocol):
@@ -132,12 +58,36 @@ class CallOwner(Model, Protocol):
         """The wire format that writes its requests and reads its answers."""
 
     @property
-    def hook_registry(self) -> HookRegistry:
-        """The handlers of its calls."""
-
-    @property
     def exit_hook(self) -> bool:
         """Whether a handler that raises fails the call, where the call does not say."""
+
+
+class Handled:
+    """What a call that has handlers carries from its submit on: which they are, and what they are to see.
+
+    `before` and `after` are handlers with their phases; `deadline` is trio's time of the call's own; `failure` is what
+    the handler raised that ended the call.
+    """
+
+    __slots__ = ("after", "before", "context", "deadline", "failure", "submitted_us")
+
+    def __init__(
+        self,
+        before: tuple[tuple[HookEventTypes, Handler], ...],
+        after: tuple[Handler, ...],
+        deadline: float,
+        submitted_us: int,
+    ) -> None:
+        self.before = before
+        self.after = after
+        self.context = contextvars.copy_context()
+        self.deadline = deadline
+        self.submitted_us = submitted_us
+        self.failure: BaseException | None = None
+
+
+within: contextvars.ContextVar[tuple[tuple[Call, Handler], ...]] = contextvars.ContextVar("penstock_within", default=())
+"""The handlers that run around this code, each with the call it runs for."""
 
 
 class _Seen(msgspec.Struct, eq=False):
@@ -157,7 +107,7 @@ class Call(ReplySlot):
     itself.
     """
 
-    __slots__ = ("_cancel", "_request", "_seen", "id", "model", "options", "owner")
+    __slots__ = ("_cancel", "_request", "_seen", "handled", "id", "model", "options", "owner")
 
     def __init__(
         self,
@@ -174,6 +124,7 @@ class Call(ReplySlot):
         self._request: Encoded | InvalidCall | bytes = request
         self._cancel: Callable[[int], None] | None = None
         self._seen: _Seen | None = None
+        self.handled: Handled | None = None
 
     # --- on the way out ---
 
@@ -194,6 +145,17 @@ class Call(ReplySlot):
         """Note that the call has been submitted as `calling`, and how it can be cancelled."""
         self._request = calling
         self._cancel = cancel
+
+    def in_handlers(self, cancel: Callable[[int], None] | None) -> None:
+        """Note that its handlers run and how it can be cancelled meanwhile; None: they do not any more."""
+        self.progress = Progress.PENDING if cancel is None else Progress.IN_LINE
+        self._cancel = cancel
+
+    def adopt(self, other: Call) -> None:
+        """Take over what another call asks for, and of whom. This one stays itself: number, options, who waits."""
+        if not other.over:
+            self._request = other.request
+        self.owner, self.model = other.owner, other.model
 
     @property
     def payload(self) -> Any:
@@ -258,6 +220,17 @@ class Call(ReplySlot):
                 seen.response = None
         return seen.response if seen is not None else None
 
+    def show(self, mail: Mail) -> None:
+        """Let the outcome be looked at while handlers may change it; nobody who waits is woken before it is put."""
+        self.mail = mail
+        self._seen = None
+
+    def put(self, mail: Mail) -> None:
+        """Put the outcome; see `ReplySlot`."""
+        if mail is not self.mail:
+            self._seen = None
+        super().put(mail)
+
     def put_together(self, response: object) -> None:
         """What the reader of a stream has put together of it, which then need not be done again."""
         seen = self._look()
@@ -275,7 +248,9 @@ class Call(ReplySlot):
         seen = self._look()
         if seen is None:
             return None
-        readable = seen.ended.status == "completed" or seen.together or self.reply.streamed
+        readable = (
+            seen.together or self.reply.streamed or (self.reply.fault is None and bool(self.mail and self.mail[1]))
+        )
         return self.view.text if readable else None
 
     @property
@@ -320,6 +295,8 @@ class Call(ReplySlot):
             fault = seen.ended.fault or self.reply.fault or _NO_REASON
             where = {"lane": self.owner.lane_name, "endpoint": self.owner.endpoint_name}
             seen.error = error_of(fault, call_id=self.id, gave_up=seen.ended.gave_up, call=self, **where)
+            if self.handled is not None and fault.kind in _OF_HANDLERS:
+                seen.error.__cause__ = self.handled.failure
         return seen.error
 
     def raise_for_status(self) -> Call:
@@ -340,12 +317,17 @@ class Call(ReplySlot):
     async def wait(self) -> Call:
         """Wait until it has ended, and return it. Any number of tasks may, at any time.
 
-        Cancellation ends only this wait, never the call.
+        Cancellation ends only this wait, never the call. A handler of the call's own does not wait: it is what the
+        others wait for.
 
         Raises:
-          InvalidCall: it is not submitted, so it would never end.
+          InvalidCall: it is not submitted, so it would never end; or a handler that comes before it waits for it.
         """
-        while self.mail is None:
+        while not self.over:
+            if within.get() and any(call is self for call, _ in within.get()):
+                if self.mail is not None:
+                    break
+                raise InvalidCall(f"call {self.id} waits for the handler that waits for it", call_id=self.id)
             if self.progress is Progress.PENDING:
                 raise InvalidCall(f"call {self.id} was never submitted; there is nothing to wait for", call_id=self.id)
             await self.wait_moved()
@@ -353,8 +335,11 @@ class Call(ReplySlot):
         return self
 
     def cancel(self) -> None:
-        """Give the call up, wherever it is: queued, backing off or in flight. No effect on one that has ended."""
-        if self.mail is not None:
+        """Give the call up, wherever it is: in its handlers, queued, backing off or in flight.
+
+        No effect on one that has ended.
+        """
+        if self.over:
             return
         if self._cancel is not None:
             self._cancel(self.id)
@@ -376,4 +361,5 @@ class Call(ReplySlot):
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _NO_REPLY = Reply()
+_OF_HANDLERS = ("Vetoed", "HandlerFailed")
 _NO_REASON = Fault("InternalError", "the call ended without saying why: a bug in penstock, please report it")

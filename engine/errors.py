@@ -36,6 +36,7 @@ __all__ = [
     "ConnectFailed",
     "DeadlineExceeded",
     "EngineNotRunning",
+    "HandlerFailed",
     "InternalError",
     "InvalidCall",
     "MalformedReply",
@@ -86,6 +87,13 @@ class MissingKey(UsageError):
 
 class EngineNotRunning(UsageError, RuntimeError):
     """There is no open engine to run the call in. Nothing was sent. Open one: ``async with open_engine():``."""
+
+
+class HandlerFailed(UsageError):
+    """A hook handler of yours failed, and its exit policy lets the call fail with it. ``__cause__`` is what it raised.
+
+    The call itself had ended before: its answer is still on it, and was paid for.
+    """
 
 
 class Vetoed(NotAdmitted):

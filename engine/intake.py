@@ -1,7 +1,8 @@
 """The way in: what is looked at before a call is queued, its places in the queue, and its one encoding.
 
 Whatever can be known to be wrong with a call is raised here, before anything is reserved or sent. A call that is
-refused stays pending and can be submitted elsewhere. Nothing here knows what becomes of a call afterwards.
+refused stays pending and can be submitted elsewhere. The handlers before a call are asked here, through the hook bus: a
+call in its handlers holds no place. Nothing here knows what becomes of a call afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from actors.limits import admissible, capacity_fault, cost_of, input_that_fits, 
 from actors.mailbox import Mailbox, Places
 from actors.slots import Progress, ReplySlots
 from engine.accounts import Lanes, OpenedLane
-from engine.call import Call
+from engine.asking import Asking
+from engine.call import Call, Handled
 from engine.errors import (
     DeadlineExceeded,
     InternalError,
@@ -26,6 +28,7 @@ from engine.errors import (
     ShuttingDown,
     error_of,
 )
+from engine.handling import AnswerSlot
 from engine.switchboard import Binding, Switchboard
 
 
@@ -42,15 +45,23 @@ class Intake:
     """Takes calls in for one engine, until it is closed."""
 
     def __init__(
-        self, lanes: Lanes, switchboard: Switchboard, slots: ReplySlots, scheduler: Mailbox, all_places: Places
+        self,
+        lanes: Lanes,
+        switchboard: Switchboard,
+        slots: ReplySlots,
+        scheduler: Mailbox,
+        asking: Asking,
+        all_places: Places,
     ) -> None:
         self._lanes = lanes
         self._switchboard = switchboard
         self._slots = slots
         self._scheduler = scheduler
+        self.asking = asking
         self._all_places = all_places
-        self._cancel_call = self._cancel  # bound once: each call holds it
+        self._cancel_call, self._cancel_handled = self._cancel, self._cancel_both  # bound once: each call holds one
         self._failed = False
+        self._discards = False
         self.closed = False
 
     @property
@@ -58,16 +69,20 @@ class Intake:
         """Places taken in all queues together."""
         return self._all_places.taken
 
-    def close(self, *, failed: bool = False) -> None:
-        """Take no more calls; whoever waits for a place is told."""
+    def close(self, *, failed: bool = False, discard: bool = False) -> None:
+        """Take no more calls; whoever waits for a place is told. `discard`: nor those whose handlers run."""
         self.closed = True
         self._failed = self._failed or failed
+        self._discards = self._discards or discard or failed
         self._lanes.close()
         self._all_places.close()
 
     def check_open(self, call: Call | None = None) -> None:
-        """Raise `ShuttingDown` if no more calls are taken, `InternalError` if that is the engine's own fault."""
-        if self.closed:
+        """Raise `ShuttingDown` if no more calls are taken, `InternalError` if that is the engine's own fault.
+
+        A call that was taken before, and was in its handlers since, may still go.
+        """
+        if self.closed and (self._discards or call is None or call.handled is None):
             raise self._refusal(call)
 
     @staticmethod
@@ -92,15 +107,38 @@ class Intake:
             return True
         self._check_pending(call)
         binding, estimate = self._prepare(call)
-        if not binding.lane.places.take_nowait():
-            return False
-        if not self._all_places.take_nowait():
-            binding.lane.places.free()
+        if self.asking.has_handlers(call) and (handled := self.asking.handlers_of(call)) is not None:
+            places = binding.lane.places
+            if places.waiting or places.taken + self.asking.in_lane(call.owner.lane_name) >= places.capacity:
+                return False
+            self._begin(call, handled, binding, estimate)
+            return True
+        if not self._take_places_nowait(binding.lane):
             return False
         self._send_or_free(call, binding, estimate, now_us())
         return True
 
-    async def wait(self, call: Call) -> None:
+    async def submit(self, call: Call) -> None:
+        """Queue a call, after its handlers, waiting for a place if need be. It may have ended in its handlers. A
+        checkpoint.
+
+        Raises what `accept` and `wait` raise.
+        """
+        if self.asking.has_handlers(call):
+            self._check_pending(call)
+            self._prepare(call)
+            handled = self.asking.handlers_of(call)
+            if handled is not None:
+                await self.asking.answer(call, handled)
+                if not call.over:
+                    await self._queue(call, handled)
+                return
+        if self.accept(call):
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await self.wait(call)
+
+    async def wait(self, call: Call, submitted_us: int | None = None) -> None:
         """Wait in line for a place in the lane's queue and in the engine's, then queue the call.
 
         The wait counts towards the call's deadline; a call that is cancelled meanwhile needs no place.
@@ -110,10 +148,12 @@ class Intake:
         """
         self._check_pending(call)
         binding, _ = self._prepare(call)
-        submitted_us = now_us()
+        if submitted_us is None:
+            submitted_us = now_us()
         deadline_s = call.options.deadline_s
+        deadline = math.inf if deadline_s is None else submitted_us / 1e6 + deadline_s
         call.progress = Progress.IN_LINE
-        with trio.move_on_after(math.inf if deadline_s is None else deadline_s) as scope:
+        with trio.CancelScope(deadline=deadline) as scope:
             call.call_at_end(lambda _: scope.cancel())
             try:
                 await self._take_places(binding.lane)
@@ -135,6 +175,56 @@ class Intake:
                 lane=call.owner.lane_name,
                 endpoint=call.owner.endpoint_name,
             )
+
+    # --- handlers ---
+
+    def _begin(self, call: Call, handled: Handled, binding: Binding, estimate: _Estimate) -> None:
+        """Ask the handlers before a call that nobody waits for."""
+        if handled.before:
+            answer = self.asking.ask(call, handled)
+            answer.call_at_end(lambda _: self._go_on(call, answer, handled))
+        else:
+            call.handled = handled
+            self._take_or_exceed(binding.lane)
+            self._send_or_free(call, binding, estimate, handled.submitted_us)
+
+    async def _queue(self, call: Call, handled: Handled) -> None:
+        """Queue a call whose handlers have let it go."""
+        try:
+            binding, estimate = self._prepare(call)
+            if self._take_places_nowait(binding.lane):
+                self._send_or_free(call, binding, estimate, handled.submitted_us)
+            else:
+                await self.wait(call, handled.submitted_us)
+        except BaseException:
+            if not call.over:
+                call.handled = None
+            raise
+
+    def _go_on(self, call: Call, answer: AnswerSlot, handled: Handled) -> None:
+        """The same where nobody waits: what would be raised is on the call, and it needs no place any more."""
+        self.asking.answered(call, answer)
+        if call.over:
+            return
+        try:
+            binding, estimate = self._prepare(call)
+            self._take_or_exceed(binding.lane)
+            self._send_or_free(call, binding, estimate, handled.submitted_us)
+        except PenstockError as error:
+            call.skip(error)
+
+    def _take_or_exceed(self, lane: OpenedLane) -> None:
+        if not self._take_places_nowait(lane):
+            lane.places.exceed()
+            self._all_places.exceed()
+
+    def _take_places_nowait(self, lane: OpenedLane) -> bool:
+        if not lane.places.take_nowait():
+            return False
+        if not self._all_places.take_nowait():
+            lane.places.free()
+            return False
+        return True
 
     async def _take_places(self, lane: OpenedLane) -> None:
         await lane.places.take()
@@ -194,7 +284,8 @@ class Intake:
             binding.lane.places.free()
             self._all_places.free()
             raise
-        call.under_way(calling, self._cancel_call)
+        handled = call.handled is not None and bool(call.handled.after)
+        call.under_way(calling, self._cancel_handled if handled else self._cancel_call)
         self._slots.add(call.id, call)
         self._scheduler.submit(calling)
 
@@ -213,6 +304,7 @@ class Intake:
                 output_is_guess=estimate.guessed,
                 retry_unknown=options.on_unknown == "retry",
                 acknowledge=options.deadline_s is not None,
+                handled=call.handled is not None and bool(call.handled.after),
                 priority=options.priority,
                 flow=options.flow,
                 model=call.model,
@@ -228,6 +320,10 @@ class Intake:
 
     def _cancel(self, call_id: int) -> None:
         self._scheduler.post(ms.encode(ms.Cancel(call_id)))
+
+    def _cancel_both(self, call_id: int) -> None:
+        self._cancel(call_id)
+        self.asking.cancel(call_id)
 
     def _refusal(self, call: Call | None) -> PenstockError:
         if self._failed:

@@ -85,14 +85,14 @@ class Mapping:
         room."""
         if not _is_call(call):
             raise InvalidCall(f"map takes calls made by create_api_calling, not {type(call).__name__}")
-        if call in self._held or (call.progress and call.mail is None):
+        if call in self._held or (call.progress and not call.over):
             raise InvalidCall(f"call {call.id} is under way already; map wants each call once", call_id=call.id)
         self._held[call] = None
         if self._ordered:
             self._line.append(call)
         taken = True
         try:
-            if call.options.deadline_s is not None or not self._engine.accept(call):
+            if not self._engine.accept(call):
                 await self._engine.submit(call)
         except (UsageError, NotAdmitted) as error:
             if not call.progress:
@@ -133,7 +133,7 @@ class Mapping:
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
         while not self._stopped:
-            if self._line and self._line[0].mail is not None:
+            if self._line and self._line[0].over:
                 call = self._line.popleft()
                 del self._held[call]
                 if self._room:
@@ -179,7 +179,7 @@ class Mapping:
     @property
     def over(self) -> bool:
         """Whether there is nothing left to stop: it was stopped, or all is pulled and all that was pulled has ended."""
-        return self._stopped or (not self._pulling and all(call.mail is not None for call in self._held))
+        return self._stopped or (not self._pulling and all(call.over for call in self._held))
 
 
 def _is_call(call: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ import trio
 
 from engine.config import EngineConfig, parse_config
 from engine.errors import EngineNotRunning, UsageError
+from engine.hooks import HookRegistry, registry_of
 from engine.runtime import Engine
 from engine.switchboard import TransportFactory, http_transports
 from engine.transports.files import read_text
@@ -50,12 +51,13 @@ async def open_engine(
     config: str | os.PathLike[str] | EngineConfig | None = None,
     *,
     journal: object = None,
-    hooks: object = None,
+    hooks: HookRegistry | Mapping[Any, Any] | None = None,
     transport: TransportFactory | None = None,
 ) -> AsyncIterator[Engine]:
     """Open an engine for the block: ``async with open_engine() as engine``.
 
-    `config` is the path of a TOML file, a parsed `EngineConfig`, or None. `transport` makes the transports of provider
+    `config` is the path of a TOML file, a parsed `EngineConfig`, or None. `hooks` are handlers of all its calls, around
+    those of their models: a `HookRegistry`, or a dict of them. `transport` makes the transports of provider
     accounts instead of HTTP, for tests and for other ways to reach a provider.
 
     Leaving the block normally drains: what was accepted runs to its end. Leaving it by an exception or by cancellation
@@ -69,8 +71,9 @@ async def open_engine(
         trio.lowlevel.current_task()
     except RuntimeError:
         raise UsageError("penstock runs under trio: use trio.run(main), not asyncio.run") from None
-    if journal is not None or hooks is not None:
-        raise UsageError("journal= and hooks= are not supported by this version; leave them out")
+    if journal is not None:
+        raise UsageError("journal= is not supported by this version; leave it out")
+    registry = registry_of(hooks)
     if config is None:
         config = EngineConfig()
     elif not isinstance(config, EngineConfig):
@@ -80,7 +83,7 @@ async def open_engine(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            engine = Engine(config, nursery, transport or http_transports(config.engine))
+            engine = Engine(config, nursery, transport or http_transports(config.engine), registry)
             before = _current.set(engine)
             try:
                 yield engine

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import trio
@@ -23,6 +23,7 @@ from actors.messages import Fault
 from actors.scheduler import SchedulerActor, SchedulerStatistics
 from actors.slots import Progress, ReplySlot, ReplySlots, StreamBuffer
 from engine.accounts import Lanes
+from engine.asking import Asking
 from engine.call import Call
 from engine.config import EngineConfig
 from engine.errors import (
@@ -31,6 +32,8 @@ from engine.errors import (
     UsageError,
     fault_of,
 )
+from engine.handling import Handlers
+from engine.hooks import HookRegistry
 from engine.intake import Intake
 from engine.log import log
 from engine.mapping import Mapping
@@ -40,31 +43,40 @@ from engine.switchboard import AccountStatistics, Switchboard, TransportFactory
 
 class EngineStatistics(msgspec.Struct, frozen=True):
     """An engine at one instant. `live` holds the gauges that are zero when it is quiet; `endpoints` say which transport
-    each provider account is reached by."""
+    each provider account is reached by; `extensions` is what the extensions of its handlers count, each its own way."""
 
     live: dict[str, int]
     scheduler: SchedulerStatistics
     endpoints: tuple[AccountStatistics, ...]
     hook_bus: HookBusStatistics
+    extensions: tuple[Any, ...] = ()
 
 
 class Engine:
     """An open engine. Made by `open_engine`; every method belongs to the trio loop it was opened in."""
 
-    def __init__(self, config: EngineConfig, nursery: trio.Nursery, make_transport: TransportFactory) -> None:
+    def __init__(
+        self, config: EngineConfig, nursery: trio.Nursery, make_transport: TransportFactory, hooks: HookRegistry
+    ) -> None:
         self._config = config
         self._nursery = nursery
         self._slots = ReplySlots()
         self._lanes = Lanes(config)
         all_places = Places("all lanes", config.engine.max_queued)
-        self._hook_bus = HookBusActor(self._slots, unobserved=lambda: self._post(ms.Observe(listening=False)))
+        self._handlers = Handlers(hooks, self._slots, self.invoke)
+        self._hook_bus = HookBusActor(
+            self._slots, self._handlers, unobserved=lambda: self._post(ms.Observe(listening=False))
+        )
         mailboxes: dict[int, Mailbox] = {}
         self._scheduler = SchedulerActor(self._slots, mailboxes, self._lanes.places, all_places, self._hook_bus.mailbox)
         self._streams: dict[int, StreamBuffer] = {}
         self._switchboard = Switchboard(
             self._lanes, mailboxes, self._scheduler.mailbox, nursery, make_transport, self._streams
         )
-        self._intake = Intake(self._lanes, self._switchboard, self._slots, self._scheduler.mailbox, all_places)
+        self._asking = Asking(self._handlers, self._hook_bus.mailbox, self._slots)
+        self._intake = Intake(
+            self._lanes, self._switchboard, self._slots, self._scheduler.mailbox, self._asking, all_places
+        )
         self._mappings: dict[Mapping, None] = {}
         self._failure: Exception | None = None
         self._loop = trio.lowlevel.current_trio_token()
@@ -74,10 +86,10 @@ class Engine:
     # --- calls ---
 
     async def submit(self, call: Call) -> Call:
-        """Queue a call, waiting for a place in its lane's queue, and return it; it goes on by itself.
+        """Queue a call, once its handlers let it and its lane's queue has a place, and return it; it goes on by itself.
 
-        A call that has ended already is returned as it is. A checkpoint. Cancellation before it is queued leaves the
-        call pending.
+        A call that has ended already is returned as it is, and so is one that its handlers ended. A checkpoint.
+        Cancellation before it is queued leaves the call pending.
 
         Raises:
           InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint: the call's fault; nothing was sent.
@@ -88,13 +100,10 @@ class Engine:
         if self._intake.ended(call):
             await trio.lowlevel.cancel_shielded_checkpoint()
             return call
-        if self._intake.accept(call):
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        else:
-            await self._intake.wait(call)
+        await self._intake.submit(call)
         if call.options.deadline_s is not None:
             await self._wait_until_queued(call)
-        if call.mail is not None and call.status == "skipped" and call.error is not None:
+        if call.over and call.status == "skipped" and call.error is not None:
             raise call.error
         return call
 
@@ -184,7 +193,7 @@ class Engine:
         """
         check_streaming(call)
         self._intake.check(call)
-        return ReplyStream(ReplySource(self, call, process))
+        return ReplyStream(ReplySource(self, call, self._handlers.of_chunks(call, process)))
 
     async def submit_stream(self, call: Call, buffer: StreamBuffer) -> None:
         """Queue a call whose events go into this buffer until it has ended. Raises what `submit` raises."""
@@ -221,21 +230,48 @@ class Engine:
             deadline_s = self._config.engine.drain_deadline_s
         if not is_number(deadline_s) or deadline_s < 0:
             raise UsageError(f"deadline_s must be seconds of at least 0, or None, not {deadline_s!r}")
-        self._intake.close()
+        self._intake.close(discard=queue == "discard")
         for mapping in self._mappings:
             mapping.halt()
+        if queue == "finish":
+            await self._finish_handlers(deadline_s)
         self._post(ms.Drain(queue))
         if queue == "finish":
             await self._watch("none_waiting")
         with trio.move_on_after(deadline_s):
-            await self._watch("quiet")
+            await self.wait_quiet()
             return
+        self._stop_handlers()
         self._post(ms.Drain("stop"))
         await self._watch("quiet")
+        self._stop_handlers()
+        await self.wait_quiet()
+
+    async def _finish_handlers(self, deadline_s: float) -> None:
+        """Let the handlers before accepted calls come to their end, and the calls into the queue.
+
+        The deadline counts while nothing is queued.
+        """
+        while self._asking.in_handlers:
+            await self._watch("none_waiting")
+            with trio.move_on_after(deadline_s):
+                await self._asking.wait_none()
+                continue
+            self._intake.close(discard=True)
+            self._stop_handlers()
+            await self._asking.wait_none()
+
+    def _stop_handlers(self) -> None:
+        self._hook_bus.mailbox.post(ms.encode(ms.Drain("stop")))
 
     async def wait_quiet(self) -> None:
-        """Wait until no call is queued, backing off or in flight. Others may submit meanwhile: then it waits on."""
+        """Wait until no call is in handlers, queued, backing off or in flight. Others may submit meanwhile: then it
+        waits on."""
         await self._watch("quiet")
+        while self._asking.in_handlers or not self._hook_bus.quiet:
+            await self._asking.wait_none()
+            await self._hook_bus.wait_quiet()
+            await self._watch("quiet")
 
     def observe(self, *, buffer: int = 1000) -> Observer:
         """Subscribe to the lifecycle events of all calls, from now on: ``async for event in observer``.
@@ -267,7 +303,10 @@ class Engine:
             "open_streams": len(self._streams),
             "busy_connections": sum(endpoint.busy for endpoint in endpoints),
         }
-        return EngineStatistics(live, scheduler, endpoints, hook_bus)
+        registries = (self._handlers.registry, *self._switchboard.hook_registries())
+        extensions = dict.fromkeys(extension for registry in registries for extension in registry.extensions)
+        counted = tuple(extension.statistics() for extension in extensions)
+        return EngineStatistics(live, scheduler, endpoints, hook_bus, counted)
 
     def __repr__(self) -> str:
         return f"<Engine {'closed' if self._intake.closed else 'open'}: {len(self._slots)} live calls>"

@@ -161,7 +161,7 @@ class ReplySource:
 
     @property
     def over(self) -> bool:
-        return self._stopped or not self._begun or self.call.mail is not None
+        return self._stopped or not self._begun or self.call.over
 
     async def begin(self) -> None:
         """Queue the call, once. A checkpoint."""
@@ -210,7 +210,7 @@ class ReplySource:
                 if self._stopped:
                     return None
                 if not self._look():
-                    if self.call.mail is not None:
+                    if self.call.over:
                         self._conclude()
                         return None
                     await self._buffer.wait_news()
@@ -227,7 +227,7 @@ class ReplySource:
             for event in _decode_events.decode(piece):
                 self._chunks.extend(self._assembler.feed(event))
         self._streamed = self._streamed or bool(pieces)
-        if not pieces and self.call.mail is not None:
+        if not pieces and self.call.over:
             self._chunks.extend(self._last_words())
             return bool(self._chunks)
         return bool(pieces)

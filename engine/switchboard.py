@@ -24,6 +24,7 @@ from engine.accounts import Account, Lanes, Model, OpenedLane
 from engine.config import EngineSection
 from engine.errors import fault_of
 from engine.estimate import Calibration, Learned, OutputGuess
+from engine.hooks import HookRegistry
 from engine.log import log
 from engine.providers.lookup import request_headers
 from engine.providers.wire import Usage
@@ -143,6 +144,10 @@ class Switchboard:
     def learned(self, endpoint: int, model: str) -> Learned:
         """What is known by now of how this model counts its inputs and how much it answers."""
         return self._learned.get((endpoint, model), _NOTHING_LEARNED)
+
+    def hook_registries(self) -> list[HookRegistry]:
+        """Those of all models that are bound."""
+        return [model.hook_registry for model in self._bindings]
 
     def statistics(self) -> tuple[AccountStatistics, ...]:
         """Of every endpoint actor that runs now."""

@@ -5,18 +5,37 @@ In virtual time. A call's handlers are an async function of the test's; what a c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import Context, ContextVar, copy_context
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import messages as ms
-from actors.hook_bus import AfterCall, HookBusActor
+from actors.hook_bus import HookBusActor, Job
 from actors.slots import ReplySlot, ReplySlots
 
 MAIL = (b"ended", b"reply")
+AfterCall = Callable[[int, ms.Mail], Awaitable[ms.Mail]]
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
+
+
+class TestHandlers:
+    """The engine's side: one function for every job, and a context for each."""
+
+    __test__ = False
+
+    def __init__(self, run: AfterCall) -> None:
+        self._run = run
+        self.contexts: dict[int, Context] = {}
+
+    def context(self, call_id: int) -> Context:
+        return self.contexts.get(call_id, Context())
+
+    async def run(self, job: Job) -> ms.Mail:
+        return await self._run(job.call_id, job.mail)
 
 
 class Caller(ReplySlot):
@@ -34,9 +53,10 @@ class Caller(ReplySlot):
 class Rig:
     """A hook bus, its address book, and `callers` by number."""
 
-    def __init__(self, after_call: AfterCall | None, after_call_s: float = 30.0) -> None:
+    def __init__(self, run: AfterCall | None) -> None:
         self.slots = ReplySlots()
-        self.bus = HookBusActor(self.slots, after_call=after_call, after_call_s=after_call_s)
+        self.handlers = TestHandlers(run) if run is not None else None
+        self.bus = HookBusActor(self.slots, self.handlers)
         self.callers: dict[int, Caller] = {}
 
     def end_call(self, call_id: int) -> None:
@@ -44,6 +64,13 @@ class Rig:
         slot = self.callers[call_id] = Caller()
         self.slots.add(call_id, slot)
         self.bus.mailbox.post(ms.encode(ms.HookCall(call_id, MAIL[0])), MAIL[1])
+
+    def ask(self, call_id: int) -> Caller:
+        """What the intake does when a call has handlers before it."""
+        slot = self.callers[call_id] = Caller()
+        self.slots.add(call_id, slot)
+        self.bus.mailbox.post(ms.encode(ms.HookCall(call_id)))
+        return slot
 
     def event(self, call_id: int) -> None:
         self.bus.mailbox.post(ms.encode(ms.HookEvent("sent", 0, call_id, 1, 1, 1)))
@@ -53,8 +80,8 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(after_call: AfterCall | None = None, after_call_s: float = 30.0) -> AsyncIterator[Rig]:
-    rig = Rig(after_call, after_call_s)
+async def running(run: AfterCall | None = None) -> AsyncIterator[Rig]:
+    rig = Rig(run)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.bus.run)
         yield rig
@@ -84,8 +111,10 @@ async def test_an_observer_that_does_not_read_misses_events_and_delays_nobody(au
         await wait_all_tasks_blocked()
         assert rig.callers[1].mail == MAIL
         statistics = lazy.statistics()
-        assert (statistics.told, statistics.dropped, statistics.buffered) == (3, 997, 3)
-        assert eager.statistics().told == 1000
+        assert (statistics.told, statistics.dropped, statistics.buffered) == (3, 998, 3), (
+            "the call that ended is one more event: its handlers begin"
+        )
+        assert eager.statistics().told == 1001
         assert [(await anext(lazy)).call_id for _ in range(3)] == [0, 1, 2], "what it has is the oldest, unbroken"
         assert trio.current_time() == 0
 
@@ -178,10 +207,9 @@ WAYS = {
     "raises": (raises, MAIL, 1.0),
     "raises at once": (raises_at_once, MAIL, 0.0),
     "raises several": (raises_several, MAIL, 1.0),
-    "hangs": (hangs, MAIL, 30.0),
     "replaces": (replaces, (b"other", b"answer"), 1.0),
-    "cleans up badly": (cleans_up_badly, MAIL, 30.0),
 }
+UNENDING = {"hangs": hangs, "cleans up badly": cleans_up_badly}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -200,13 +228,12 @@ async def test_whatever_its_handlers_do_a_call_is_delivered_once(way: str, autoj
 
 
 @pytest.mark.parametrize("how", ["stopped", "cancelled"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [*WAYS, *UNENDING])
 async def test_a_bus_that_ends_meanwhile_delivers_every_call_once(
     way: str, how: str, autojump_clock: MockClock
 ) -> None:
     """Two calls are with their handlers, one has just come, one comes when the bus has gone."""
-    after_call, _, _ = WAYS[way]
-    rig = Rig(after_call)
+    rig = Rig(UNENDING[way] if way in UNENDING else WAYS[way][0])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.bus.run)
         rig.end_call(1)
@@ -256,3 +283,95 @@ async def test_many_events_leave_other_tasks_their_turn(autojump_clock: MockCloc
             await trio.lowlevel.checkpoint()
             seen.append(observer.statistics().told)
         assert len([told for told in seen if told < 5000]) >= 5
+
+
+# --- what comes before a call ---
+
+
+def answer_of(slot: Caller) -> ms.Ended | None:
+    """How the handlers ended the call; None if it may go."""
+    assert slot.mail is not None
+    answer = ms.decode_hook_answer.decode(slot.mail[0])
+    assert isinstance(answer, ms.HookAnswer)
+    return ms.decode_ended.decode(answer.ended) if answer.ended else None
+
+
+async def lets_go(call_id: int, mail: ms.Mail) -> ms.Mail:
+    await trio.sleep(1)
+    return ms.encode(ms.HookAnswer(call_id)), b""
+
+
+async def test_what_comes_before_a_call_answers_into_its_slot(autojump_clock: MockClock) -> None:
+    async with running(lets_go) as rig:
+        slot = rig.ask(1)
+        await slot.wait_ended()
+        assert answer_of(slot) is None
+        assert (trio.current_time(), slot.told) == (1.0, 1)
+
+
+@pytest.mark.parametrize("way", UNENDING)
+async def test_cancelling_ends_the_handlers_before_a_call_at_once(way: str, autojump_clock: MockClock) -> None:
+    """The same number can be asked about again, and the first one's handlers do not answer for the second."""
+    behaviour = [UNENDING[way], lets_go]
+
+    async def first_one_then_the_other(call_id: int, mail: ms.Mail) -> ms.Mail:
+        return await behaviour.pop(0)(call_id, mail)
+
+    async with running(first_one_then_the_other) as rig:
+        first = rig.ask(1)
+        await wait_all_tasks_blocked()
+        rig.bus.mailbox.post(ms.encode(ms.Cancel(1)))
+        await first.wait_ended()
+        ended = answer_of(first)
+        assert ended is not None
+        assert (ended.status, trio.current_time()) == ("cancelled", 0.0)
+        second = rig.ask(1)
+        await second.wait_ended()
+        assert answer_of(second) is None
+        assert (first.told, second.told, rig.bus.statistics().in_handlers) == (1, 1, 0)
+
+
+async def test_a_drain_delivers_every_call_as_it_stands(autojump_clock: MockClock) -> None:
+    async with running(hangs) as rig:
+        slot = rig.ask(1)
+        rig.end_call(2)
+        await wait_all_tasks_blocked()
+        assert not rig.bus.quiet
+        rig.bus.mailbox.post(ms.encode(ms.Drain("stop")))
+        await rig.bus.wait_quiet()
+        ended = answer_of(slot)
+        assert ended is not None
+        assert ended.fault is not None
+        assert (ended.status, ended.fault.kind) == ("aborted", "ShuttingDown")
+        assert rig.callers[2].mail == MAIL
+
+
+async def test_handlers_see_the_context_of_their_own_call(autojump_clock: MockClock) -> None:
+    seen: dict[int, str] = {}
+
+    async def look(call_id: int, mail: ms.Mail) -> ms.Mail:
+        seen[call_id] = TENANT.get()
+        TENANT.set("changed")
+        return mail
+
+    async with running(look) as rig:
+        assert rig.handlers is not None
+        for call_id in (1, 2):
+            token = TENANT.set(f"tenant-{call_id}")
+            rig.handlers.contexts[call_id] = copy_context()
+            TENANT.reset(token)
+            rig.end_call(call_id)
+        await rig.bus.wait_quiet()
+    assert seen == {1: "tenant-1", 2: "tenant-2"}
+
+
+async def test_observers_are_told_when_handlers_begin_and_of_a_call_they_ended(autojump_clock: MockClock) -> None:
+    async with running(hangs) as rig:
+        observer = rig.bus.observe(10)
+        rig.ask(1)
+        rig.bus.mailbox.post(ms.encode(ms.Cancel(1)))
+        await rig.bus.wait_quiet()
+        assert [(event.name, event.detail) for event in (await anext(observer), await anext(observer))] == [
+            ("handling", "before"),
+            ("ended", "cancelled"),
+        ]
