@@ -167,6 +167,9 @@ class HookBusActor:
                     elif isinstance(message, ms.Cancel):
                         self._cancel(message.call_id)
                     elif isinstance(message, ms.Drain):
+                        # Handlers that were started in this very turn get one of their own: many need no more.
+                        await trio.lowlevel.checkpoint()
+                        await trio.lowlevel.checkpoint()
                         self._interrupt()
                     else:
                         nursery.cancel_scope.cancel()

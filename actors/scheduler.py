@@ -212,13 +212,13 @@ class SchedulerActor:
     # --- effects ---
 
     def _carry_out(self, effects: list[ef.Effect], at_us: int) -> None:
-        for effect in effects:
-            self._carriers[type(effect)](effect, at_us)
-        if self._observed:
+        if self._observed:  # first, so that a call is told to have ended before its handlers are told to begin
             for effect in effects:
                 event = _event_of(effect, at_us)
                 if event is not None:
                     self._tell(event)
+        for effect in effects:
+            self._carriers[type(effect)](effect, at_us)
 
     def _queued(self, effect: ef.Queued, at_us: int) -> None:
         ticket = effect.ticket
