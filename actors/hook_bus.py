@@ -23,6 +23,9 @@ from actors.mailbox import Mailbox, MailboxStatistics
 from actors.messages import Fault
 from actors.slots import ReplySlots
 
+RESTING = 100
+"""Tasks that are kept for the next call's handlers."""
+
 
 class Job:
     """The handlers of one call, being run: those after it if it has `ended`, else those before it.
@@ -136,6 +139,7 @@ class HookBusActor:
         self._unobserved = unobserved
         self._observers: list[Observer] = []
         self._jobs: dict[int, Job] = {}
+        self._resting: dict[trio.lowlevel.Task, list[Job]] = {}
         self._quiet = trio.lowlevel.ParkingLot()
         self._stopped = False
 
@@ -215,8 +219,29 @@ class HookBusActor:
         if self._observers:
             when = "after" if job.ended else "before"
             self._tell(ms.HookEvent("handling", now_us(), job.call_id, 0, 0, 0, when))
-        # A new task takes over the context it is started from.
-        self._handlers.context(job.call_id).run(nursery.start_soon, self._run, job)
+        context = self._handlers.context(job.call_id)
+        if self._resting:
+            task, given = self._resting.popitem()
+            task.context = context.copy()
+            given.append(job)
+            trio.lowlevel.reschedule(task)
+        else:
+            context.run(nursery.start_soon, self._work, job)  # a new task takes a copy of the context it is started in
+
+    async def _work(self, job: Job) -> None:
+        """Run one job after another: a new task for each costs more than all the rest. Only some are kept for that."""
+        task = trio.lowlevel.current_task()
+        given = [job]
+        while True:
+            await self._run(given.pop())
+            if len(self._resting) == RESTING:
+                return
+            self._resting[task] = given
+            await trio.lowlevel.wait_task_rescheduled(self._stop_resting)
+
+    def _stop_resting(self, _: object) -> trio.lowlevel.Abort:
+        self._resting.clear()  # the bus itself ends, and with it all of them
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def _run(self, job: Job) -> None:
         """Run a job; whatever becomes of that, its call is delivered."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from benchmarks import (
     engine_overhead,
     faults,
+    hooks,
     learn,
     parse,
     payload,
@@ -23,6 +24,17 @@ from benchmarks import (
 
 BENCHMARKS = {
     one.BENCHMARK.name: one.BENCHMARK
-    for one in (throughput_under_limits, engine_overhead, wire, streams, parse, payload, queue_scale, faults, learn)
+    for one in (
+        throughput_under_limits,
+        engine_overhead,
+        hooks,
+        wire,
+        streams,
+        parse,
+        payload,
+        queue_scale,
+        faults,
+        learn,
+    )
 }
 """All benchmarks by name, in the order in which they are listed."""

@@ -13,7 +13,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 import trio
@@ -30,6 +30,7 @@ from engine.log import log
 
 PRE_EVENT_CREATE, PRE_INVOCATION, POST_INVOCATION = HookEventTypes
 _NO_OPTIONS = HookOptions()
+Before: TypeAlias = tuple[tuple[HookEventTypes, Handler], ...]
 
 
 class AnswerSlot(ReplySlot):
@@ -55,6 +56,9 @@ class _Result(NamedTuple):
     stopped: bool = False
 
 
+_PASSED = _Result()
+
+
 class Handlers:
     """The handlers of one engine's calls: its own and those of each call's model.
 
@@ -71,15 +75,12 @@ class Handlers:
     def of(self, call: Call) -> Handled | None:
         """The handlers that are to be run for a call that is being submitted; None if there are none."""
         outer, inner = self.registry, call.owner.hook_registry
-        above = tuple(handler for _, handler in within.get())
-        before = tuple(
-            (phase, handler)
-            for phase in (PRE_EVENT_CREATE, PRE_INVOCATION)
-            for handler in (*outer.handlers(phase), *inner.handlers(phase))
-            if handler not in above
-        )
-        both = (*inner.handlers(POST_INVOCATION), *outer.handlers(POST_INVOCATION))
-        after = tuple(handler for handler in both if handler not in above)
+        before = _merged(outer.before, inner.before)
+        after = inner.handlers(POST_INVOCATION) + outer.handlers(POST_INVOCATION)
+        if around := within.get():
+            above = [handler for _, handler in around]
+            before = tuple((phase, handler) for phase, handler in before if handler not in above)
+            after = tuple(handler for handler in after if handler not in above)
         if not before and not after:
             return None
         span_s = call.options.deadline_s
@@ -162,19 +163,18 @@ class Handlers:
 
     async def _run(self, job: Job, call: Call, handled: Handled, phase: HookEventTypes, handler: Handler) -> _Result:
         """Run one handler. Never raises what it raised."""
-        options = (call.options.hook_options or {}).get(phase, _NO_OPTIONS)
-        timeout_s = options.timeout_s if options.timeout_s is not None else DEFAULT_TIMEOUTS_S[phase]
+        timeout_s, arguments = _bounds(call, phase)
         ends = trio.current_time() + timeout_s
-        arguments = {**options.params, "exit": _policy(call, phase)}
         token = within.set((*within.get(), (call, handler)))
         try:
             with trio.CancelScope(deadline=min(ends, handled.deadline)) as job.scope:
-                value = await self._call_handler(handler, call, **arguments)
-                if isinstance(value, Call) and value.progress is Progress.PENDING:
-                    _ = value.request  # raises for one that cannot be sent
-                if phase is POST_INVOCATION and isinstance(value, Call) and not value.over and value is not call:
-                    value = await (self._invoke(value) if value.progress is Progress.PENDING else value.wait())
-                return _Result(value)
+                if _is_async(handler):
+                    value = await handler(call, **arguments)
+                else:
+                    value = await self._in_thread(handler, call, **arguments)
+                if isinstance(value, Call) and value is not call:
+                    value = await self._settled(value, phase)
+                return _PASSED if value is None else _Result(value)
             if job.over or handled.deadline < ends:
                 return _Result(stopped=True)
             return _Result(failure=HandlerTimeout(f"it took longer than {timeout_s:g} s"))
@@ -187,9 +187,15 @@ class Handlers:
             job.scope = None
             within.reset(token)
 
-    async def _call_handler(self, handler: Handler, *args: Any, **kwargs: Any) -> Any:
-        if _is_async(handler):
-            return await handler(*args, **kwargs)
+    async def _settled(self, other: Call, phase: HookEventTypes) -> Call:
+        """A call that a handler returned, fit to take the place of its own. Raises what is wrong with it."""
+        if phase is POST_INVOCATION:
+            return await (self._invoke(other) if other.progress is Progress.PENDING else other.wait())
+        if other.progress is Progress.PENDING:
+            _ = other.request  # raises for one that cannot be sent
+        return other
+
+    async def _in_thread(self, handler: Handler, *args: Any, **kwargs: Any) -> Any:
         value = await trio.to_thread.run_sync(
             functools.partial(handler, *args, **kwargs), abandon_on_cancel=True, limiter=self._threads
         )
@@ -232,7 +238,8 @@ class Handlers:
         failure: BaseException | None = None
         try:
             with trio.move_on_after(DEFAULT_TIMEOUTS_S[POST_INVOCATION]) as scope:
-                value = await self._call_handler(handler, call, kind, chunk, exit=exit_policy)
+                run = handler if _is_async(handler) else functools.partial(self._in_thread, handler)
+                value = await run(call, kind, chunk, exit=exit_policy)
                 return chunk if value is None else value
             if scope.cancelled_caught:
                 failure = HandlerTimeout(f"it took longer than {DEFAULT_TIMEOUTS_S[POST_INVOCATION]:g} s")
@@ -250,6 +257,22 @@ class Handlers:
 def log_failure(call: Call, phase: str, handler: Handler, failure: BaseException) -> None:
     """Say that a handler failed, whatever becomes of its call."""
     log.warning("handler failed", phase=str(phase), handler=_name(handler), call=call.id, error=_said(failure))
+
+
+def _merged(outer: Before, inner: Before) -> Before:
+    """The handlers before a call: phase by phase, the outer ones first."""
+    if not outer or not inner:
+        return outer or inner
+    return tuple(sorted((*outer, *inner), key=lambda one: one[0] is PRE_INVOCATION))
+
+
+def _bounds(call: Call, phase: HookEventTypes) -> tuple[float, dict[str, Any]]:
+    """How long a handler may take, and what it is given by name."""
+    if call.options.hook_options is None:
+        return DEFAULT_TIMEOUTS_S[phase], {"exit": call.owner.exit_hook}
+    options = call.options.hook_options.get(phase, _NO_OPTIONS)
+    timeout_s = options.timeout_s if options.timeout_s is not None else DEFAULT_TIMEOUTS_S[phase]
+    return timeout_s, {**options.params, "exit": _policy(call, phase)}
 
 
 def _policy(call: Call, phase: HookEventTypes) -> bool:

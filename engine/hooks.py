@@ -124,6 +124,8 @@ class HookRegistry:
         self._stream_handlers: dict[type | str, tuple[Handler, ...]] = {}
         self.extensions: tuple[Extension, ...] = ()
         self.empty = True
+        self.before: tuple[tuple[HookEventTypes, Handler], ...] = ()
+        """The handlers before a call, each with its phase, in the order in which they are run."""
         for phase, handlers in _mapping("hooks", hooks).items():
             for handler in _several(handlers):
                 self.add(phase, handler)
@@ -135,6 +137,8 @@ class HookRegistry:
         """Add a handler behind those there are."""
         phase = phase_of(phase)
         self._handlers[phase] = (*self._handlers[phase], _function(handler))
+        before = (HookEventTypes.PreEventCreate, HookEventTypes.PreInvocation)
+        self.before = tuple((phase, handler) for phase in before for handler in self._handlers[phase])
         self.empty = False
 
     def add_stream_handler(self, chunk_type: type | str, handler: Handler) -> None:

@@ -29,6 +29,7 @@ from engine.errors import (
     error_of,
 )
 from engine.handling import AnswerSlot
+from engine.providers.wire import Encoded
 from engine.switchboard import Binding, Switchboard
 
 
@@ -107,15 +108,18 @@ class Intake:
             return True
         self._check_pending(call)
         binding, estimate = self._prepare(call)
-        if self.asking.has_handlers(call) and (handled := self.asking.handlers_of(call)) is not None:
+        handled = self.asking.handlers_of(call) if self.asking.has_handlers(call) else None
+        if handled is not None and handled.before:
             places = binding.lane.places
             if places.waiting or places.taken + self.asking.in_lane(call.owner.lane_name) >= places.capacity:
                 return False
-            self._begin(call, handled, binding, estimate)
+            request, answer = call.request, self.asking.ask(call, handled)
+            answer.call_at_end(lambda _: self._go_on(call, answer, handled, request, (binding, estimate)))
             return True
         if not self._take_places_nowait(binding.lane):
             return False
-        self._send_or_free(call, binding, estimate, now_us())
+        call.handled = handled
+        self._send_or_free(call, binding, estimate, now_us() if handled is None else handled.submitted_us)
         return True
 
     async def submit(self, call: Call) -> None:
@@ -178,16 +182,6 @@ class Intake:
 
     # --- handlers ---
 
-    def _begin(self, call: Call, handled: Handled, binding: Binding, estimate: _Estimate) -> None:
-        """Ask the handlers before a call that nobody waits for."""
-        if handled.before:
-            answer = self.asking.ask(call, handled)
-            answer.call_at_end(lambda _: self._go_on(call, answer, handled))
-        else:
-            call.handled = handled
-            self._take_or_exceed(binding.lane)
-            self._send_or_free(call, binding, estimate, handled.submitted_us)
-
     async def _queue(self, call: Call, handled: Handled) -> None:
         """Queue a call whose handlers have let it go."""
         try:
@@ -201,22 +195,22 @@ class Intake:
                 call.handled = None
             raise
 
-    def _go_on(self, call: Call, answer: AnswerSlot, handled: Handled) -> None:
+    def _go_on(
+        self, call: Call, answer: AnswerSlot, handled: Handled, request: Encoded, prepared: tuple[Binding, _Estimate]
+    ) -> None:
         """The same where nobody waits: what would be raised is on the call, and it needs no place any more."""
         self.asking.answered(call, answer)
         if call.over:
             return
         try:
-            binding, estimate = self._prepare(call)
-            self._take_or_exceed(binding.lane)
+            self.check_open(call)
+            binding, estimate = prepared if call.request is request else self._prepare(call)
+            if not self._take_places_nowait(binding.lane):
+                binding.lane.places.exceed()
+                self._all_places.exceed()
             self._send_or_free(call, binding, estimate, handled.submitted_us)
         except PenstockError as error:
             call.skip(error)
-
-    def _take_or_exceed(self, lane: OpenedLane) -> None:
-        if not self._take_places_nowait(lane):
-            lane.places.exceed()
-            self._all_places.exceed()
 
     def _take_places_nowait(self, lane: OpenedLane) -> bool:
         if not lane.places.take_nowait():

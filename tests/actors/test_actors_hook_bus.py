@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import messages as ms
-from actors.hook_bus import HookBusActor, Job
+from actors.hook_bus import RESTING, HookBusActor, Job
 from actors.slots import ReplySlot, ReplySlots
 
 MAIL = (b"ended", b"reply")
@@ -356,13 +356,23 @@ async def test_handlers_see_the_context_of_their_own_call(autojump_clock: MockCl
 
     async with running(look) as rig:
         assert rig.handlers is not None
-        for call_id in (1, 2):
+        for call_id in (1, 2, 3, 4):
             token = TENANT.set(f"tenant-{call_id}")
             rig.handlers.contexts[call_id] = copy_context()
             TENANT.reset(token)
             rig.end_call(call_id)
-        await rig.bus.wait_quiet()
-    assert seen == {1: "tenant-1", 2: "tenant-2"}
+            if call_id > 2:  # the tasks of the first two are used again
+                await rig.bus.wait_quiet()
+    assert seen == {call_id: f"tenant-{call_id}" for call_id in (1, 2, 3, 4)}
+
+
+async def test_more_handlers_at_once_than_tasks_are_kept_for(autojump_clock: MockClock) -> None:
+    async with running(replaces) as rig:
+        for call_ids in (range(2 * RESTING + 50), range(1000, 1050)):
+            for call_id in call_ids:
+                rig.end_call(call_id)
+            await rig.bus.wait_quiet()
+    assert {(caller.told, caller.mail) for caller in rig.callers.values()} == {(1, (b"other", b"answer"))}
 
 
 async def test_observers_are_told_when_handlers_begin_and_of_a_call_they_ended(autojump_clock: MockClock) -> None:

@@ -23,6 +23,7 @@ TINY = {
     # All within the first window: whether the second is kept to the millisecond is for a machine at rest to show.
     "throughput_under_limits": ["--calls", "30", "--limit", "40", "--per", "60", "--latency", "0.01"],
     "engine_overhead": ["--calls", "50", "--in-flight", "8", "--repeats", "2"],
+    "hooks": ["--calls", "50", "--in-flight", "8", "--repeats", "2"],
     "wire": ["--calls", "20", "--stretches", "2", "--in-flight", "4", "--many", "6", "--most", "8", "--hold", "0.01",
              "--crowd", "50"],
     # Slow enough to be kept to by a busy machine: a server that is late is disturbed, and its run made again.
