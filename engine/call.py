@@ -225,12 +225,6 @@ class Call(ReplySlot):
         self.mail = mail
         self._seen = None
 
-    def put(self, mail: Mail) -> None:
-        """Put the outcome; see `ReplySlot`."""
-        if mail is not self.mail:
-            self._seen = None
-        super().put(mail)
-
     def put_together(self, response: object) -> None:
         """What the reader of a stream has put together of it, which then need not be done again."""
         seen = self._look()

@@ -257,7 +257,6 @@ class Engine:
             with trio.move_on_after(deadline_s):
                 await self._asking.wait_none()
                 continue
-            self._intake.close(discard=True)
             self._stop_handlers()
             await self._asking.wait_none()
 
