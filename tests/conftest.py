@@ -1,4 +1,4 @@
-"""On how many cores the tests run: all of them, unless single files were asked for.
+"""How the tests run: on all cores, unless single files were asked for, and with no property judged by its time.
 
 `-n auto` in `pyproject.toml` asks here. Files and tests by name run in this process: another would cost more than it
 saves, and hides what a test prints. So do runs with `-s`. `-n` and `PYTEST_XDIST_AUTO_NUM_WORKERS` have the last word.
@@ -10,6 +10,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A machine with other work is slow at drawing and at running; neither says anything about the code.
+settings.register_profile("penstock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("penstock")
 
 
 @pytest.hookimpl(optionalhook=True)
