@@ -18,7 +18,7 @@ from engine.accounts import MAX_CONNECTIONS
 from engine.call import OPTION_NAMES
 from engine.endpoints import Endpoint, EndpointConfig
 from engine.errors import UnknownEndpoint, UsageError
-from engine.imodel_arguments import LaneArguments
+from engine.imodel_arguments import LaneArguments, check_text
 from engine.providers.arguments import names_of
 from engine.providers.lookup import EndpointSpec, resolve
 from engine.secret import Secret
@@ -147,7 +147,7 @@ def _config_data(
 
 def limits_data(limits: LaneArguments) -> dict[str, Any]:
     """What a model was told of its lane, as data. What the seeds do not have is left out where it was not said."""
-    data: dict[str, Any] = msgspec.to_builtins(limits)
+    data: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(limits))
     return {name: value for name, value in data.items() if value or name not in _OURS}
 
 
@@ -182,6 +182,7 @@ def limits_of(data: Mapping[str, Any]) -> LaneArguments:
     """
     said = _table(data, "processor_config", {})
     fields = {name: said[name] for name in LaneArguments.__struct_fields__ if said.get(name) is not None}
+    check_text(lane=fields.get("lane"), shares=fields.get("shares"))
     try:
         quotas = msgspec.convert(fields.pop("quotas", ()), tuple[Quota, ...])
     except msgspec.ValidationError as error:
