@@ -15,6 +15,7 @@ from benchmarks import (
     learn,
     parse,
     payload,
+    portal,
     queue_scale,
     streams,
     throughput_under_limits,
@@ -23,6 +24,17 @@ from benchmarks import (
 
 BENCHMARKS = {
     one.BENCHMARK.name: one.BENCHMARK
-    for one in (throughput_under_limits, engine_overhead, wire, streams, parse, payload, queue_scale, faults, learn)
+    for one in (
+        throughput_under_limits,
+        engine_overhead,
+        wire,
+        streams,
+        parse,
+        payload,
+        portal,
+        queue_scale,
+        faults,
+        learn,
+    )
 }
 """All benchmarks by name, in the order in which they are listed."""

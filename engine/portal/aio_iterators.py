@@ -138,7 +138,7 @@ class AsyncioIterator(Generic[T]):
         pipe.error = None
 
     def __del__(self) -> None:
-        if self._begun and not self._pipe.over:
+        if self._begun and not self._pipe.over and self._loop.running:
             self._loop.post_quietly(self._pipe.give_up)
             text = f"{self!r} was dropped before its end; use it in an async with"
             warnings.warn(text, ResourceWarning, stacklevel=2)

@@ -116,7 +116,7 @@ class BlockingIterator(Generic[T]):
         pipe.error = None
 
     def __del__(self) -> None:
-        if self._begun and not self._pipe.over:
+        if self._begun and not self._pipe.over and self._loop.running:
             self._loop.post_quietly(self._pipe.give_up)
             warnings.warn(f"{self!r} was dropped before its end; use it in a with", ResourceWarning, stacklevel=2)
 

@@ -97,7 +97,6 @@ class PortalLoop:
 
         Raises:
           UsageError: the configuration is wrong, or the portal was closed already.
-          OSError: the configuration cannot be read.
         """
         with self._started:
             if self._portal is not None:

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import trio
 
+from actors.slots import Progress
 from engine.call import Call
 from engine.errors import PenstockError, ShuttingDown, UsageError
 from engine.opening import current_engine, make_current
@@ -118,7 +119,11 @@ class Errand(Request[T]):
         except BaseException as error:  # noqa: BLE001  # raised where it is waited for
             self.refuse(error)
         finally:
-            self.refuse(_given_up() if self._scope.cancel_called else ShuttingDown(_CLOSED))
+            self._leave()
+
+    def _leave(self) -> None:
+        """The task is over, and may have been cancelled."""
+        self.refuse(_given_up() if self._scope.cancel_called else ShuttingDown(_CLOSED))
 
 
 class Invocation(Errand[Call]):
@@ -155,6 +160,13 @@ class Invocation(Errand[Call]):
             super().give_up()
         else:
             self._call.cancel()
+
+    def _leave(self) -> None:
+        call = self._call
+        if call.progress is Progress.PENDING or call.over:
+            super()._leave()
+        elif not self.answered:  # it was cancelled, and is to be gone before whoever gave it up goes on
+            call.call_at_end(self._ended)
 
     def _ended(self, _: object) -> None:
         self.answer(self._call)
