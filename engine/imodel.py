@@ -22,7 +22,7 @@ import trio
 
 from actors.limits import Quota
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
-from engine.call import Call, CallOptions
+from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint
 from engine.errors import InvalidCall, UsageError
 from engine.hooks import HookRegistry, registry_of
@@ -245,7 +245,7 @@ class iModel:  # noqa: N801  # the name its users know
         if problem:
             return Call(self, name, InvalidCall(f"{problem}; nothing was sent"))
         try:
-            given = taken_options(given, self._given_options) if given else given
+            given = given if given.keys() <= OPTION_NAMES else taken_options(given, self._given_options)
             options = CallOptions(**{**self._given_options, **given}) if given else self._options
             return Call(self, name, self._spec.format.encode(arguments, count_text=self._count_text), options)
         except InvalidCall as error:

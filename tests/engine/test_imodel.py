@@ -6,6 +6,8 @@ and keys in `test_imodel_engines`.
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
@@ -29,6 +31,28 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- built anywhere ---
+
+
+def test_the_constructor_is_the_seeds() -> None:
+    parameters = inspect.signature(iModel).parameters.values()
+    assert [(one.name, one.default) for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD] == [
+        ("provider", None),
+        ("base_url", None),
+        ("endpoint", "chat"),
+        ("api_key", None),
+        ("queue_capacity", None),
+        ("capacity_refresh_time", 60),
+        ("interval", None),
+        ("limit_requests", None),
+        ("limit_tokens", None),
+        ("concurrency_limit", None),
+        ("streaming_process_func", None),
+        ("provider_metadata", None),
+        ("hook_registry", None),
+        ("exit_hook", False),
+        ("id", None),
+        ("created_at", None),
+    ]
 
 
 def problem_of(model: iModel, name: str) -> str:
