@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +21,6 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 import trio
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from engine.config import EngineConfig
 from engine.errors import EngineNotRunning, PenstockError, ShuttingDown, UsageError
@@ -66,7 +66,6 @@ class PortalLoop:
         self._line: deque[Callable[[], None]] = deque()
         self._awake = False
         self._started = threading.Lock()
-        self._portal: contextlib.AbstractContextManager[BlockingPortal] | None = None
         self._main: Future[None] | None = None
         self._thread = 0
         self._refusal: PenstockError | None = EngineNotRunning(
@@ -99,18 +98,32 @@ class PortalLoop:
           UsageError: the configuration is wrong, or the portal was closed already.
         """
         with self._started:
-            if self._portal is not None:
+            if self._main is not None:
                 self._check()
                 return
-            portal = start_blocking_portal("trio", name="penstock-portal")
-            anyio_portal = portal.__enter__()
-            try:
-                main, _ = anyio_portal.start_task(self._run)
-            except BaseException:
-                portal.__exit__(None, None, None)
-                raise
-            self._portal, self._main = portal, main
+            begun: Future[None] = Future()
+            self._main = Future()
+            # A daemon, and no generator around it: neither can keep the interpreter from its exit.
+            thread = threading.Thread(
+                target=self._thread_main, args=(begun, self._main), name="penstock-portal", daemon=True
+            )
             _loops.add(self)
+            thread.start()
+            begun.result()
+
+    def _thread_main(self, begun: Future[None], main: Future[None]) -> None:
+        try:
+            trio.run(self._run, begun)
+        except BaseException as error:  # noqa: BLE001  # raised where the portal is opened or left
+            _loops.discard(self)
+            if begun.done():
+                main.set_exception(error)
+            else:
+                main.set_result(None)
+                begun.set_exception(error)
+        else:
+            _loops.discard(self)
+            main.set_result(None)
 
     def stop(self, *, at_once: bool = False) -> None:
         """Close the engine and end the thread. Blocks until it has; no effect if it has. Idempotent.
@@ -120,8 +133,8 @@ class PortalLoop:
         Raises:
           InternalError: the engine itself has failed.
         """
-        main, portal = self._main, self._portal
-        if main is None or portal is None or self._refusal is _FORKED:
+        main = self._main
+        if main is None or self._refusal is _FORKED:
             return
         if self.inside:
             raise UsageError("a portal cannot be closed from its own loop; return, and leave its block")
@@ -132,10 +145,12 @@ class PortalLoop:
         except BaseException:
             self.hurry()
             raise
-        finally:
-            if main.done():
-                portal.__exit__(None, None, None)
-                _loops.discard(self)
+
+    def wait_over(self, timeout_s: float) -> None:
+        """Wait until the engine is closed, so long at most. Raises nothing."""
+        if self._main is not None:
+            with contextlib.suppress(Exception):
+                self._main.exception(max(0.0, timeout_s))
 
     def hurry(self) -> None:
         """Have whoever stops it, now or later, drop what is under way. Does not wait."""
@@ -209,7 +224,7 @@ class PortalLoop:
         self._at_once = self._at_once or at_once
         self._stopping.set()
 
-    async def _run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def _run(self, begun: Future[None]) -> None:
         self._token = trio.lowlevel.current_trio_token()
         try:
             async with (
@@ -219,7 +234,7 @@ class PortalLoop:
                 self._engine, self._tasks = engine, tasks
                 self._thread = threading.get_ident()
                 self._refusal = None
-                task_status.started()
+                begun.set_result(None)
                 await self._stopping.wait()
                 if self._at_once:
                     await _drop_all(engine)
@@ -282,17 +297,14 @@ def _after_fork() -> None:
 
 
 def _at_exit() -> None:
-    """Drop what is under way, so that providers and files are left in order; wait a little, never for ever."""
-    closers = [threading.Thread(target=_close, args=(loop,), daemon=True) for loop in list(_loops) if loop.running]
-    for closer in closers:
-        closer.start()
-    for closer in closers:
-        closer.join(EXIT_S)
-
-
-def _close(loop: PortalLoop) -> None:
-    with contextlib.suppress(Exception):
-        loop.stop(at_once=True)
+    """Drop what is under way, so that its connections are closed; wait a little, never for ever. The threads themselves
+    are daemons."""
+    until_s = time.monotonic() + EXIT_S
+    loops = [loop for loop in list(_loops) if loop.running]
+    for loop in loops:
+        loop.hurry()
+    for loop in loops:
+        loop.wait_over(until_s - time.monotonic())
 
 
 if hasattr(os, "register_at_fork"):

@@ -208,7 +208,7 @@ def wait_blocking(loop: PortalLoop, request: Request[T]) -> T:
     except PenstockError:  # it was not begun
         raise
     except BaseException:
-        loop.post(request.give_up)
+        loop.post_quietly(request.give_up)
         done.acquire()
         raise
     return request.result()

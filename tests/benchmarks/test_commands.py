@@ -29,6 +29,7 @@ TINY = {
     "streams": ["--streams", "5", "--events", "6", "--interval", "0.05", "--burst", "3", "--idle", "7"],
     "parse": ["--deltas", "5", "--reads", "2", "--turns", "1", "--rows", "tavily search,groq"],
     "payload": ["--calls", "4", "--repeats", "2", "--large", "20000"],
+    "portal": ["--calls", "16", "--repeats", "2"],
     "queue_scale": ["--calls", "200", "--few", "50"],
     # Too short for its changes: that a lane without any limits finds some is all there is time for.
     "learn": ["--cases", "a", "--requests", "40", "--window", "0.5", "--windows", "4", "--latency", "0.01"],
@@ -189,6 +190,18 @@ def test_payload_is_timed_apart_from_its_encoding(reports: Reports) -> None:
         assert all(0 < encode < submit for encode, submit in zip(encodings, submits, strict=True))
         assert min(ways) > 0
     assert figures(reports["payload"])["a hop, large / small"] > 0
+
+
+def test_portal_is_measured_beside_the_engines_own_loop(reports: Reports) -> None:
+    """Every way, one call at a time and many; what is added is the difference, in empty calls of anyio's portal."""
+    report = json.loads(reports["portal"].read_bytes())["reports"][0]
+    assert [run["case"] for run in report["runs"]] == ["asyncio", "asyncio, 64 tasks", "one thread", "8 threads"]
+    for run in report["runs"]:
+        assert all(len(run["measured"][f"{way}_s"]) == 2 for way in ("native", "portal", "empty", "beside"))
+        assert min(run["measured"]["portal_s"] + run["measured"]["empty_s"]) > 0
+    found = figures(reports["portal"])
+    assert found["added"] == pytest.approx(found["through the portal"] - found["native"])
+    assert found["added / an empty portal.call"] == pytest.approx(found["added"] / found["an empty portal.call"])
 
 
 def test_queue_counts_memory_and_time(reports: Reports) -> None:

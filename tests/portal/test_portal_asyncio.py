@@ -1,4 +1,4 @@
-"""The engine in asyncio: `await`, `async for`, cancellation, timeouts, context variables; plain tests, run by asyncio."""
+"""The engine in asyncio: `await`, `async for`, cancellation, timeouts, context variables; each test runs asyncio."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 from portal_server import Provider, ask
@@ -128,7 +129,7 @@ def test_wait_is_only_a_wait_and_cancel_is_the_engines(provider: Provider, model
             await until_hanging(provider)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(engine.wait(call), 0.02)
-            assert call.status == "calling"
+            assert call.status in ("processing", "calling")
             with pytest.raises(UsageError, match=r"engine\.cancel\(call\)"):
                 call.cancel()
             engine.cancel(call)
@@ -246,7 +247,7 @@ def test_map_left_early_ends_its_source_and_its_calls() -> None:
             assert closed.is_set()
             assert await quiet(engine)
             closed.clear()
-            with pytest.raises(TimeoutError):
+            with pytest.raises(TimeoutError):  # noqa: PT012  # a loop that is cut short
                 async with asyncio.timeout(0.05):
                     async for _ in engine.map(endless(), buffer=4):
                         pass
@@ -265,7 +266,7 @@ def test_any_async_function_and_iterable(model: iModel) -> None:
         async with open_portal() as engine:
 
             async def both(first: str, *, second: str) -> list[str | None]:
-                await anyio.sleep(0)
+                await anyio.lowlevel.checkpoint()
                 assert current_engine() is engine.loop.engine
                 return [(await model.invoke(**ask(text))).text for text in (first, second)]
 

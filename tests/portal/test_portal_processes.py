@@ -27,7 +27,7 @@ given = dict(model="openai/m", api_key="none", base_url=sys.argv[1])
 
 def start(provider: Provider, program: str) -> subprocess.Popen[str]:
     """A Python of its own, warnings as errors; argument 1 is the provider's address."""
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603  # our own program
         [sys.executable, "-W", "error", "-c", PRELUDE + textwrap.dedent(program), provider.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -38,8 +38,11 @@ def start(provider: Provider, program: str) -> subprocess.Popen[str]:
 
 def run(provider: Provider, program: str) -> str:
     """What it printed, once it has ended by itself, well and without a word on standard error."""
-    process = start(provider, program)
-    out, err = process.communicate(timeout=WITHIN_S)
+    with start(provider, program) as process:
+        try:
+            out, err = process.communicate(timeout=WITHIN_S)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (0, "")
     return out
 

@@ -1,4 +1,4 @@
-"""Streams through the portal, over real sockets: chunks in order, ended when they are left, slow readers slow the source."""
+"""Streams through the portal, over real sockets: chunks in order, ended when left, slow readers slow the source."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_dropped_stream_ends_its_call_with_a_warning(provider: Provider, model: 
     with open_portal() as engine:
         stream = engine.stream(model, **ask("endless"))
         next(stream)
-        with pytest.warns(ResourceWarning, match="dropped before its end"):
+        with pytest.warns(ResourceWarning, match="dropped before its end"):  # noqa: PT031
             del stream
             gc.collect()
         provider.wait_dropped()
