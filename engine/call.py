@@ -150,6 +150,8 @@ class Call(ReplySlot):
         """Note that its handlers run and how it can be cancelled meanwhile; None: they do not any more."""
         self.progress = Progress.PENDING if cancel is None else Progress.IN_LINE
         self._cancel = cancel
+        if cancel is None:
+            self.wake()  # it may have been taken back by who submitted it, and then nothing else would tell who waits
 
     def adopt(self, other: Call) -> None:
         """Take over what another call asks for, and of whom. This one stays itself: number, options, who waits."""
@@ -160,10 +162,16 @@ class Call(ReplySlot):
     @property
     def payload(self) -> Any:
         """The request body as Python objects: what the provider is or was sent. None if it could not be written."""
+        body = self.body
+        return self.owner.format.decode(body) if body is not None else None
+
+    @property
+    def body(self) -> bytes | memoryview | None:
+        """The request body itself: what the provider is or was sent. None if it could not be written."""
         if isinstance(self._request, Encoded):
-            return self.owner.format.decode(self._request.body)
+            return self._request.body
         if isinstance(self._request, bytes):
-            return self.owner.format.decode(decode_calling.decode(self._request).body)
+            return decode_calling.decode(self._request).body
         return None
 
     @property
