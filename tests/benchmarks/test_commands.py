@@ -192,6 +192,15 @@ def test_payload_is_timed_apart_from_its_encoding(reports: Reports) -> None:
     assert figures(reports["payload"])["a hop, large / small"] > 0
 
 
+def test_handlers_are_the_difference_of_calls_with_and_without(reports: Reports) -> None:
+    """Two handlers cost something, and that is what is reported."""
+    report = json.loads(reports["hooks"].read_bytes())["reports"][0]
+    (measured,) = [run["measured"] for run in report["runs"]]
+    added = [(h - p) / u for h, p, u in zip(*(measured[k] for k in ("handled_s", "plain_s", "pair_s")), strict=True)]
+    assert len(added) == 2
+    assert figures(reports["hooks"])["added by two async handlers"] == pytest.approx(sum(added) / 2)
+
+
 def test_portal_is_measured_beside_the_engines_own_loop(reports: Reports) -> None:
     """Every way, one call at a time and many; what is added is the difference, in empty calls of anyio's portal."""
     report = json.loads(reports["portal"].read_bytes())["reports"][0]
