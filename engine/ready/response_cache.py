@@ -55,18 +55,19 @@ class _Kept(msgspec.Struct, frozen=True):
 class _Flight:
     """A request under way: the call that leads it, and the calls that follow, each with what it waits for."""
 
-    __slots__ = ("__weakref__", "epoch", "followers", "key", "leader", "settled", "streaming")
+    __slots__ = ("__weakref__", "_asked", "epoch", "followers", "key", "leader", "settled")
 
     def __init__(self, key: bytes, leader: Call, epoch: int) -> None:
         self.key = key
         self.leader = weakref.ref(leader)
-        self.streaming = leader.request.streaming
+        self._asked = _asked(leader)
         self.epoch = epoch
         self.followers: weakref.WeakKeyDictionary[Call, Call] = weakref.WeakKeyDictionary()
         self.settled = False
 
-    def leads(self, call: Call) -> bool:
-        return self.leader() is call
+    def is_of(self, leader: Call) -> bool:
+        """Whether the leader asked in the end what it asked when it was noted, and of the same model."""
+        return _asked(leader) == self._asked
 
 
 class ResponseCache:
@@ -152,7 +153,7 @@ class ResponseCache:
         if event in self._alone:
             self._alone.discard(event)
             return None
-        key = self._key(event, event.request.body, event.request.streaming)
+        key = self._key(event)
         if key is None:
             return None
         kept = self._find(key)
@@ -208,7 +209,7 @@ class ResponseCache:
         if self._flights.get(flight.key) is flight:
             del self._flights[flight.key]
         mail = leader.mail
-        own = self._key(leader, leader.body, flight.streaming) == flight.key
+        own = flight.is_of(leader)
         if mail is not None and own and leader.status == "completed" and flight.epoch == self._epoch:
             self._keep(flight.key, mail)
         answers = _is_of_the_request(leader)
@@ -254,7 +255,7 @@ class ResponseCache:
         if kept is not None:
             self._bytes -= kept.size
 
-    def _key(self, call: Call, body: bytes | memoryview | None, streaming: bool) -> bytes | None:
+    def _key(self, call: Call) -> bytes | None:
         """Equal for calls that ask the same of the same account; it holds neither the key nor the question.
 
         None for a call whose account cannot be told (its key is no longer where it was): it is left alone.
@@ -263,14 +264,12 @@ class ResponseCache:
             account = call.owner.account()
         except PenstockError:
             return None
-        if body is None:
-            return None
         if account.http_client is not None:
             self._clients[id(account.http_client)] = account.http_client
-        wire = call.owner.format
-        asked = hashlib.sha256(repr((account.identity, wire.name, call.model, streaming)).encode())
-        asked.update(body)
-        return asked.digest()
+        request = call.request
+        key = hashlib.sha256(repr((account.identity, call.owner.format.name, call.model, request.streaming)).encode())
+        key.update(request.body)
+        return key.digest()
 
     def _look_at_loop(self) -> None:
         """Times and calls of another `trio.run` mean nothing in this one."""
@@ -283,6 +282,11 @@ class ResponseCache:
 def _stand_in(call: Call) -> Call:
     """A call like this one that is never sent: what is put into it, the engine takes for this one's outcome."""
     return Call(call.owner, call.model, call.request, call.options)
+
+
+def _asked(call: Call) -> tuple[int, str, bytes]:
+    """What a call asks, of whom; its model is the owner, which no other can be while the call holds it."""
+    return id(call.owner), call.model, hashlib.sha256(call.body or b"").digest()
 
 
 def _is_under_way(leader: Call) -> bool:

@@ -2,70 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+from cached_calls import KEY, MESSAGES, POST, a_model, ask, at_once, behind, cached_engine, counts, in_virtual_time
 
-from engine import Call, Engine, HookRegistry, Rejected, Vetoed, iModel, open_engine, testing
-from engine.hooks import HookEventTypes
+from engine import Call, HookRegistry, Rejected, Vetoed, iModel, open_engine
+from engine.ready.call_metrics import CallMetrics
 from engine.ready.response_cache import ResponseCache
+from engine.simulator import SimulatorConfig, serve
 from engine.testing import ScriptedProvider, assert_quiet, error_reply
-
-PRE_CREATE, PRE, POST = HookEventTypes
-KEY = "sk-sentinel-0123456789abcdef"
-MESSAGES = [{"role": "user", "content": "hello"}]
-in_virtual_time = testing.in_virtual_time(seed=None)
-
-
-def a_model(cache: ResponseCache | None = None, hooks: HookRegistry | None = None, **arguments: Any) -> iModel:
-    """A model with this cache, and other handlers behind it."""
-    registry = hooks or HookRegistry()
-    if cache is not None:
-        registry.use(cache)
-    return iModel(**{"model": "gpt-4o", "api_key": KEY, "hook_registry": registry, **arguments})
-
-
-def behind(cache: ResponseCache, **hooks: Any) -> HookRegistry:
-    """The cache first, then these handlers."""
-    registry = HookRegistry().use(cache)
-    for phase, handler in hooks.items():
-        registry.add(phase, handler)
-    return registry
-
-
-@asynccontextmanager
-async def cached_engine(provider: ScriptedProvider, hooks: HookRegistry | None = None) -> AsyncIterator[Engine]:
-    """An engine over `provider`, quiet when it is left."""
-    await trio.sleep(1.0)
-    provider.seed = random.getrandbits(63)
-    async with open_engine(transport=provider, hooks=hooks) as engine:
-        yield engine
-    assert_quiet(engine)
-    assert not provider.in_flight
-
-
-async def ask(model: iModel, into: list[Call], **arguments: Any) -> None:
-    into.append(await model.invoke(**{"messages": MESSAGES, **arguments}))
-
-
-async def at_once(number: int, model: iModel, **arguments: Any) -> list[Call]:
-    """This many identical calls, made together."""
-    calls: list[Call] = []
-    async with trio.open_nursery() as nursery:
-        for _ in range(number):
-            nursery.start_soon(lambda: ask(model, calls, **arguments))
-    return calls
-
-
-def counts(cache: ResponseCache) -> tuple[int, int, int]:
-    statistics = cache.statistics()
-    return statistics.hits, statistics.shared, statistics.misses
-
 
 # --- one request ---
 
@@ -383,9 +331,10 @@ async def test_an_answer_is_kept_for_its_time() -> None:
     assert texts == ["one", "one", "one", "two"]
 
 
+@pytest.mark.parametrize("again_s", [0.0, 2.0])
 @in_virtual_time
-async def test_what_was_asked_before_it_was_cleared_is_not_kept() -> None:
-    cache, provider = ResponseCache(), ScriptedProvider(["one", "two"], delay_s=1)
+async def test_what_was_asked_before_it_was_cleared_answers_only_those_who_asked(again_s: float) -> None:
+    cache, provider = ResponseCache(), ScriptedProvider(["one", "two", "three"], delay_s=1)
     model, calls = a_model(cache), list[Call]()
     async with cached_engine(provider):
         async with trio.open_nursery() as nursery:
@@ -393,6 +342,7 @@ async def test_what_was_asked_before_it_was_cleared_is_not_kept() -> None:
             nursery.start_soon(lambda: ask(model, calls))
             await trio.sleep(0.5)
             cache.clear()
+            await trio.sleep(again_s)
             nursery.start_soon(lambda: ask(model, calls))
         assert [call.text for call in calls] == ["one", "one", "two"]
         assert (await model.invoke(messages=MESSAGES)).text == "two"
@@ -418,3 +368,39 @@ async def test_no_key_shows() -> None:
     async with cached_engine(provider):
         await a_model(cache).invoke(messages=MESSAGES)
     assert KEY not in repr(cache) + repr(cache.statistics()) + repr(vars(cache))
+
+
+# --- events over a socket: the scripted provider answers in one piece ---
+
+
+async def test_the_events_of_a_stream_are_kept_and_shared_whole() -> None:
+    """What one reader has read as it came, the others get when it is whole, and later ones from what is kept."""
+    cache, metrics = ResponseCache(), CallMetrics()
+    model: iModel
+    texts: list[str] = []
+    calls: list[Call] = []
+
+    async def read() -> None:
+        async with model.stream(messages=MESSAGES, max_tokens=50) as chunks:
+            texts.append("".join([str(chunk) async for chunk in chunks]))
+        calls.append(chunks.call)
+
+    async with trio.open_nursery() as nursery:
+        simulator = await nursery.start(serve, SimulatorConfig())
+        hooks = HookRegistry().use(cache, metrics)
+        model = a_model(hooks=hooks, model="simulated-1", base_url=simulator.base_url)
+        async with open_engine() as engine:
+            async with trio.open_nursery() as readers:
+                for _ in range(5):
+                    readers.start_soon(read)
+            await read()
+            assert_quiet(engine)
+        assert len(simulator.log()) == 1
+        nursery.cancel_scope.cancel()
+    assert len(set(texts)) == 1
+    assert len(texts[0]) > 20
+    assert {call.text for call in calls} == set(texts)
+    assert len({str(call.response) for call in calls}) == 1
+    assert counts(cache) == (1, 4, 1)
+    (row,) = metrics.statistics().models
+    assert (row.reused, row.first_chunk_s.count) == (5, 1)
