@@ -46,6 +46,9 @@ from engine.providers.catalogue import Defaults, EndpointRow, Provider
 from engine.providers.lookup import register_provider
 from engine.providers.view import Citation, Found, ToolCall, View
 from engine.providers.wire import StreamChunk
+from engine.ready.call_log import CallLog
+from engine.ready.call_metrics import CallMetrics
+from engine.ready.response_cache import ResponseCache
 from engine.runtime import Engine, EngineStatistics
 from engine.streaming import CallStream, ReplyStream
 
@@ -57,6 +60,8 @@ __all__ = [
     "AgentError",
     "Call",
     "CallCancelled",
+    "CallLog",
+    "CallMetrics",
     "CallOptions",
     "CallStream",
     "CapacityExceeded",
@@ -91,6 +96,7 @@ __all__ = [
     "RateLimited",
     "Rejected",
     "ReplyStream",
+    "ResponseCache",
     "ShuttingDown",
     "StreamChunk",
     "Timings",
