@@ -1,13 +1,15 @@
 """Penstock: give it your calls and your limits; it spends every bit of the limit, never a bit more, and loses no call.
 
 What a user types is exported here: `open_engine` and `Engine` run calls, `iModel` makes them, `Call` is one of them,
-`CallStream` is many as they end, `ReplyStream` is one as it comes, `Quota` is a limit, `View` is an answer in common
-terms, `Endpoint` and `Provider` are where calls go, and the errors say whose fault it was and whether anything was
-spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and
-read), `transports` (how to reach them), and the kernel in the package `actors`.
+`CallStream` is many as they end, `ReplyStream` is one as it comes, an `Observer` is told each `HookEvent` of them,
+`Quota` is a limit, `View` is an answer in common terms, `Endpoint` and `Provider` are where calls go, and the errors
+say whose fault it was and whether anything was spent. The rooms behind: `runtime` and `imodel` on top, `providers`
+(what to write and read), `transports` (how to reach them), and the kernel in the package `actors`.
 """
 
+from actors.hook_bus import Observer
 from actors.limits import Quota
+from actors.messages import HookEvent
 from engine.call import Call, CallOptions, Timings, Usage
 from engine.endpoints import Endpoint, EndpointConfig, match_endpoint
 from engine.errors import (
@@ -71,6 +73,7 @@ __all__ = [
     "EngineStatistics",
     "Found",
     "HandlerFailed",
+    "HookEvent",
     "HookEventTypes",
     "HookOptions",
     "HookRegistry",
@@ -79,6 +82,7 @@ __all__ = [
     "MalformedReply",
     "MissingKey",
     "NotAdmitted",
+    "Observer",
     "OutcomeUnknown",
     "Overloaded",
     "PenstockError",
