@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -20,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual_provider import MESSAGES, a_model, in_virtual_time, virtual_engine
 
+from actors.messages import EventName
 from engine import Call, Engine, HookEvent, HookRegistry, NotAdmitted, Observer, UsageError
 from engine.testing import ProviderReply, Script, ScriptedProvider, chat_reply, error_reply, fault
 
@@ -169,6 +172,27 @@ async def test_numbers_have_their_names_in_the_statistics() -> None:
     assert {lanes[event.lane] for event in events if event.name == "barrier"} == {"one", "two"}
     assert 0 not in lanes
     assert 0 not in endpoints
+
+
+WATCHING = (
+    (Path(__file__).parents[2] / "docs" / "usage.md")
+    .read_text(encoding="utf-8")
+    .partition("## Watching")[2]
+    .partition("\n## ")[0]
+)
+
+
+@in_virtual_time
+async def test_what_the_page_shows_runs_and_its_table_is_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    page: dict[str, Any] = {}
+    exec(WATCHING.partition("```python\n")[2].partition("```")[0], page)  # noqa: S102  # the page's own example
+    async with trio.open_nursery() as nursery, virtual_engine(ScriptedProvider()) as engine:
+        nursery.start_soon(page["watch"], engine)
+        await trio.testing.wait_all_tasks_blocked()
+        call = await a_model(lane="work").invoke(messages=MESSAGES)
+    told = [f"1.000 work {call.id} {name} " for name in ("queued", "granted", "sent")]
+    assert capsys.readouterr().out.splitlines() == [*told, f"1.100 work {call.id} ended completed"]
+    assert set(re.findall(r"^\| `(\w+)` \|", WATCHING, re.MULTILINE)) == set(get_args(EventName))
 
 
 # --- observers ---
