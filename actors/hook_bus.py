@@ -8,6 +8,7 @@ the engine's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import Context
 from types import TracebackType
@@ -21,36 +22,52 @@ from actors.actor import BATCH
 from actors.clock import now_us
 from actors.mailbox import Mailbox, MailboxStatistics
 from actors.messages import Fault
-from actors.slots import ReplySlot, ReplySlots
+from actors.slots import ReplySlots
 
 RESTING = 100
 """Tasks that are kept for the next call's handlers."""
 
 
+GRACE_S = 1.0
+"""How long a handler that is told to stop may go on before its call is delivered without it."""
+
+
 class Job:
     """The handlers of one call, being run: those after it if it has `ended`, else those before it.
 
-    `mail` is what is delivered, whenever that is. `scope` is for whoever runs a handler: it is cancelled when the job
-    is `over`, because the call is not wanted any more or the time for its handlers has passed. `slot` is whose they
-    are: a call that was taken back can be submitted again under its number.
+    `mail` is what is delivered to the slot `key`, whenever that is; once it is `settled` a cancellation does not change
+    it. `scope` is for whoever runs a handler: it is cancelled when the job is `over`, because the call is not wanted
+    any more or the time for its handlers has passed. `until` is the instant the present handler is to end at.
     """
 
-    __slots__ = ("call_id", "ended", "mail", "over", "scope", "slot")
+    __slots__ = ("_alarm", "call_id", "ended", "key", "mail", "over", "scope", "settled", "until")
 
-    def __init__(self, call_id: int, mail: ms.Mail, *, ended: bool) -> None:
+    def __init__(self, call_id: int, key: int, mail: ms.Mail, *, ended: bool) -> None:
         self.call_id = call_id
-        self.slot: ReplySlot | None = None
+        self.key = key
         self.mail = mail
-        self.ended = ended
+        self.ended = self.settled = ended
         self.over = False
         self.scope: trio.CancelScope | None = None
+        self.until = math.inf
+        self._alarm: trio.CancelScope | None = None
+
+    def begin(self, alarm: trio.CancelScope) -> None:
+        """Note what wakes the one who looks after handlers that do not stop."""
+        self._alarm = alarm
+
+    def bound(self, until: float) -> None:
+        """The handler that begins now is to end at this instant of trio's clock."""
+        self.until = until
+        if self._alarm is not None and until + GRACE_S < self._alarm.deadline:
+            self._alarm.deadline = until + GRACE_S
 
 
 class Handlers(Protocol):
     """The engine's side: which handlers a call has, and what comes of them."""
 
-    def context(self, call_id: int) -> Context:
-        """The context variables that a call's handlers see."""
+    def context(self, key: int) -> Context:
+        """The context variables that the handlers of the call in this slot see."""
 
     async def run(self, job: Job) -> ms.Mail:
         """Run the handlers of a job, one after the other. Returns an encoded `HookAnswer` with the `Reply` behind it
@@ -60,7 +77,7 @@ class Handlers(Protocol):
 class NoHandlers:
     """An engine without any."""
 
-    def context(self, call_id: int) -> Context:
+    def context(self, key: int) -> Context:
         """An empty one."""
         return Context()
 
@@ -141,6 +158,7 @@ class HookBusActor:
         self._unobserved = unobserved
         self._observers: list[Observer] = []
         self._jobs: dict[int, Job] = {}
+        self._alarm = trio.CancelScope()
         self._resting: dict[trio.lowlevel.Task, list[Job]] = {}
         self._quiet = trio.lowlevel.ParkingLot()
         self._stopped = False
@@ -162,6 +180,7 @@ class HookBusActor:
         """Work until told to stop; the handlers that run then are cancelled, their calls delivered as they stand."""
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_after)
                 handled = 0
                 while (mail := await self.mailbox.receive()) is not None:
                     head, rest = mail
@@ -217,15 +236,14 @@ class HookBusActor:
     # --- handlers ---
 
     def _begin(self, message: ms.HookCall, rest: bytes, nursery: trio.Nursery) -> None:
-        slot = self._slots.get(message.call_id)
-        if slot is None:  # whoever asked is gone
+        if self._slots.get(message.key) is None:  # whoever asked is gone
             return
-        job = self._jobs[message.call_id] = _job_of(message, rest)
-        job.slot = slot
+        job = self._jobs[message.key] = _job_of(message, rest)
+        job.begin(self._alarm)
         if self._observers:
             when = "after" if job.ended else "before"
             self._tell(ms.HookEvent("handling", now_us(), job.call_id, 0, 0, 0, when))
-        context = self._handlers.context(job.call_id)
+        context = self._handlers.context(job.key)
         if self._resting:
             task, given = self._resting.popitem()
             task.context = context.copy()
@@ -259,20 +277,38 @@ class HookBusActor:
             rest = group.split(Exception)[1]
             if rest is not None:
                 raise rest from None
-        except Exception:  # noqa: BLE001, S110  # as above
-            pass
+        except Exception:  # noqa: BLE001  # as above
+            if not job.settled:
+                fault = Fault("InternalError", "running its handlers failed: a bug in penstock, please report it")
+                job.mail = _refusal(job.call_id, "failed", fault)
         finally:
             if not job.over:
                 self._deliver(job)
 
-    def _cancel(self, call_id: int) -> None:
+    async def _look_after(self) -> None:
+        """Deliver the calls of handlers that were told to stop and did not."""
+        while True:
+            with self._alarm:
+                await trio.sleep_forever()
+            now = trio.current_time()
+            for job in [job for job in self._jobs.values() if job.until + GRACE_S <= now]:
+                if not job.settled:
+                    fault = Fault("Vetoed", "a handler before the call was told to stop and did not; nothing was sent")
+                    job.mail = _refusal(job.call_id, "aborted", fault)
+                self._deliver(job)
+            ends = min((job.until for job in self._jobs.values()), default=math.inf)
+            self._alarm = trio.CancelScope(deadline=ends + GRACE_S)
+            for job in self._jobs.values():
+                job.begin(self._alarm)
+
+    def _cancel(self, key: int) -> None:
         """The call is not wanted any more: its handlers end here, whatever they do about it."""
-        job = self._jobs.get(call_id)
+        job = self._jobs.get(key)
         if job is None:
             return
-        if not job.ended:
+        if not job.settled:
             fault = Fault("CallCancelled", "the call was cancelled before it was queued; nothing was sent")
-            job.mail = _refusal(call_id, "cancelled", fault)
+            job.mail = _refusal(job.call_id, "cancelled", fault)
         self._deliver(job)
 
     def _interrupt(self) -> None:
@@ -281,12 +317,11 @@ class HookBusActor:
 
     def _deliver(self, job: Job) -> None:
         """Deliver what there is, and let go of the handlers if they still run."""
-        del self._jobs[job.call_id]
+        del self._jobs[job.key]
         job.over = True
         if job.scope is not None:
             job.scope.cancel()
-        if self._slots.get(job.call_id) is job.slot:
-            self._slots.deliver(job.call_id, job.mail)
+        self._slots.deliver(job.key, job.mail)
         if self._observers and not job.ended:
             answer = ms.decode_hook_answer.decode(job.mail[0])
             if isinstance(answer, ms.HookAnswer) and answer.ended:
@@ -302,7 +337,7 @@ class HookBusActor:
         """After the bus has closed: a call is delivered as it stands, an event is lost."""
         message = ms.decode_for_hook_bus.decode(mail[0])
         if isinstance(message, ms.HookCall):
-            self._slots.deliver(message.call_id, _job_of(message, mail[1]).mail)
+            self._slots.deliver(message.key, _job_of(message, mail[1]).mail)
 
     # --- observers ---
 
@@ -320,9 +355,9 @@ class HookBusActor:
 def _job_of(message: ms.HookCall, rest: bytes) -> Job:
     """What is to be run, with the mail that is delivered if it never comes to an end."""
     if message.ended:
-        return Job(message.call_id, (message.ended, rest), ended=True)
+        return Job(message.call_id, message.key, (message.ended, rest), ended=True)
     fault = Fault("ShuttingDown", "the engine stopped while the call's handlers ran; nothing was sent")
-    return Job(message.call_id, _refusal(message.call_id, "aborted", fault), ended=False)
+    return Job(message.call_id, message.key, _refusal(message.call_id, "aborted", fault), ended=False)
 
 
 def _refusal(call_id: int, status: ms.Status, fault: Fault) -> ms.Mail:

@@ -345,9 +345,11 @@ class Ended(_Message, frozen=True, tag="ended"):
 
 
 class HookCall(_Message, frozen=True, tag="hook_call"):
-    """Run a call's handlers: those before it, or, if it has `ended` (encoded; the `Reply` behind), those after it."""
+    """Run a call's handlers: those before it, or, if it has `ended` (encoded; the `Reply` behind), those after it.
+    What comes of them goes to the slot `key`, and a `Cancel` of that number ends them."""
 
     call_id: int
+    key: int
     ended: bytes = b""
 
 

@@ -254,7 +254,7 @@ class SchedulerActor:
             self._free_place(ticket.lane)
         ended = ms.encode_to_keep(effect.ended)
         if ticket.handled:
-            self._hook_bus.post(ms.encode(ms.HookCall(ticket.call_id, ended)), effect.reply)
+            self._hook_bus.post(ms.encode(ms.HookCall(ticket.call_id, ticket.call_id, ended)), effect.reply)
         else:
             self._slots.deliver(ticket.call_id, (ended, effect.reply))
 

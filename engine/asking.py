@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 from typing import cast
 
 import trio
@@ -27,6 +28,7 @@ class Asking:
         self._handlers = handlers
         self._hook_bus = hook_bus
         self._slots = slots
+        self._keys = itertools.count(-1, -1)  # no call has a negative number
         self._in_lane: collections.Counter[str] = collections.Counter()
         self._nobody = trio.lowlevel.ParkingLot()
         self.in_handlers = 0
@@ -52,11 +54,11 @@ class Asking:
     def ask(self, call: Call, handled: Handled) -> AnswerSlot:
         """Have the handlers before a call run; their answer comes into the slot, and is taken by `answered`."""
         call.handled = handled
-        answer = AnswerSlot(call)
+        answer = AnswerSlot(call, next(self._keys))
         call.in_handlers(functools.partial(self._cancel, answer))
         self._count(answer, 1)
-        self._slots.add(call.id, answer)
-        self._hook_bus.post(ms.encode(ms.HookCall(call.id)))
+        self._slots.add(answer.key, answer)
+        self._hook_bus.post(ms.encode(ms.HookCall(call.id, answer.key)))
         return answer
 
     def answered(self, call: Call, answer: AnswerSlot) -> None:
@@ -70,34 +72,39 @@ class Asking:
         elif message.ended:
             call.put((message.ended, reply))
         elif answer.cancelled:  # when its handlers had let it go already
-            call.conclude("cancelled", Fault("CallCancelled", "the call was cancelled before it was queued"))
+            self._conclude(call)
 
     async def answer(self, call: Call, handled: Handled) -> None:
         """Ask and wait for the answer. Cancellation ends the handlers and leaves the call pending."""
         if not handled.before:
-            call.handled = handled
             await trio.lowlevel.checkpoint()
+            call.handled = handled
             return
         answer = self.ask(call, handled)
         try:
             await answer.wait_ended()
         except BaseException:
             if not answer.over:
-                self.cancel(call.id)
-                self._slots.forget(call.id)
+                self.cancel(answer.key)
+                self._slots.forget(answer.key)
             self._count(answer, -1)
-            call.in_handlers(None)
-            call.handled = None
+            call.take_back(handled)
+            if answer.cancelled:
+                self._conclude(call)
             raise
         self.answered(call, answer)
 
-    def cancel(self, call_id: int) -> None:
-        """The call is not wanted any more: its handlers, whichever run, are to end."""
-        self._hook_bus.post(ms.encode(ms.Cancel(call_id)))
+    def cancel(self, key: int) -> None:
+        """The handlers of this slot are to end: their call is not wanted any more."""
+        self._hook_bus.post(ms.encode(ms.Cancel(key)))
 
     def _cancel(self, answer: AnswerSlot, call_id: int) -> None:
         answer.cancelled = True
-        self.cancel(call_id)
+        self.cancel(answer.key)
+
+    @staticmethod
+    def _conclude(call: Call) -> None:
+        call.conclude("cancelled", Fault("CallCancelled", "the call was cancelled before it was queued"))
 
     def _count(self, answer: AnswerSlot, by: int) -> None:
         self._in_lane[answer.lane] += by

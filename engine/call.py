@@ -65,19 +65,22 @@ class CallOwner(Model, Protocol):
 class Handled:
     """What a call that has handlers carries from its submit on: which they are, and what they are to see.
 
-    `before` and `after` are handlers with their phases; `deadline` is trio's time of the call's own; `failure` is what
-    the handler raised that ended the call.
+    `before` and `after` are handlers, `before` with their phases; `deadline` is trio's time of the call's own;
+    `original` is what it asked for, and of whom, before a handler changed that; `failure` is what the handler raised
+    that ended it.
     """
 
-    __slots__ = ("after", "before", "context", "deadline", "failure", "submitted_us")
+    __slots__ = ("after", "before", "context", "deadline", "failure", "original", "submitted_us")
 
     def __init__(
         self,
+        call: Call,
         before: tuple[tuple[HookEventTypes, Handler], ...],
         after: tuple[Handler, ...],
         deadline: float,
         submitted_us: int,
     ) -> None:
+        self.original = call.owner, call.model, call.request
         self.before = before
         self.after = after
         self.context = contextvars.copy_context()
@@ -152,6 +155,13 @@ class Call(ReplySlot):
         self._cancel = cancel
         if cancel is None:
             self.wake()  # it may have been taken back by who submitted it, and then nothing else would tell who waits
+
+    def take_back(self, handled: Handled) -> None:
+        """Be as before its handlers ran: pending, with what it asked for then."""
+        self.mail, self._seen, self.handled = None, None, None
+        self.owner, self.model, self._request = handled.original
+        self.in_handlers(None)
+        self.wake()
 
     def adopt(self, other: Call) -> None:
         """Take over what another call asks for, and of whom. This one stays itself: number, options, who waits."""
@@ -232,6 +242,12 @@ class Call(ReplySlot):
         """Let the outcome be looked at while handlers may change it; nobody who waits is woken before it is put."""
         self.mail = mail
         self._seen = None
+
+    def put(self, mail: Mail) -> None:
+        """Put the outcome; see `ReplySlot`."""
+        if self.mail is not None:  # it was shown, perhaps otherwise
+            self._seen = None
+        super().put(mail)
 
     def put_together(self, response: object) -> None:
         """What the reader of a stream has put together of it, which then need not be done again."""

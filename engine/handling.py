@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -37,11 +38,12 @@ Before: TypeAlias = tuple[tuple[HookEventTypes, Handler], ...]
 class AnswerSlot(ReplySlot):
     """Where the answer of the handlers before a call is put: in the call's place, because it has not ended."""
 
-    __slots__ = ("call", "cancelled", "lane")
+    __slots__ = ("call", "cancelled", "key", "lane")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: Call, key: int) -> None:
         super().__init__()
         self.call = call
+        self.key = key
         self.cancelled = False
         self.lane = call.owner.lane_name
 
@@ -87,18 +89,18 @@ class Handlers:
             return None
         span_s = call.options.deadline_s
         deadline = math.inf if span_s is None else trio.current_time() + span_s
-        return Handled(before, after, deadline, now_us())
+        return Handled(call, before, after, deadline, now_us())
 
     # --- for the hook bus ---
 
-    def context(self, call_id: int) -> Context:
+    def context(self, key: int) -> Context:
         """The submitter's context variables."""
-        handled = self._call(call_id).handled
+        handled = self._call(key).handled
         return handled.context if handled is not None else Context()
 
     async def run(self, job: Job) -> ms.Mail:
         """Run the handlers before or after a call; see `actors.hook_bus.Handlers`."""
-        call = self._call(job.call_id)
+        call = self._call(job.key)
         handled = call.handled
         if handled is None:
             return job.mail
@@ -107,43 +109,42 @@ class Handlers:
         mail = await self._before(job, call, handled)
         return (ms.encode(ms.HookAnswer(call.id, mail[0])), mail[1])
 
-    def _call(self, call_id: int) -> Call:
-        slot = self._slots.get(call_id)
+    def _call(self, key: int) -> Call:
+        slot = self._slots.get(key)
         return slot.call if isinstance(slot, AnswerSlot) else cast(Call, slot)
 
     # --- the phases ---
 
     async def _before(self, job: Job, call: Call, handled: Handled) -> ms.Mail:
         """How the call has ended, encoded, with the reply; nothing if it may go."""
-        while True:
-            found = None
-            for phase, handler in handled.before:
-                result = await self._run(job, call, handled, phase, handler)
-                if result.stopped:
-                    return _too_late(call, handled)
-                if result.failure is not None:
-                    log_failure(call, phase, handler, result.failure)
-                    if _is_veto(result.failure, phase) or _policy(call, phase):
-                        handled.failure = result.failure
-                        return _vetoed(call, handled, phase, handler)
-                elif isinstance(result.value, Call) and result.value is not call:
-                    if result.value.progress is Progress.PENDING:
-                        call.adopt(result.value)
-                    else:
-                        found = result.value
-                        break
-            if found is None:
-                return b"", b""
-            if not await self._follow(job, handled, found):
+        waiting = deque(handled.before)
+        while waiting:
+            phase, handler = waiting[0]
+            result = await self._run(job, call, handled, phase, handler)
+            if result.stopped:
                 return _too_late(call, handled)
-            if found.status != "cancelled":
-                call.adopt(found)
-                return await self._after(job, call, handled, _as_own(call, handled, found))
+            if result.failure is not None:
+                log_failure(call, phase, handler, result.failure)
+                if _is_veto(result.failure, phase) or _policy(call, phase):
+                    handled.failure = result.failure
+                    return _vetoed(call, handled, phase, handler)
+            elif isinstance(result.value, Call) and result.value is not call:
+                other = result.value
+                if other.progress is Progress.PENDING:
+                    call.adopt(other)
+                elif not await self._follow(job, handled, other):
+                    return _too_late(call, handled)
+                elif not other.over or other.status == "cancelled":
+                    continue  # nothing came of it: the handler is asked again
+                else:
+                    call.adopt(other)
+                    return await self._after(job, call, handled, _as_own(call, handled, other))
+            waiting.popleft()
+        return b"", b""
 
     async def _after(self, job: Job, call: Call, handled: Handled, mail: ms.Mail) -> ms.Mail:
         """The mail to deliver."""
-        job.mail = mail if job.ended else (ms.encode(ms.HookAnswer(call.id, mail[0])), mail[1])
-        call.show(mail)
+        _show(job, call, mail)
         for handler in handled.after:
             result = await self._run(job, call, handled, POST_INVOCATION, handler)
             if result.stopped:
@@ -159,24 +160,26 @@ class Handlers:
                 mail = _instead(mail, result.value)
             else:
                 continue
-            call.show(mail)
-            job.mail = mail if job.ended else (ms.encode(ms.HookAnswer(call.id, mail[0])), mail[1])
+            _show(job, call, mail)
         return mail
 
     async def _run(self, job: Job, call: Call, handled: Handled, phase: HookEventTypes, handler: Handler) -> _Result:
         """Run one handler. Never raises what it raised."""
         timeout_s, arguments = _bounds(call, phase)
         ends = trio.current_time() + timeout_s
+        until = min(ends, handled.deadline)
+        job.bound(until)
         token = within.set((*within.get(), (call, handler)))
         try:
-            with trio.CancelScope(deadline=min(ends, handled.deadline)) as job.scope:
+            with trio.CancelScope(deadline=until) as job.scope:
                 if _is_async(handler):
                     value = await handler(call, **arguments)
                 else:
                     value = await self._in_thread(handler, call, **arguments)
                 if isinstance(value, Call) and value is not call:
                     value = await self._settled(value, phase)
-                return _PASSED if value is None else _Result(value)
+                if not job.over:
+                    return _PASSED if value is None else _Result(value)
             if job.over or handled.deadline < ends:
                 return _Result(stopped=True)
             return _Result(failure=HandlerTimeout(f"it took longer than {timeout_s:g} s"))
@@ -184,7 +187,7 @@ class Handlers:
             raise
         except BaseException as failure:  # noqa: BLE001  # a handler's failure must not cost an answer
             _raise_what_is_not_its_own(failure)
-            return _Result(failure=failure)
+            return _Result(failure=failure, stopped=job.over)
         finally:
             job.scope = None
             within.reset(token)
@@ -204,11 +207,14 @@ class Handlers:
         return await value if inspect.isawaitable(value) else value
 
     async def _follow(self, job: Job, handled: Handled, leader: Call) -> bool:
-        """Wait for the call that this one is to end with; whether it has ended in time."""
-        with trio.CancelScope(deadline=handled.deadline) as job.scope:
-            await leader.wait_ended()
+        """Wait for the call that this one is to end with, until it has ended or was taken back; whether in time."""
+        job.bound(handled.deadline)
+        with trio.CancelScope(deadline=handled.deadline) as scope:
+            job.scope = scope
+            while not leader.over and leader.progress is not Progress.PENDING:
+                await leader.wait_moved()
         job.scope = None
-        return leader.over and not job.over
+        return not scope.cancelled_caught and not job.over
 
     # --- streams ---
 
@@ -238,6 +244,7 @@ class Handlers:
     async def _handle_chunk(self, call: Call, kind: type | str, handler: Handler, chunk: Any) -> Any:
         exit_policy = call.owner.exit_hook
         failure: BaseException | None = None
+        token = within.set((*within.get(), (call, handler)))
         try:
             with trio.move_on_after(DEFAULT_TIMEOUTS_S[POST_INVOCATION]) as scope:
                 run = handler if _is_async(handler) else functools.partial(self._in_thread, handler)
@@ -247,6 +254,8 @@ class Handlers:
                 failure = HandlerTimeout(f"it took longer than {DEFAULT_TIMEOUTS_S[POST_INVOCATION]:g} s")
         except Exception as error:  # noqa: BLE001  # as above
             failure = error
+        finally:
+            within.reset(token)
         log_failure(call, "stream", handler, cast(BaseException, failure))
         if exit_policy:
             raise HandlerFailed(
@@ -254,6 +263,13 @@ class Handlers:
                 call_id=call.id,
             ) from failure
         return chunk
+
+
+def _show(job: Job, call: Call, mail: ms.Mail) -> None:
+    """Let an outcome be looked at, and be delivered whenever the handlers' time is up."""
+    call.show(mail)
+    job.mail = mail if job.ended else (ms.encode(ms.HookAnswer(call.id, mail[0])), mail[1])
+    job.settled = True
 
 
 def log_failure(call: Call, phase: str, handler: Handler, failure: BaseException) -> None:
@@ -311,7 +327,11 @@ def _name(handler: Handler) -> str:
 
 
 def _said(failure: BaseException | None) -> str:
-    return one_line(masked(f"{type(failure).__name__}: {failure}"), 300)
+    try:
+        text = str(failure)
+    except Exception:  # noqa: BLE001  # what a handler raised may not even be able to say what it is
+        text = "(it cannot be shown)"
+    return one_line(masked(f"{type(failure).__name__}: {text}"), 300)
 
 
 def _ended(call: Call, handled: Handled, status: ms.Status, fault: Fault) -> ms.Mail:

@@ -266,7 +266,7 @@ class iModel:  # noqa: N801  # the name its users know
             raise InvalidCall("invoke takes a call or the arguments of one, not both", argument=next(iter(kwargs)))
         elif not isinstance(api_call, Call):
             raise InvalidCall(f"invoke takes a call made by create_api_calling, not {type(api_call).__name__}")
-        if api_call.mail is not None:
+        if api_call.over:
             return api_call
         return await self.engine.invoke(api_call)
 

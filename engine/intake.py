@@ -113,6 +113,11 @@ class Intake:
             places = binding.lane.places
             if places.waiting or places.taken + self.asking.in_lane(call.owner.lane_name) >= places.capacity:
                 return False
+            if (
+                self._all_places.waiting
+                or self._all_places.taken + self.asking.in_handlers >= self._all_places.capacity
+            ):
+                return False
             request, answer = call.request, self.asking.ask(call, handled)
             answer.call_at_end(lambda _: self._go_on(call, answer, handled, request, (binding, estimate)))
             return True
@@ -186,10 +191,12 @@ class Intake:
         """Queue a call whose handlers have let it go."""
         try:
             binding, estimate = self._prepare(call)
-            if self._take_places_nowait(binding.lane):
-                self._send_or_free(call, binding, estimate, handled.submitted_us)
-            else:
-                await self.wait(call, handled.submitted_us)
+            if not self._take_places_nowait(binding.lane):
+                if not self.closed:
+                    await self.wait(call, handled.submitted_us)
+                    return
+                self._exceed_places(binding.lane)  # it was taken in before the drain, and goes
+            self._send_or_free(call, binding, estimate, handled.submitted_us)
         except BaseException:
             if not call.over:
                 call.handled = None
@@ -206,11 +213,14 @@ class Intake:
             self.check_open(call)
             binding, estimate = prepared if call.request is request else self._prepare(call)
             if not self._take_places_nowait(binding.lane):
-                binding.lane.places.exceed()
-                self._all_places.exceed()
+                self._exceed_places(binding.lane)
             self._send_or_free(call, binding, estimate, handled.submitted_us)
         except PenstockError as error:
             call.skip(error)
+
+    def _exceed_places(self, lane: OpenedLane) -> None:
+        lane.places.exceed()
+        self._all_places.exceed()
 
     def _take_places_nowait(self, lane: OpenedLane) -> bool:
         if not lane.places.take_nowait():

@@ -24,7 +24,7 @@ from actors.scheduler import SchedulerActor, SchedulerStatistics
 from actors.slots import Progress, ReplySlot, ReplySlots, StreamBuffer
 from engine.accounts import Lanes
 from engine.asking import Asking
-from engine.call import Call
+from engine.call import Call, within
 from engine.config import EngineConfig
 from engine.errors import (
     InternalError,
@@ -78,6 +78,7 @@ class Engine:
             self._lanes, self._switchboard, self._slots, self._scheduler.mailbox, self._asking, all_places
         )
         self._mappings: dict[Mapping, None] = {}
+        self._watching = 0
         self._failure: Exception | None = None
         self._loop = trio.lowlevel.current_trio_token()
         nursery.start_soon(self._run, self._scheduler)
@@ -152,7 +153,10 @@ class Engine:
         """
         await self.submit(call)
         try:
-            await call.wait_ended()
+            if within.get():  # a handler's own call may be this one, and does not wait for itself
+                await call.wait()
+            else:
+                await call.wait_ended()
         except BaseException:
             call.cancel()
             raise
@@ -270,11 +274,12 @@ class Engine:
     async def wait_quiet(self) -> None:
         """Wait until no call is in handlers, queued, backing off or in flight. Others may submit meanwhile: then it
         waits on."""
-        await self._watch("quiet")
-        while self._asking.in_handlers or not self._hook_bus.quiet:
+        while True:
+            await self._watch("quiet")
+            if len(self._slots) == self._watching:  # every live call has a slot, whoever has it now
+                return
             await self._asking.wait_none()
             await self._hook_bus.wait_quiet()
-            await self._watch("quiet")
 
     def observe(self, *, buffer: int = 1000) -> Observer:
         """Subscribe to the lifecycle events of all calls, from now on: ``async for event in observer``.
@@ -336,12 +341,19 @@ class Engine:
         slot = ReplySlot()
         watch_id = -id(slot)  # no call has a negative number, and the slot lives as long as this wait
         self._slots.add(watch_id, slot)
+        self._watching += 1
+        slot.call_at_end(self._watched)
         self._post(ms.Watch(watch_id, until))
         try:
             await slot.wait_ended()
         finally:
-            self._slots.forget(watch_id)
+            if not slot.over:
+                self._slots.forget(watch_id)
+                self._watching -= 1
         self._check_failure()
+
+    def _watched(self, slot: ReplySlot) -> None:
+        self._watching -= 1
 
     def _check_failure(self) -> None:
         if self.failure is not None:

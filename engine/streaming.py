@@ -7,6 +7,7 @@ is sent before the stream is first waited for.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
 from collections import deque
@@ -20,7 +21,7 @@ import trio
 from actors.slots import Progress, ReplySlot, StreamBuffer
 from engine.call import Call
 from engine.errors import InvalidCall
-from engine.providers.wire import StreamChunk, StreamFormat, mapping
+from engine.providers.wire import StreamAssembler, StreamChunk, StreamFormat, mapping
 from engine.sse import Event
 
 T = TypeVar("T", covariant=True)
@@ -150,7 +151,6 @@ class ReplySource:
         self._engine = engine
         self._process = process
         self._buffer = StreamBuffer()
-        self._assembler = cast(StreamFormat, call.owner.format).assembler()
         self._chunks: deque[StreamChunk] = deque()
         self._streamed = False
         self._told = False
@@ -158,6 +158,11 @@ class ReplySource:
         self._beginning = False
         self._stopped = False
         self._taken = 0
+
+    @functools.cached_property
+    def _assembler(self) -> StreamAssembler:
+        """Made when something has come: a handler may have made it another provider's call."""
+        return cast(StreamFormat, self.call.owner.format).assembler()
 
     @property
     def over(self) -> bool:

@@ -171,6 +171,7 @@ class PortalLoop:
             try:
                 self._token.run_sync_soon(self._take_all)
             except trio.RunFinishedError:
+                self._take_all()  # another thread's may lie behind it; whatever it is finds the loop at its end
                 raise _closed() from None
 
     def post_quietly(self, work: Callable[[], None]) -> None:

@@ -65,8 +65,8 @@ class Pipe(Generic[T]):
         """
         self._wakes.append(wake)
         if self.items or self.over or (opening and self.opened):
-            with contextlib.suppress(IndexError):
-                self._wakes.popleft()
+            with contextlib.suppress(ValueError):
+                self._wakes.remove(wake)
             return False
         if self._parked:
             self._go_on()
@@ -75,7 +75,7 @@ class Pipe(Generic[T]):
     def _go_on(self) -> None:
         self._parked = False
         if self._loop is not None:
-            self._loop.post(self._unpark)
+            self._loop.post_quietly(self._unpark)  # what has come can be read though the loop is gone
 
     @property
     def at_end(self) -> bool:
@@ -204,7 +204,7 @@ class Feed:
     def _go_on(self) -> None:
         if self._parked:
             self._parked = False
-            self._loop.post(self._unpark)
+            self._loop.post_quietly(self._unpark)  # what has come can be read though the loop is gone
 
     def _unpark(self) -> None:
         self._news.set()

@@ -31,8 +31,8 @@ class TestHandlers:
         self._run = run
         self.contexts: dict[int, Context] = {}
 
-    def context(self, call_id: int) -> Context:
-        return self.contexts.get(call_id, Context())
+    def context(self, key: int) -> Context:
+        return self.contexts.get(key, Context())
 
     async def run(self, job: Job) -> ms.Mail:
         return await self._run(job.call_id, job.mail)
@@ -63,13 +63,13 @@ class Rig:
         """What the scheduler does when a call with handlers has ended."""
         slot = self.callers[call_id] = Caller()
         self.slots.add(call_id, slot)
-        self.bus.mailbox.post(ms.encode(ms.HookCall(call_id, MAIL[0])), MAIL[1])
+        self.bus.mailbox.post(ms.encode(ms.HookCall(call_id, call_id, MAIL[0])), MAIL[1])
 
     def ask(self, call_id: int) -> Caller:
         """What the intake does when a call has handlers before it."""
         slot = self.callers[call_id] = Caller()
         self.slots.add(call_id, slot)
-        self.bus.mailbox.post(ms.encode(ms.HookCall(call_id)))
+        self.bus.mailbox.post(ms.encode(ms.HookCall(call_id, call_id)))
         return slot
 
     def event(self, call_id: int) -> None:

@@ -14,7 +14,18 @@ import pytest
 import trio
 from hooked import MESSAGES, a_model, hooked_engine, in_virtual_time
 
-from engine import Call, HookEventTypes, HookRegistry, InvalidCall, OutcomeUnknown, Overloaded, ShuttingDown, UsageError
+from engine import (
+    Call,
+    HookEventTypes,
+    HookRegistry,
+    InvalidCall,
+    OutcomeUnknown,
+    Overloaded,
+    ShuttingDown,
+    UsageError,
+    open_engine,
+)
+from engine.config import EngineConfig, EngineSection
 from engine.testing import ScriptedProvider
 
 PRE_CREATE, PRE, POST = HookEventTypes
@@ -104,6 +115,51 @@ async def test_a_call_in_its_handlers_holds_no_place() -> None:
         assert trio.current_time() == started
         await first.wait()
         assert first.status == "completed"
+
+
+@in_virtual_time
+async def test_all_queues_together_bound_what_is_taken_at_once() -> None:
+    async def slow(event: Call, **kw: Any) -> None:
+        await trio.sleep(10)
+
+    config = EngineConfig(EngineSection(max_queued=3))
+    async with open_engine(config, transport=ScriptedProvider("yes"), hooks={PRE: slow}) as engine:
+        for _ in range(3):
+            engine.submit_nowait(a_model().create_api_calling(messages=MESSAGES))
+        with pytest.raises(Overloaded):
+            engine.submit_nowait(a_model().create_api_calling(messages=MESSAGES))
+
+
+@pytest.mark.parametrize("way", ["invoke", "submit", "submit_nowait"])
+@in_virtual_time
+async def test_a_drain_finishes_calls_that_are_in_their_handlers(way: str) -> None:
+    async def slow(event: Call, **kw: Any) -> None:
+        await trio.sleep(10)
+
+    async with hooked_engine(ScriptedProvider("yes", delay_s=1.0)) as engine, trio.open_nursery() as nursery:
+        call = a_model({PRE: slow}).create_api_calling(messages=MESSAGES)
+        if way == "submit_nowait":
+            engine.submit_nowait(call)
+        else:
+            nursery.start_soon(getattr(engine, way), call)
+        await trio.sleep(1)
+        await engine.drain()
+        assert call.status == "completed"
+
+
+@in_virtual_time
+async def test_quiet_means_that_no_call_is_left() -> None:
+    async def passes(event: Call, **kw: Any) -> None: ...
+
+    for turns in range(12):
+        async with hooked_engine(ScriptedProvider("yes", delay_s=0.5)) as engine:
+            call = engine.submit_nowait(
+                a_model(dict.fromkeys(HookEventTypes, passes)).create_api_calling(messages=MESSAGES)
+            )
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            await engine.wait_quiet()
+            assert call.over
 
 
 @pytest.mark.parametrize("way", ["submit", "submit_nowait"])

@@ -24,6 +24,7 @@ from engine import (
     InvalidCall,
     Rejected,
     Vetoed,
+    iModel,
 )
 from engine.testing import ScriptedProvider, error_reply
 
@@ -581,3 +582,149 @@ async def test_the_other_handlers_do_run_for_a_handlers_calls() -> None:
     async with hooked_engine(ScriptedProvider("yes")):
         await model.invoke(messages=MESSAGES)
     assert runs == ["counts", "asks", "counts"]
+
+
+# --- what a handler may do late, or twice ---
+
+
+@in_virtual_time
+async def test_a_handler_that_does_not_stop_holds_its_call_up_for_a_second_at_most() -> None:
+    """It shields itself from being told to. What it does after its call has ended changes nothing."""
+
+    async def clings(event: Call, **kw: Any) -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1000)
+
+    async def raises_after(event: Call, **kw: Any) -> None:
+        raise AssertionError("the call has ended")
+
+    provider = ScriptedProvider("yes", delay_s=0.0)
+    async with hooked_engine(provider) as engine:
+        started = trio.current_time()
+        kept = await a_model({POST: [clings, raises_after]}, exit_hook=True).invoke(messages=MESSAGES, deadline_s=10)
+        assert (kept.status, kept.text, trio.current_time() - started) == ("completed", "yes", pytest.approx(11))
+        vetoed = await a_model({PRE: clings}).invoke(messages=MESSAGES, hook_options={PRE: {"timeout_s": 2}})
+        assert (type(vetoed.error), trio.current_time() - started) == (Vetoed, pytest.approx(14))
+        assert len(provider.requests) == 1
+        assert engine.statistics().live["in_handlers"] == 0
+        await trio.sleep(1000)
+        assert kept.status == "completed"
+
+
+@in_virtual_time
+async def test_a_call_that_was_taken_back_is_not_changed_by_its_first_handlers() -> None:
+    other = a_model(model="gpt-4o-mini")
+
+    async def late(event: Call, **kw: Any) -> Call:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(5)
+        return other.create_api_calling(messages=MESSAGES)
+
+    async with hooked_engine(ScriptedProvider("yes")) as engine:
+        model = a_model({PRE: late})
+        call = model.create_api_calling(messages=MESSAGES)
+        with trio.move_on_after(1):
+            await engine.submit(call)
+        await trio.sleep(10)
+        assert (call.status, call.owner, call.model) == ("pending", model, "gpt-4o")
+
+
+@in_virtual_time
+async def test_a_call_that_is_taken_back_while_it_shows_an_outcome_is_pending_again() -> None:
+    provider = ScriptedProvider(["first", "second"])
+    async with hooked_engine(provider) as engine:
+        held = await a_model(model="gpt-4o-mini").invoke(messages=MESSAGES)
+        seen: list[str] = []
+
+        async def cached_once(event: Call, **kw: Any) -> Call | None:
+            return held if not seen else None
+
+        async def slow_once(event: Call, **kw: Any) -> None:
+            seen.append(event.status)
+            await trio.sleep(5 if len(seen) == 1 else 0)
+
+        call = a_model({PRE: cached_once, POST: slow_once}).create_api_calling(messages=MESSAGES)
+        with trio.move_on_after(1):
+            await engine.submit(call)
+        assert (call.status, call.text, call.model) == ("pending", None, "gpt-4o")
+        await engine.invoke(call)
+        assert (call.status, call.text, seen) == ("completed", "second", ["completed", "completed"])
+
+
+@pytest.mark.parametrize("looked", [False, True])
+@in_virtual_time
+async def test_cancelling_keeps_an_outcome_that_is_there(looked: bool) -> None:
+    async with hooked_engine(ScriptedProvider("yes")) as engine:
+        held = await a_model().invoke(messages=MESSAGES)
+
+        async def cached(event: Call, **kw: Any) -> Call:
+            return held
+
+        call = engine.submit_nowait(a_model({PRE: cached, POST: hangs}).create_api_calling(messages=MESSAGES))
+        await trio.sleep(1)
+        assert not looked or call.status == "completed"
+        call.cancel()
+        await call.wait_ended()
+        assert (call.status, call.text) == ("completed", "yes")
+
+
+@in_virtual_time
+async def test_a_follower_is_asked_again_when_its_leader_is_taken_back() -> None:
+    leaders: list[Call] = []
+    asked: list[str] = []
+
+    async def slow(event: Call, **kw: Any) -> None:
+        await trio.sleep(5)
+
+    async def notes(event: Call, **kw: Any) -> None:
+        asked.append("create")
+
+    async def follows(event: Call, **kw: Any) -> Call | None:
+        asked.append("invoke")
+        return leaders.pop() if leaders else None
+
+    async with hooked_engine(ScriptedProvider("yes")) as engine, trio.open_nursery() as nursery:
+        leader = a_model({PRE: slow}).create_api_calling(messages=MESSAGES)
+        leaders.append(leader)
+        scope = trio.CancelScope()
+
+        async def lead() -> None:
+            with scope:
+                await engine.invoke(leader)
+
+        nursery.start_soon(lead)
+        await trio.sleep(1)
+        follower = engine.submit_nowait(
+            a_model({PRE_CREATE: notes, PRE: follows}).create_api_calling(messages=MESSAGES)
+        )
+        await trio.sleep(1)
+        scope.cancel()
+        assert (await follower.wait()).status == "completed"
+    assert asked == ["create", "invoke", "invoke"], "those before it are not run again"
+
+
+@in_virtual_time
+async def test_what_a_handler_raises_need_not_be_able_to_say_what_it_is() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    async def mute(event: Call, **kw: Any) -> None:
+        raise Mute
+
+    async with hooked_engine(ScriptedProvider("yes")):
+        assert type((await a_model({PRE: mute}).invoke(messages=MESSAGES)).error) is Vetoed
+        assert (await a_model({PRE_CREATE: mute}).invoke(messages=MESSAGES)).status == "completed"
+
+
+@in_virtual_time
+async def test_a_handler_may_invoke_its_own_call_afterwards() -> None:
+    async def again(event: Call, **kw: Any) -> None:
+        model = event.owner
+        assert isinstance(model, iModel)
+        assert await model.invoke(event) is event
+
+    async with hooked_engine(ScriptedProvider("yes", delay_s=0.0)):
+        started = trio.current_time()
+        assert (await a_model({POST: again}).invoke(messages=MESSAGES)).status == "completed"
+        assert trio.current_time() == started
