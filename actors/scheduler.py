@@ -285,6 +285,12 @@ def _event_of(effect: ef.Effect, at_us: int) -> ms.HookEvent | None:
     if isinstance(effect, ef.Want | ef.Dropped):
         return None
     ticket = effect.ticket
+    detail = ""
+    if isinstance(effect, ef.Finished):
+        detail = effect.ended.status
+    elif isinstance(effect, ef.Retrying) and ticket.reply:
+        fault = ms.decode_reply.decode(ticket.reply).fault
+        detail = fault.kind if fault is not None else ""
     return ms.HookEvent(
         name=_EVENTS[type(effect)],
         at_us=ticket.sent_us if isinstance(effect, ef.Left) else at_us,
@@ -292,5 +298,5 @@ def _event_of(effect: ef.Effect, at_us: int) -> ms.HookEvent | None:
         lane=ticket.lane,
         endpoint=ticket.endpoint,
         attempt=ticket.grants,
-        detail=effect.ended.status if isinstance(effect, ef.Finished) else "",
+        detail=detail,
     )

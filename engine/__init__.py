@@ -1,10 +1,10 @@
 """Penstock: give it your calls and your limits; it spends every bit of the limit, never a bit more, and loses no call.
 
-What a user types is exported here: `open_engine` and `Engine` run calls, `iModel` makes them, `Call` is one of them,
-`CallStream` is many as they end, `ReplyStream` is one as it comes, `Quota` is a limit, `View` is an answer in common
-terms, `Endpoint` and `Provider` are where calls go, and the errors say whose fault it was and whether anything was
-spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and
-read), `transports` (how to reach them), and the kernel in the package `actors`.
+What a user types is exported here: `open_engine` and `Engine` run calls, `iModel` makes them, `iModelManager` holds
+several, `Call` is one of them, `CallStream` is many as they end, `ReplyStream` is one as it comes, `Quota` is a limit,
+`View` is an answer in common terms, `Endpoint` and `Provider` are where calls go, and the errors say whose fault it was
+and whether anything was spent. The rooms behind: `runtime` and `imodel` on top, `providers` (what to write and read),
+`transports` (how to reach them), and the kernel in the package `actors`.
 """
 
 from actors.limits import Quota
@@ -40,6 +40,7 @@ from engine.errors import (
 )
 from engine.hooks import HookEventTypes, HookOptions, HookRegistry
 from engine.imodel import iModel
+from engine.manager import iModelManager, models_of
 from engine.opening import gather, open_engine
 from engine.providers.catalogue import Defaults, EndpointRow, Provider
 from engine.providers.lookup import register_provider
@@ -103,7 +104,9 @@ __all__ = [
     "View",
     "gather",
     "iModel",
+    "iModelManager",
     "match_endpoint",
+    "models_of",
     "open_engine",
     "register_provider",
 ]

@@ -20,7 +20,7 @@ from actors.messages import Ended, Fault, Mail, Reply, decode_calling, decode_en
 from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
 from engine.call_options import NO_OPTIONS, OPTION_NAMES, CallOptions, Timings
-from engine.errors import InvalidCall, PenstockError, error_of, fault_of
+from engine.errors import InvalidCall, PenstockError, UsageError, error_of, fault_of
 from engine.hooks import Handler, HookEventTypes
 from engine.providers.wire import Encoded, StreamFormat, Usage, View, WireFormat
 
@@ -233,12 +233,6 @@ class Call(ReplySlot):
         self.mail = mail
         self._seen = None
 
-    def put(self, mail: Mail) -> None:
-        """Put the outcome; see `ReplySlot`."""
-        if mail is not self.mail:
-            self._seen = None
-        super().put(mail)
-
     def put_together(self, response: object) -> None:
         """What the reader of a stream has put together of it, which then need not be done again."""
         seen = self._look()
@@ -346,9 +340,18 @@ class Call(ReplySlot):
         """Give the call up, wherever it is: in its handlers, queued, backing off or in flight.
 
         No effect on one that has ended.
+
+        Raises:
+          UsageError: this is another thread than its engine's; use `cancel` of the portal's engine.
         """
         if self.over:
             return
+        if (self._cancel is not None or self.progress) and not trio.lowlevel.in_trio_run():
+            raise UsageError(
+                f"call {self.id} is under way in another thread's loop, which nobody else may touch: use "
+                "`engine.cancel(call)` of the portal's engine",
+                call_id=self.id,
+            )
         if self._cancel is not None:
             self._cancel(self.id)
         else:

@@ -89,6 +89,7 @@ HOUSE = (
     Room("engine.runtime", "shell", "trio msgspec structlog"),
     Room("engine.opening", "shell", "trio msgspec structlog"),
     Room("engine.imodel_arguments", "shell", "msgspec"),
+    Room("engine.imodel_data", "shell", "msgspec"),
     Room("engine.imodel", "shell", "trio msgspec structlog"),
     Room("engine.manager", "shell", "trio"),
     Room("engine.ready", "shell", "trio msgspec structlog"),
