@@ -217,8 +217,11 @@ class HookBusActor:
     # --- handlers ---
 
     def _begin(self, message: ms.HookCall, rest: bytes, nursery: trio.Nursery) -> None:
+        slot = self._slots.get(message.call_id)
+        if slot is None:  # whoever asked is gone
+            return
         job = self._jobs[message.call_id] = _job_of(message, rest)
-        job.slot = self._slots.get(job.call_id)
+        job.slot = slot
         if self._observers:
             when = "after" if job.ended else "before"
             self._tell(ms.HookEvent("handling", now_us(), job.call_id, 0, 0, 0, when))

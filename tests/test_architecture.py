@@ -94,7 +94,7 @@ HOUSE = (
     Room("engine.manager", "shell", "trio"),
     Room("engine.ready", "shell", "trio msgspec structlog"),
     Room("engine.router", "shell", "trio msgspec structlog"),
-    Room("engine.portal", "outside", "trio anyio msgspec structlog"),
+    Room("engine.portal", "outside", "trio msgspec structlog"),
     Room("engine.batch", "outside", "trio msgspec structlog"),
     Room("engine", "shell"),
     Room("engine.clients", "shell", "trio msgspec structlog"),

@@ -66,9 +66,12 @@ class AsyncioIterator(Generic[T]):
                 return pipe.take()
             except IndexError:
                 if pipe.at_end:
-                    self._finish()
-                    raise StopAsyncIteration from None
+                    return self._at_end()
             await self._wait()
+
+    def _at_end(self) -> T:
+        self._finish()
+        raise StopAsyncIteration
 
     def _finish(self) -> None:
         """Raise what ended the source, once."""
@@ -214,6 +217,10 @@ class AsyncioMap(AsyncioIterator[Call]):
                 self._mapper.end()
             except Exception as error:  # noqa: BLE001  # raised once what was pulled has come out
                 self._mapper.end(error)
+
+    def _at_end(self) -> Call:
+        call = self._mapper.rest()
+        return call if call is not None else super()._at_end()
 
     def _finish(self) -> None:
         if self._puller is not None:

@@ -55,9 +55,12 @@ class BlockingIterator(Generic[T]):
                 return pipe.take()
             except IndexError:
                 if pipe.at_end:
-                    self._finish()
-                    raise StopIteration from None
+                    return self._at_end()
             self._wait()
+
+    def _at_end(self) -> T:
+        self._finish()
+        raise StopIteration
 
     def _finish(self) -> None:
         """Raise what ended the source, once."""
@@ -186,6 +189,10 @@ class BlockingMap(BlockingIterator[Call]):
                 self._mapper.end()
             except Exception as error:  # noqa: BLE001  # raised once what was pulled has come out
                 self._mapper.end(error)
+
+    def _at_end(self) -> Call:
+        call = self._mapper.rest()
+        return call if call is not None else super()._at_end()
 
     def _finish(self) -> None:
         super()._finish()

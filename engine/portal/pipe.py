@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -20,7 +20,6 @@ from engine.call import Call
 from engine.errors import InvalidCall, PenstockError, ShuttingDown, UsageError
 from engine.opening import make_current
 from engine.portal.loop import PortalLoop, context_here
-from engine.runtime import Engine
 
 T = TypeVar("T")
 
@@ -45,7 +44,7 @@ class Pipe(Generic[T]):
         self._wakes: deque[Callable[[], None]] = deque()
         self._parked = False
         self._loop: PortalLoop | None = None
-        self._given_up = False
+        self.given_up = False
         # Of the loop's own thread:
         self._scope: trio.CancelScope | None = None
         self._room = trio.Event()
@@ -88,7 +87,7 @@ class Pipe(Generic[T]):
     def begin(self, loop: PortalLoop) -> None:
         """Start the task that reads the source."""
         self._loop = loop
-        if self._given_up:
+        if self.given_up:
             self._end()
             return
         loop.works[self] = None
@@ -97,7 +96,7 @@ class Pipe(Generic[T]):
 
     def give_up(self) -> None:
         """Stop reading, close the source, and be over when that is done."""
-        self._given_up = True
+        self.given_up = True
         if self._loop is None:
             self._end()
         elif self._scope is not None:
@@ -114,7 +113,7 @@ class Pipe(Generic[T]):
         finished = False
         try:
             with trio.CancelScope() as self._scope:
-                if self._given_up:
+                if self.given_up:
                     self._scope.cancel()
                 source = await self._open()
                 self.opened = True
@@ -126,7 +125,7 @@ class Pipe(Generic[T]):
         except BaseException as error:  # noqa: BLE001  # raised where the items are read
             self.error = error
         finally:
-            if self.error is None and not self._given_up and not finished:
+            if self.error is None and not self.given_up and not finished:
                 self.error = ShuttingDown("the portal was closed while this was being read")
             await self._close(source)
 
@@ -232,32 +231,6 @@ class Feed:
         return self._line.popleft() if self._line else None
 
 
-class Mapped:
-    """What a `map` gives, in the loop: the engine's own stream, then what was put in and not pulled, as skipped."""
-
-    def __init__(self, engine: Engine, feed: Feed, *, ordered: bool, buffer: int) -> None:
-        self._feed = feed
-        self._stream = engine.map(feed, ordered=ordered, buffer=buffer)
-
-    def __aiter__(self) -> Mapped:
-        return self
-
-    async def __anext__(self) -> Call:
-        try:
-            return await anext(self._stream)
-        except StopAsyncIteration:
-            call = self._feed.rest()
-            if call is None:
-                raise
-            if not call.over:
-                call.skip(ShuttingDown("the engine takes no more calls; nothing was sent", call=call))
-            return call
-
-    async def aclose(self) -> None:
-        """Cancel what is under way, and wait for its end."""
-        await self._stream.aclose()
-
-
 class Mapper:
     """The reader's side of a `map`: how many calls are out, what was pulled of the source, and how it ended."""
 
@@ -271,10 +244,10 @@ class Mapper:
         self.failure: BaseException | None = None
         feed = self._feed
 
-        async def open_source() -> Mapped:
-            return Mapped(loop.engine, feed, ordered=ordered, buffer=buffer)
+        async def open_source() -> AsyncIterator[Call]:
+            return loop.engine.map(feed, ordered=ordered, buffer=buffer)
 
-        self.pipe: Pipe[Call] = Pipe(cast(Any, open_source), ahead=buffer)
+        self.pipe: Pipe[Call] = Pipe(open_source, ahead=buffer)
 
     @property
     def room(self) -> bool:
@@ -298,6 +271,16 @@ class Mapper:
     def _put(self, put: Callable[[], None]) -> None:
         with contextlib.suppress(PenstockError):  # the portal is closed, which the pipe says as well
             put()
+
+    def rest(self) -> Call | None:
+        """Once the pipe is at its end: a call that was pulled and that the engine took no more, as skipped."""
+        call = self._feed.rest() if not self.pipe.given_up else None
+        if call is not None:
+            if not call.over:
+                call.skip(ShuttingDown("the engine takes no more calls; nothing was sent", call=call))
+            if isinstance(self.pipe.error, ShuttingDown):  # which is on the call instead
+                self.pipe.error = None
+        return call
 
     def taken(self) -> None:
         """A call was read."""

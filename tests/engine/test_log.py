@@ -274,9 +274,14 @@ def test_what_the_page_about_logging_shows_runs(block: str, tmp_path: Path) -> N
         timeout=60,
         check=True,
     )
-    assert ran.stderr == ""
     if "CallLog" in block:
-        assert ran.stdout == "(CallLogStatistics(began=0, ended=0, lost=0),)\n"
+        assert ran.stdout == "(CallLogStatistics(began=1, ended=1, lost=0),)\n"
+        assert [line.partition(" call=")[0] for line in ran.stderr.splitlines()] == [
+            "INFO:penstock:event='call begins'",
+            "INFO:penstock:event='call ended'",
+        ]
+    else:
+        assert ran.stderr == ""
 
 
 def test_the_page_about_logging_names_the_events_that_there_are() -> None:

@@ -475,6 +475,45 @@ async def test_a_call_whose_task_was_cancelled_can_be_sent_at_once() -> None:
         assert (await call.wait()).status == "completed"
 
 
+@pytest.mark.parametrize("turns", range(8))
+@in_virtual_time
+async def test_a_task_can_be_cancelled_at_every_turn_of_its_calls_handlers(turns: int) -> None:
+    async def passes_at_once(event: Call, **kw: Any) -> None: ...
+
+    async with hooked_engine(ScriptedProvider("yes", delay_s=5.0)) as engine:
+        call = a_model(dict.fromkeys(HookEventTypes, passes_at_once)).create_api_calling(messages=MESSAGES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.invoke, call)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await engine.wait_quiet()
+        assert call.status in ("pending", "cancelled")
+        assert (await a_model().invoke(messages=MESSAGES)).status == "completed"
+
+
+@pytest.mark.parametrize("way", ["submit", "submit_nowait"])
+@pytest.mark.parametrize("turns", range(8))
+@in_virtual_time
+async def test_a_call_can_be_cancelled_at_every_turn_of_its_handlers(turns: int, way: str) -> None:
+    """Also between its handlers' answer and its place in the queue."""
+
+    async def passes_at_once(event: Call, **kw: Any) -> None: ...
+
+    provider = ScriptedProvider("yes", delay_s=5.0)
+    async with hooked_engine(provider) as engine, trio.open_nursery() as nursery:
+        call = a_model(dict.fromkeys(HookEventTypes, passes_at_once)).create_api_calling(messages=MESSAGES)
+        if way == "submit":
+            nursery.start_soon(engine.invoke, call)
+        else:
+            engine.submit_nowait(call)
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        call.cancel()
+        await call.wait_ended()
+        assert call.status == "cancelled"
+
+
 @in_virtual_time
 async def test_the_deadline_counts_from_submit_and_handlers_are_part_of_it() -> None:
     provider = ScriptedProvider("yes", delay_s=1.0)

@@ -236,6 +236,29 @@ def test_map_of_a_draining_engine_skips_what_it_does_not_take() -> None:
         assert sum(call.status != "pending" for call in calls) == len(out)
 
 
+def test_map_loses_no_call_that_was_pulled_and_had_no_place_yet() -> None:
+    """The queue is full, and the engine is discarded: what was pulled and not queued comes out, too, as skipped."""
+    pulled = threading.Semaphore(0)
+    out: list[Call] = []
+    with open_portal(transport=ScriptedProvider(fault("stall"))) as engine:
+        model = engine.model(model="openai/s", api_key="none", queue_capacity=1, concurrency_limit=1)
+
+        def pending() -> Iterator[Call]:
+            for _ in range(20):
+                pulled.release()
+                yield model.create_api_calling(**ask("x"))
+
+        reading = threading.Thread(target=lambda: out.extend(engine.map(pending(), buffer=8)))
+        reading.start()
+        for _ in range(8):
+            pulled.acquire()
+        engine.drain(queue="discard", deadline_s=0)
+        reading.join()
+    assert len(out) >= 7, "all that were pulled"
+    assert {call.status for call in out} <= {"failed", "aborted", "skipped"}
+    assert sum(isinstance(call.error, ShuttingDown) for call in out) >= len(out) - 1
+
+
 def test_any_async_function_runs_with_the_engine_open(model: iModel) -> None:
     """`call` hands back what it returns and raises; trio and anyio work in it, and plain models find the engine."""
     with open_portal() as engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,18 @@ from engine.simulator import SimulatorConfig, simulated_provider
 from engine.testing import ProviderReply, Request, ScriptedProvider, chat_reply
 
 ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "weaknesses.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_test_of_a_weakness() -> None:
+    """The table is in step with the tests: each is named in the row of its weakness."""
+    rows = re.findall(r"^\| W(\d+) \|.*$", PAGE, re.MULTILINE)
+    assert [int(number) for number in rows] == list(range(1, 18))
+    for file in Path(__file__).parent.glob("test_weaknesses_*.py"):
+        for number, name in re.findall(r"def test_w(\d\d)_(\w+)\(", file.read_text(encoding="utf-8")):
+            (row,) = re.findall(rf"^\| W{int(number)} \|.*$", PAGE, re.MULTILINE)
+            assert f"_{name}`" in row
+
 
 # --- counting tokens ---
 
