@@ -95,23 +95,24 @@ class Handlers:
 
     def context(self, key: int) -> Context:
         """The submitter's context variables."""
-        handled = self._call(key).handled
-        return handled.context if handled is not None else Context()
+        call = self._call(key)
+        return call.handled.context if call is not None and call.handled is not None else Context()
 
     async def run(self, job: Job) -> ms.Mail:
         """Run the handlers before or after a call; see `actors.hook_bus.Handlers`."""
         call = self._call(job.key)
-        handled = call.handled
-        if handled is None:
+        handled = call.handled if call is not None else None
+        if call is None or handled is None:
             return job.mail
         if job.ended:
             return await self._after(job, call, handled, job.mail)
         mail = await self._before(job, call, handled)
         return (ms.encode(ms.HookAnswer(call.id, mail[0])), mail[1])
 
-    def _call(self, key: int) -> Call:
+    def _call(self, key: int) -> Call | None:
+        """The call; None if whoever submitted it took it back before the bus came to it."""
         slot = self._slots.get(key)
-        return slot.call if isinstance(slot, AnswerSlot) else cast(Call, slot)
+        return slot.call if isinstance(slot, AnswerSlot) else cast("Call | None", slot)
 
     # --- the phases ---
 

@@ -209,6 +209,22 @@ async def _follow_later(model: iModel, calls: list[Call]) -> None:
 
 
 @in_virtual_time
+async def test_a_call_that_is_taken_back_before_the_bus_comes_to_it_does_no_harm() -> None:
+    """Tasks that are ready together run in another order every time: some of these are cancelled just then."""
+    cache, provider = ResponseCache(max_calls=0), ScriptedProvider("yes")
+    model = a_model(cache)
+    async with cached_engine(provider):
+        for _ in range(40):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(lambda: ask(model, []))
+                    nursery.start_soon(trio.lowlevel.checkpoint)
+                    await trio.lowlevel.checkpoint()
+                    scope.cancel()
+        assert (await model.invoke(messages=MESSAGES)).text == "yes"
+
+
+@in_virtual_time
 async def test_a_veto_of_one_call_is_not_the_others() -> None:
     cache, provider = ResponseCache(), ScriptedProvider("yes", delay_s=1)
 
