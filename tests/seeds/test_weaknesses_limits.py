@@ -100,14 +100,14 @@ async def test_w04_limits_hold_for_streams(limits: dict[str, Any]) -> None:
 
 async def test_w04_the_limits_of_streams_hold_on_the_wire() -> None:
     """lionagi: as above. Ours: a provider that enforces the same limit over real sockets refuses none of them."""
-    limit = ProviderLimit("requests", 3, 0.3)
+    limit = ProviderLimit("requests", 3, 0.5)
     async with simulated_provider(SimulatorConfig(limits=(limit,), limit_headers=False)) as provider:
         model = iModel(
             model="simulated-1",
             base_url=provider.base_url,
             provider="simulated",
             api_key="any",
-            quotas=[Quota("requests", 3, 0.3, guard_s=FOR_JITTER_S)],
+            quotas=[Quota("requests", 3, 0.5, guard_s=FOR_JITTER_S)],
         )
 
         async def read() -> None:
@@ -246,7 +246,7 @@ async def test_w15_a_provider_that_fails_sees_no_more_than_the_limit_on_the_wire
     """lionagi: as above. Ours: of calls whose first attempts all fail with 500, over real sockets, a provider with the
     same limit refuses none."""
     config = SimulatorConfig(
-        limits=(ProviderLimit("requests", 4, 0.3),),
+        limits=(ProviderLimit("requests", 4, 0.5),),
         limit_headers=False,
         faults=FaultRates(server_error=1.0, only_first_attempts=1),
     )
@@ -256,7 +256,7 @@ async def test_w15_a_provider_that_fails_sees_no_more_than_the_limit_on_the_wire
             base_url=provider.base_url,
             provider="simulated",
             api_key="any",
-            quotas=[Quota("requests", 4, 0.3, guard_s=FOR_JITTER_S)],
+            quotas=[Quota("requests", 4, 0.5, guard_s=FOR_JITTER_S)],
         )
         async with open_engine():
             crowd = await Crowd.of(model, ["x"] * 6, max_tokens=8)
