@@ -139,6 +139,10 @@ class Lanes:
                 self._shared.setdefault(name, []).append(spec)
         self.places: dict[int, Places] = {}
 
+    def name_of(self, number: int) -> str:
+        """What the lane of that number is called; nothing if there is none."""
+        return next((name for name, lane in self._opened.items() if lane.number == number), "")
+
     def find(self, wanted: LaneDescription) -> OpenedLane | None:
         """The opened lane of that name, None if it is not open yet.
 

@@ -176,7 +176,7 @@ CUT = "…"
 
 _CONTROL = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ufeff]+")
 # What keys look like where a provider or a proxy quotes them back: after an authorization scheme, or by their prefix.
-_SECRET = re.compile(
+KEY_SHAPED = re.compile(
     r"(?i:(?<=bearer )|(?<=basic ))(?:(?=\S*\d)\S{8,}|\S{20,})"
     r"|\b(?:sk|pk|gsk|nvapi|pplx|tvly|fc|xai|hf|rk)[-_](?=[\w.*-]*[\d*])[\w.*-]{8,}|\bAIza[\w*-]{20,}"
 )
@@ -188,7 +188,7 @@ def one_line(text: str, limit: int) -> str:
     What looks like a key is masked: some providers and proxies quote the request they refuse, its headers included.
     """
     line = _CONTROL.sub(" ", text[: 4 * limit]).strip().encode("utf-8", "replace").decode()
-    line = _SECRET.sub("***", line)
+    line = KEY_SHAPED.sub("***", line)
     return line if len(line) <= limit else line[: limit - 1] + CUT
 
 

@@ -27,6 +27,7 @@ from engine.call import Call, Handled, within
 from engine.errors import HandlerFailed, Vetoed, one_line
 from engine.hooks import DEFAULT_TIMEOUTS_S, Handler, HookEventTypes, HookOptions, HookRegistry
 from engine.log import log
+from engine.secret import masked
 
 PRE_EVENT_CREATE, PRE_INVOCATION, POST_INVOCATION = HookEventTypes
 _NO_OPTIONS = HookOptions()
@@ -36,11 +37,12 @@ Before: TypeAlias = tuple[tuple[HookEventTypes, Handler], ...]
 class AnswerSlot(ReplySlot):
     """Where the answer of the handlers before a call is put: in the call's place, because it has not ended."""
 
-    __slots__ = ("call", "lane")
+    __slots__ = ("call", "cancelled", "lane")
 
     def __init__(self, call: Call) -> None:
         super().__init__()
         self.call = call
+        self.cancelled = False
         self.lane = call.owner.lane_name
 
 
@@ -309,7 +311,7 @@ def _name(handler: Handler) -> str:
 
 
 def _said(failure: BaseException | None) -> str:
-    return one_line(f"{type(failure).__name__}: {failure}", 300)
+    return one_line(masked(f"{type(failure).__name__}: {failure}"), 300)
 
 
 def _ended(call: Call, handled: Handled, status: ms.Status, fault: Fault) -> ms.Mail:

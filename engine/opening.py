@@ -17,6 +17,7 @@ import trio
 from engine.config import EngineConfig, parse_config
 from engine.errors import EngineNotRunning, UsageError
 from engine.hooks import HookRegistry, registry_of
+from engine.log import debugging, log
 from engine.runtime import Engine
 from engine.switchboard import TransportFactory, http_transports
 from engine.transports.files import read_text
@@ -39,6 +40,11 @@ def current_engine() -> Engine:
             "`async with iModel(...) as model:`"
         )
     return engine
+
+
+def make_current(engine: Engine) -> None:
+    """Make this the open engine of the context, for good: for a context made to run somebody's work beside it."""
+    _current.set(engine)
 
 
 def is_engine_open() -> bool:
@@ -101,11 +107,17 @@ async def open_engine(
     finally:
         if engine is not None:
             engine.end()
+            _log_end(raised)
     failure = engine.failure if engine is not None else None
     if failure is not None and (raised is None or _is_cancellation(raised)):
         raise failure
     if raised is not None:
         raise raised
+
+
+def _log_end(raised: BaseException | None) -> None:
+    if debugging():
+        log.debug("engine closed", **({"error": type(raised).__name__} if raised is not None else {}))
 
 
 def _path_of(config: object) -> str:

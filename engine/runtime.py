@@ -35,7 +35,7 @@ from engine.errors import (
 from engine.handling import Handlers
 from engine.hooks import HookRegistry
 from engine.intake import Intake
-from engine.log import log
+from engine.log import debugging, log
 from engine.mapping import Mapping
 from engine.streaming import CallStream, ProcessChunk, ReplySource, ReplyStream, check_streaming
 from engine.switchboard import AccountStatistics, Switchboard, TransportFactory
@@ -82,6 +82,9 @@ class Engine:
         self._loop = trio.lowlevel.current_trio_token()
         nursery.start_soon(self._run, self._scheduler)
         nursery.start_soon(self._run, self._hook_bus)
+        if debugging():
+            log.debug("engine opened", http=config.engine.http, max_queued=config.engine.max_queued)
+            nursery.start_soon(self._log_events, self.observe())
 
     # --- calls ---
 
@@ -230,6 +233,7 @@ class Engine:
             deadline_s = self._config.engine.drain_deadline_s
         if not is_number(deadline_s) or deadline_s < 0:
             raise UsageError(f"deadline_s must be seconds of at least 0, or None, not {deadline_s!r}")
+        _log_drain(queue, deadline_s, len(self._slots))
         self._intake.close(discard=queue == "discard")
         for mapping in self._mappings:
             mapping.halt()
@@ -257,7 +261,6 @@ class Engine:
             with trio.move_on_after(deadline_s):
                 await self._asking.wait_none()
                 continue
-            self._intake.close(discard=True)
             self._stop_handlers()
             await self._asking.wait_none()
 
@@ -314,6 +317,16 @@ class Engine:
 
     # --- what happens below ---
 
+    async def _log_events(self, observer: Observer) -> None:
+        """Write what happens to calls around their requests to the log, until the engine ends."""
+        async with observer:
+            async for event in observer:
+                if event.name in _LOGGED and debugging():
+                    which = {"call": event.call_id, "attempt": event.attempt} if event.call_id else {}
+                    where = {"lane": self._lanes.name_of(event.lane)} if event.lane else {}
+                    why = {"reason": event.detail} if event.detail else {}
+                    log.debug(event.name, **which, **where, **why)
+
     def _post(self, message: ms.Message) -> None:
         self._scheduler.mailbox.post(ms.encode(message))
 
@@ -366,6 +379,15 @@ class Engine:
         error = InternalError(f"the engine failed: {fault_of(self._failure).message}")
         error.__cause__ = self._failure
         return error
+
+
+_LOGGED = frozenset(("unsent", "retrying", "barrier", "ended"))
+"""The events that no request's own line tells of."""
+
+
+def _log_drain(queue: str, deadline_s: float, live: int) -> None:
+    if debugging():
+        log.debug("draining", queue=queue, deadline_s=deadline_s, live_calls=live)
 
 
 def _check_buffer(buffer: object, least: int) -> None:

@@ -19,13 +19,13 @@ from actors.endpoint import NO_STREAMS, EndpointActor, EndpointStatistics
 from actors.mailbox import Mailbox
 from actors.messages import Fault
 from actors.slots import StreamBuffer
-from actors.transport import Transport
+from actors.transport import Connection, Transport
 from engine.accounts import Account, Lanes, Model, OpenedLane
 from engine.config import EngineSection
-from engine.errors import fault_of
+from engine.errors import ConnectFailed, UsageError, fault_of
 from engine.estimate import Calibration, Learned, OutputGuess
 from engine.hooks import HookRegistry
-from engine.log import log
+from engine.log import debugging, log
 from engine.providers.lookup import request_headers
 from engine.providers.wire import Usage
 from engine.transports.client import ClientTransport
@@ -89,12 +89,36 @@ class Binding(msgspec.Struct, frozen=True):
 class _Endpoint:
     """An account's endpoint: the actor that runs now, and the mailbox it shares with those before and after it."""
 
-    def __init__(self, account: Account, transport: Transport, make: Callable[[Mailbox | None], EndpointActor]) -> None:
+    def __init__(self, account: Account, transport: _Told, make: Callable[[Mailbox | None], EndpointActor]) -> None:
         self.account = account
-        self.transport: str = getattr(transport, "kind", type(transport).__name__)
+        self.transport = transport.kind
         self.make = make
         self.actor = make(None)
         self.done = trio.Event()
+
+
+class _Told:
+    """A transport whose connections are told of in the log."""
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        self._name = name
+        self._transport = transport
+        self.kind: str = getattr(transport, "kind", type(transport).__name__)
+
+    async def connect(self) -> Connection:
+        try:
+            connection = await self._transport.connect()
+        except ConnectFailed as error:
+            if debugging():
+                log.debug("connection failed", endpoint=self._name, error=error.message)
+            raise
+        except trio.Cancelled:
+            if debugging():
+                log.debug("connection given up", endpoint=self._name)
+            raise
+        if debugging():
+            log.debug("connection opened", endpoint=self._name)
+        return connection
 
 
 class Switchboard:
@@ -132,9 +156,14 @@ class Switchboard:
         """
         binding = self._bindings.get(model)
         if binding is None:
-            account = model.account()
-            lane = self._lanes.find(model.lane)
-            endpoint = self._endpoint(account)
+            try:
+                account = model.account()
+                lane = self._lanes.find(model.lane)
+                endpoint = self._endpoint(account)
+            except UsageError as error:
+                # Without the frames below: a key, or the whole environment, is among their variables, and there are
+                # loggers that show those.
+                raise error.with_traceback(None) from None
             if lane is None:
                 lane, message = self._lanes.open(model.lane, account)
                 self._scheduler.post(ms.encode(message))
@@ -166,7 +195,7 @@ class Switchboard:
     def _endpoint(self, account: Account) -> int:
         number = self._numbers.get(account.identity)
         if number is None:
-            transport = self._make_transport(account, self._learn)
+            transport = _Told(account.name, self._make_transport(account, self._learn))
             number = self._numbers[account.identity] = len(self._numbers) + 1
 
             def make(mailbox: Mailbox | None) -> EndpointActor:
@@ -195,8 +224,10 @@ class Switchboard:
 
         def failed(error: Exception, for_good: bool) -> None:
             name = endpoint.account.name
-            log.error("endpoint failed", endpoint=name, error=fault_of(error).message, down=for_good)
-            if for_good:
+            if not for_good:
+                log.warning("endpoint restarted", endpoint=name, error=fault_of(error).message)
+            else:
+                log.error("endpoint down", endpoint=name, error=fault_of(error).message)
                 text = f"endpoint {name} failed too often and is down; open another engine"
                 self._scheduler.post(ms.encode(ms.Down(number, Fault("InternalError", text))))
 

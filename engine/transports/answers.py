@@ -1,7 +1,8 @@
 """From the bytes of a response to the `Answer` a worker posts: decompression, verdict, usage, the provider's words.
 
 What the bytes mean is the wire format's to say; here stands what to do when they did not all arrive. A key never
-leaves: texts that a provider composed are searched for it, since some repeat the key they refuse.
+leaves: what a provider says of an error, and the headers that are kept, are searched for it, since some repeat the key
+they refuse.
 
 No sockets here and no httpx: bytes and messages only.
 """
@@ -17,11 +18,11 @@ import msgspec
 from actors.messages import EMPTY, Fault, Observed, Reply, Verdict
 from actors.transport import Answer
 from engine.errors import CUT
+from engine.secret import REMOVED, SHORTEST_MASKED, forms_of
 
 if TYPE_CHECKING:
     from engine.providers.wire import Reading, Usage
 
-REMOVED = "[key removed]"
 _MOST_MEMBERS = 1_000
 _PART_CHARS = 6
 
@@ -153,6 +154,8 @@ def answer_of(
     input_tokens, output_tokens = counts or (0, 0)
     input_tokens = max(0, input_tokens - reading.free_tokens)
     usage = reading.usage
+    if fault is not None:
+        body = without_in_bytes(body, secrets)
     reply = Reply(
         status=status,
         headers=_cleaned(reading.headers, secrets),
@@ -213,6 +216,15 @@ def without(text: str, secrets: Iterable[str]) -> str:
         if secret[:_PART_CHARS] in text:
             text = CUT.join([_without_tail(part, secret) for part in text.split(CUT)])
     return text
+
+
+def without_in_bytes(data: bytes, secrets: Iterable[str]) -> bytes:
+    """The same for what a provider sent: with every whole secret in it replaced."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_MASKED:  # what is shorter may be a word of the format itself
+            for form in forms_of(secret):
+                data = data.replace(form.encode(), REMOVED.encode())
+    return data
 
 
 def _without_tail(text: str, secret: str) -> str:

@@ -23,6 +23,7 @@ import trio
 from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, Transport
+from engine.log import mask_foreign_lines
 from engine.transports.client_request import OneBody, Progress, Received, reason_of
 from engine.transports.hearing import Hearing
 from engine.transports.http1 import TooLarge
@@ -97,6 +98,7 @@ class ClientTransport(Transport):
         )
         if http2 and client is None:
             require("h2", "http2 = true asks for HTTP/2", "http2")
+        mask_foreign_lines()
         self._http2 = http2
         self._client = client
         self._call_header = call_header
@@ -182,7 +184,7 @@ class ClientConnection:
         if not self.usable():
             raise ConnectFailed(f"the connection to {self._transport.place} is closed. Nothing was sent.")
         with trio.CancelScope(deadline=trio.current_time() + OPEN_WITHIN_S) as opening:
-            progress = Progress(attempt, opening)
+            progress = Progress(attempt, opening, lambda: self._target.note_request(calling))
             hearing = Hearing(self._target, calling, attempt)
             response = Received(self._target.cap_bytes, hearing)
             trouble: Exception | None = None
@@ -193,6 +195,7 @@ class ClientConnection:
             finally:
                 self._socket = progress.socket or self._socket
             answer = self._end(calling, progress, response, hearing, trouble)
+            self._target.note_answer(calling, answer, progress.begun_us)
             if not answer.keep:
                 await self.aclose()
             return answer
@@ -234,10 +237,10 @@ class ClientConnection:
             raise progress.refusal
         if not progress.begun:
             reason = self._target.clean(reason_of(trouble))
+            self._target.note_no_connection(reason)
             raise ConnectFailed(f"no connection to {self._transport.place}: {reason}. Nothing was sent.") from None
         self._exchanges += 1
         target, status, headers = self._target, response.status, response.headers
-        target.note(calling, status)
         if isinstance(trouble, TooLarge):
             return target.too_large(status, headers)
         if progress.again:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -50,10 +50,15 @@ class _Once:
 
 
 class Progress:
-    """How far one request is: what httpx tells, passed on to the attempt. `opening` ends when the request begins."""
+    """How far one request is: what httpx tells, passed on to the attempt. `opening` ends when the request begins.
 
-    def __init__(self, attempt: Attempt, opening: trio.CancelScope) -> None:
+    `note` is then called, and its answer kept as `begun_us`.
+    """
+
+    def __init__(self, attempt: Attempt, opening: trio.CancelScope, note: Callable[[], int]) -> None:
         self._attempt = attempt
+        self._note = note
+        self.begun_us = -1
         self._opening = opening
         self._told = False
         self.socket: Any = None
@@ -87,6 +92,7 @@ class Progress:
             self.refusal = refusal
             raise
         self.begun = True
+        self.begun_us = self._note()
         self._opening.deadline = math.inf
 
     def arrived(self) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol, cast
 
 import msgspec
@@ -21,7 +21,7 @@ from actors.messages import APICalling
 from actors.transport import Answer, Attempt
 from engine.providers.wire import StreamFormat, StreamMonitor, decode_json
 from engine.sse import Event, EventReader, LineReader, Named, TooLong
-from engine.transports.answers import Inflater, Undecodable, answer_of
+from engine.transports.answers import Inflater, Undecodable, answer_of, without_in_bytes
 from engine.transports.http1 import TooLarge
 from engine.transports.target import Target, by_name
 
@@ -170,7 +170,11 @@ class _Stream:
             self.monitor.heard(events[1:])
         if not all(map(_is_heartbeat, events)):
             self._attempt.heard()
-        return encode_events(events) if self._handed else b""
+        if not self._handed:
+            return b""
+        if self.monitor.error is not None:  # some repeat the key that they refuse
+            events = [_cleaned(event, self._target.secrets) for event in events]
+        return encode_events(events)
 
     def document(self) -> bytes | None:
         """All that came, if it holds no event and begins as one JSON document: some servers do not name it so."""
@@ -192,6 +196,13 @@ class _Stream:
         answer = answer_of(reading, status=status, body=body, keep=keep and not cut, secrets=secrets, streamed=True)
         # Whether another attempt may follow is not for the wire to say: see `Verdict`.
         return msgspec.structs.replace(answer, verdict="unknown") if cut else answer
+
+
+def _cleaned(event: Event, secrets: Iterable[str]) -> Event:
+    """An event without the secrets in it."""
+    if isinstance(event, Named):
+        return msgspec.structs.replace(event, data=without_in_bytes(event.data, secrets))
+    return without_in_bytes(event, secrets)
 
 
 def _is_heartbeat(event: Event) -> bool:

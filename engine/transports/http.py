@@ -120,6 +120,7 @@ class HttpConnection:
             raise ConnectFailed(f"the connection to {self._target.place} was no longer good. Nothing was sent.")
         self._looked_us = 0
         attempt.begin()
+        begun_us = self._target.note_request(calling)
         self._exchanges += 1
         reader = ResponseReader(cap_bytes=self._target.cap_bytes)
         watched = calling.streaming or calling.first_byte_us or calling.idle_us
@@ -131,15 +132,15 @@ class HttpConnection:
             self._stream.close()
             raise ConnectFailed(f"the connection to {self._target.place} broke. Nothing was sent.") from error
         except TooLarge:
-            self._target.note(calling, reader.status)
             self._stream.close()
-            return self._target.too_large(reader.status, reader.headers)
+            answer = self._target.too_large(reader.status, reader.headers)
+            self._target.note_answer(calling, answer, begun_us)
+            return answer
         except BROKEN as error:
             lost = _reason(error)
         except BaseException:
             self._stream.close()
             raise
-        self._target.note(calling, reader.status)
         if lost:
             answer = (hearing or Hearing(self._target, calling, attempt)).lost(reader, lost)
         elif hearing is not None:
@@ -147,6 +148,7 @@ class HttpConnection:
         else:
             body, keep = b"".join(reader.parts), whole and reader.clean
             answer = self._target.answer(calling, reader.status, reader.headers, body, keep=keep)
+        self._target.note_answer(calling, answer, begun_us)
         if not answer.keep:
             self._stream.close()
         return answer

@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from actors.clock import now_us
 from actors.errors import UsageError
 from actors.messages import APICalling, Observed
 from actors.transport import Answer
 from engine.log import debugging, log
 from engine.providers.limit_headers import read_limits
+from engine.secret import Secret
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
 from engine.transports.streams import place_of
 
@@ -90,6 +92,7 @@ class Target:
         self.headers = [_checked(name, value) for name, value in merged.items()]
         password = httpx.URL(url).password
         self.secrets = (*_secrets(merged), *hidden, *([password] if len(password) >= SHORTEST_SECRET else []))
+        self._known = [Secret(secret) for secret in self.secrets]  # `masked` knows them while this is held
         self.cap_bytes = cap_bytes
         self.host = self.url.raw_host.decode("ascii")
         self.port = self.url.port or (443 if self.url.scheme == "https" else 80)
@@ -102,11 +105,25 @@ class Target:
         """A text that others composed, without the secrets in it."""
         return without(text, self.secrets)
 
-    def note(self, calling: APICalling, status: int) -> None:
-        """A line in the log for an exchange that is over; a status of 0 says that none was heard."""
+    def note_request(self, calling: APICalling) -> int:
+        """A line in the log for a request that is about to leave. When that was, or -1 if nobody reads it."""
+        if not debugging():
+            return -1
+        streaming = {"streaming": True} if calling.streaming else {}
+        log.debug("request", call=calling.call_id, to=self.place, body_bytes=len(calling.body), **streaming)
+        return now_us()
+
+    def note_answer(self, calling: APICalling, answer: Answer, begun_us: int) -> None:
+        """The line for what came of it. A status of 0: none was heard; `verdict` says what is done next."""
+        if begun_us >= 0 and debugging():
+            fields = _shown(answer)
+            ms = (now_us() - begun_us) // 1000
+            log.debug("answer", call=calling.call_id, to=self.place, status=answer.reply.status, ms=ms, **fields)
+
+    def note_no_connection(self, reason: str) -> None:
+        """The line for a request that found nobody."""
         if debugging():
-            size = len(calling.body)
-            log.debug("request", call=calling.call_id, to=self.place, status=status, body_bytes=size)
+            log.debug("connection failed", to=self.place, error=reason)
 
     def answer(self, calling: APICalling, status: int, headers: RawHeaders, body: bytes, *, keep: bool) -> Answer:
         """The answer for a response that arrived whole. `keep` says whether its connection could serve another call."""
@@ -159,6 +176,24 @@ class Target:
     def __str__(self) -> str:
         path = self.url.raw_path.partition(b"?")[0].decode("ascii")
         return f"POST {self.url.scheme}://{self.place}{path}"
+
+
+def _shown(answer: Answer) -> dict[str, object]:
+    """What a line about an answer says of it, as far as there is any."""
+    reply, fault = answer.reply, answer.reply.fault
+    request_id = next((value for name, value in reply.headers if name.endswith("request-id")), "")
+    wait_s = None if answer.hint_us is None else answer.hint_us / 1e6
+    fields = {
+        "verdict": answer.verdict,
+        "input_tokens": reply.input_tokens,
+        "output_tokens": reply.output_tokens,
+        "error": fault.kind if fault is not None else None,
+        "code": fault.code if fault is not None else None,
+        "too_many": answer.refused or "said" if answer.barrier else None,
+        "wait_s": wait_s,
+        "request_id": (fault.request_id if fault is not None else "") or request_id,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
 def _lower(raw: bytes) -> str:
