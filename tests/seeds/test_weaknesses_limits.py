@@ -21,6 +21,8 @@ from engine.testing import ProviderReply, Request, ScriptedProvider, chat_reply,
 
 WINDOW_S = 60.05
 """A minute and its guard."""
+FOR_JITTER_S = 0.5
+"""The guard where requests really travel: this machine may be busy, and an arrival late by so much."""
 
 
 # --- calls that wait come back finished ---
@@ -98,14 +100,14 @@ async def test_w04_limits_hold_for_streams(limits: dict[str, Any]) -> None:
 
 async def test_w04_the_limits_of_streams_hold_on_the_wire() -> None:
     """lionagi: as above. Ours: a provider that enforces the same limit over real sockets refuses none of them."""
-    limit = ProviderLimit("requests", 3, 0.3)
+    limit = ProviderLimit("requests", 3, 0.5)
     async with simulated_provider(SimulatorConfig(limits=(limit,), limit_headers=False)) as provider:
         model = iModel(
             model="simulated-1",
             base_url=provider.base_url,
             provider="simulated",
             api_key="any",
-            quotas=[Quota("requests", 3, 0.3, guard_s=0.05)],
+            quotas=[Quota("requests", 3, 0.5, guard_s=FOR_JITTER_S)],
         )
 
         async def read() -> None:
@@ -113,10 +115,10 @@ async def test_w04_the_limits_of_streams_hold_on_the_wire() -> None:
                 assert "".join([str(chunk) async for chunk in chunks])
 
         async with open_engine(), trio.open_nursery() as nursery:
-            for _ in range(9):
+            for _ in range(6):
                 nursery.start_soon(read)
         log = await provider.log()
-        assert [arrival.refused_by for arrival in log] == [""] * 9
+        assert [arrival.refused_by for arrival in log] == [""] * 6
 
 
 # --- windows and order ---
@@ -244,7 +246,7 @@ async def test_w15_a_provider_that_fails_sees_no_more_than_the_limit_on_the_wire
     """lionagi: as above. Ours: of calls whose first attempts all fail with 500, over real sockets, a provider with the
     same limit refuses none."""
     config = SimulatorConfig(
-        limits=(ProviderLimit("requests", 4, 0.3),),
+        limits=(ProviderLimit("requests", 4, 0.5),),
         limit_headers=False,
         faults=FaultRates(server_error=1.0, only_first_attempts=1),
     )
@@ -254,7 +256,7 @@ async def test_w15_a_provider_that_fails_sees_no_more_than_the_limit_on_the_wire
             base_url=provider.base_url,
             provider="simulated",
             api_key="any",
-            quotas=[Quota("requests", 4, 0.3, guard_s=0.05)],
+            quotas=[Quota("requests", 4, 0.5, guard_s=FOR_JITTER_S)],
         )
         async with open_engine():
             crowd = await Crowd.of(model, ["x"] * 6, max_tokens=8)
