@@ -381,7 +381,7 @@ class Engine:
         return error
 
 
-_LOGGED = frozenset(("queued", "unsent", "retrying", "barrier", "ended"))
+_LOGGED = frozenset(("unsent", "retrying", "barrier", "ended"))
 """The events that no request's own line tells of."""
 
 

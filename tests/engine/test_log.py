@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,13 @@ async def main():
         assert call.raise_for_status().text
         other = iModel(provider="mine", model="simulated-1", base_url=provider.base_url, api_key="sk-other-000000")
         assert (await other.invoke(messages=[{{"role": "user", "content": "x"}}])).status == "failed"
+        nobody = iModel(provider="mine", model="simulated-1", base_url="http://127.0.0.1:1/v1", api_key="sk-other")
+        assert (await nobody.invoke(messages=[{{"role": "user", "content": "x"}}], deadline_s=1)).status == "failed"
+        async def handler(call, **_):
+            raise RuntimeError("a handler's failure")
+        handled = iModel(provider="mine", model="simulated-1", base_url=provider.base_url, api_key={key!r},
+                         hook_registry={{"post_invocation": handler}})
+        assert (await handled.invoke(messages=[{{"role": "user", "content": "x"}}])).status == "completed"
 trio.run(main)
 """
 
@@ -92,6 +100,11 @@ def test_debug_shows_requests_and_neither_key_nor_words(tmp_path: Path) -> None:
     ours = [line for line in ran.stderr.splitlines() if line.startswith("DEBUG:penstock:")]
     assert len(ours) >= 2
     assert any("127.0.0.1" in line and "200" in line for line in ours)
+    for event in ("engine opened", "connection opened", "request", "answer", "connection failed", "retrying", "ended"):
+        assert any(f"event='{event}'" in line for line in ours), event
+    assert any("draining" in line for line in ours)
+    assert "engine closed" in ours[-1]
+    assert any(line.startswith("WARNING:penstock:event='handler failed'") for line in ran.stderr.splitlines())
     assert SECRET not in ran.stderr
     assert "a private question" not in ran.stderr
 
@@ -242,3 +255,36 @@ def test_errors_that_carry_a_call_do_not_show_it() -> None:
         assert error.call is call
         assert "object" not in repr(error)
         assert_hidden(error)
+
+
+# --- the page about it ---
+
+PAGE = (ROOT / "docs" / "logging.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_the_page_about_logging_shows_runs(block: str, tmp_path: Path) -> None:
+    ran = subprocess.run(  # noqa: S603  # this very interpreter
+        [sys.executable, "-W", "error", "-c", block],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    if "CallLog" in block:
+        assert f"# {ran.stdout}" in block
+        assert [line.partition(" call=")[0] for line in ran.stderr.splitlines()] == [
+            "INFO:penstock:event='call begins'",
+            "INFO:penstock:event='call ended'",
+        ]
+
+
+def test_the_page_about_logging_names_the_events_that_there_are() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (?:debug|warning|error) ", PAGE, re.MULTILINE)
+    table = set(re.findall(r"`([^`]+)`", "".join(rows)))
+    sources = [path.read_text("utf-8") for path in (ROOT / "engine").rglob("*.py") if "simulator" not in path.parts]
+    written = set(re.findall(r'\blog\.(?:debug|info|warning|error)\(\s*"([^"]+)"', "".join(sources)))
+    assert table - {"retrying", "barrier", "unsent", "ended"} == written
