@@ -125,6 +125,7 @@ class LaneState:
     def statistics(self, now_us: int) -> LaneStatistics:
         """A frozen copy of what this lane holds."""
         return LaneStatistics(
+            number=self.number,
             name=self.name,
             queued=self.order.waiting,
             backing_off=self.backing_off,
@@ -198,6 +199,7 @@ class EndpointState:
     def statistics(self, lanes: dict[int, LaneState]) -> EndpointStatistics:
         """A frozen copy of what this endpoint holds."""
         return EndpointStatistics(
+            number=self.number,
             name=self.name,
             ready=self.ready,
             wanted=self.wanted,

@@ -86,8 +86,10 @@ Effect: TypeAlias = Queued | Granted | Left | Retrying | Dropped | Finished | Wa
 
 
 class LaneStatistics(msgspec.Struct, frozen=True):
-    """One lane. `retry_budget` is the number of retries it may still make without another success."""
+    """One lane. `number` is what events call it; `retry_budget`, how many retries it may still make without another
+    success."""
 
+    number: int
     name: str
     queued: int
     backing_off: int
@@ -99,8 +101,9 @@ class LaneStatistics(msgspec.Struct, frozen=True):
 
 
 class EndpointStatistics(msgspec.Struct, frozen=True):
-    """One endpoint, as the scheduler knows it."""
+    """One endpoint, as the scheduler knows it. `number` is what events call it."""
 
+    number: int
     name: str
     ready: int
     wanted: int

@@ -21,7 +21,7 @@ from actors.actor import BATCH
 from actors.clock import now_us
 from actors.mailbox import Mailbox, MailboxStatistics
 from actors.messages import Fault
-from actors.slots import ReplySlots
+from actors.slots import ReplySlot, ReplySlots
 
 RESTING = 100
 """Tasks that are kept for the next call's handlers."""
@@ -31,13 +31,15 @@ class Job:
     """The handlers of one call, being run: those after it if it has `ended`, else those before it.
 
     `mail` is what is delivered, whenever that is. `scope` is for whoever runs a handler: it is cancelled when the job
-    is `over`, because the call is not wanted any more or the time for its handlers has passed.
+    is `over`, because the call is not wanted any more or the time for its handlers has passed. `slot` is whose they
+    are: a call that was taken back can be submitted again under its number.
     """
 
-    __slots__ = ("call_id", "ended", "mail", "over", "scope")
+    __slots__ = ("call_id", "ended", "mail", "over", "scope", "slot")
 
     def __init__(self, call_id: int, mail: ms.Mail, *, ended: bool) -> None:
         self.call_id = call_id
+        self.slot: ReplySlot | None = None
         self.mail = mail
         self.ended = ended
         self.over = False
@@ -215,7 +217,11 @@ class HookBusActor:
     # --- handlers ---
 
     def _begin(self, message: ms.HookCall, rest: bytes, nursery: trio.Nursery) -> None:
+        slot = self._slots.get(message.call_id)
+        if slot is None:  # whoever asked is gone
+            return
         job = self._jobs[message.call_id] = _job_of(message, rest)
+        job.slot = slot
         if self._observers:
             when = "after" if job.ended else "before"
             self._tell(ms.HookEvent("handling", now_us(), job.call_id, 0, 0, 0, when))
@@ -279,7 +285,8 @@ class HookBusActor:
         job.over = True
         if job.scope is not None:
             job.scope.cancel()
-        self._slots.deliver(job.call_id, job.mail)
+        if self._slots.get(job.call_id) is job.slot:
+            self._slots.deliver(job.call_id, job.mail)
         if self._observers and not job.ended:
             answer = ms.decode_hook_answer.decode(job.mail[0])
             if isinstance(answer, ms.HookAnswer) and answer.ended:

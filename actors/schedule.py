@@ -235,6 +235,11 @@ class Schedule(Moves):
             self._enqueue(ticket, lane)
         return self._dispatch(effects, now_us)
 
+    def granted(self, call_id: int, attempt: int) -> Ticket | None:
+        """The ticket, if this very attempt of it has leave to be sent and has not left yet."""
+        found = self._attempt(call_id, attempt)
+        return found[0] if found is not None and found[0].state is State.GRANTED else None
+
     def sent(self, message: Sent, now_us: int) -> list[Effect]:
         """The request has left: its reservation is stamped."""
         effects = self._advanced(now_us)

@@ -18,6 +18,7 @@ from actors import messages as ms
 from actors.actor import BATCH
 from actors.clock import now_us
 from actors.mailbox import Mailbox, MailboxStatistics, Places
+from actors.queues import State
 from actors.schedule import Schedule
 from actors.slots import Progress, ReplySlots
 
@@ -162,8 +163,8 @@ class SchedulerActor:
         return effects
 
     def _on_unsent(self, message: ms.Unsent, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
-        if self._observed:
-            self._tell(ms.HookEvent("unsent", at_us, message.call_id, 0, message.endpoint, message.attempt))
+        if self._observed and (ticket := self._schedule.granted(message.call_id, message.attempt)) is not None:
+            self._tell(ms.HookEvent("unsent", at_us, ticket.call_id, ticket.lane, ticket.endpoint, message.attempt))
         return self._schedule.unsent(message, at_us)
 
     def _on_cancel(self, message: ms.Cancel, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
@@ -285,18 +286,17 @@ def _event_of(effect: ef.Effect, at_us: int) -> ms.HookEvent | None:
     if isinstance(effect, ef.Want | ef.Dropped):
         return None
     ticket = effect.ticket
-    detail = ""
-    if isinstance(effect, ef.Finished):
-        detail = effect.ended.status
-    elif isinstance(effect, ef.Retrying) and ticket.reply:
-        fault = ms.decode_reply.decode(ticket.reply).fault
-        detail = fault.kind if fault is not None else ""
+    detail: str = effect.ended.status if isinstance(effect, ef.Finished) else ""
+    if isinstance(effect, ef.Retrying) and ticket.reply and (fault := ms.decode_reply.decode(ticket.reply).fault):
+        detail = fault.kind
+    # What queued it may have granted it at once; it was queued before.
+    granted_since = isinstance(effect, ef.Queued) and ticket.state is State.GRANTED
     return ms.HookEvent(
         name=_EVENTS[type(effect)],
         at_us=ticket.sent_us if isinstance(effect, ef.Left) else at_us,
         call_id=ticket.call_id,
         lane=ticket.lane,
         endpoint=ticket.endpoint,
-        attempt=ticket.grants,
+        attempt=ticket.grants - granted_since,
         detail=detail,
     )

@@ -7,12 +7,14 @@ will want places. Where no handler is registered nothing here is run but one loo
 from __future__ import annotations
 
 import collections
+import functools
 from typing import cast
 
 import trio
 
 from actors import messages as ms
 from actors.mailbox import Mailbox
+from actors.messages import Fault
 from actors.slots import ReplySlots
 from engine.call import Call, Handled
 from engine.handling import AnswerSlot, Handlers
@@ -25,7 +27,6 @@ class Asking:
         self._handlers = handlers
         self._hook_bus = hook_bus
         self._slots = slots
-        self._cancel = self.cancel  # bound once: each call holds it
         self._in_lane: collections.Counter[str] = collections.Counter()
         self._nobody = trio.lowlevel.ParkingLot()
         self.in_handlers = 0
@@ -51,8 +52,8 @@ class Asking:
     def ask(self, call: Call, handled: Handled) -> AnswerSlot:
         """Have the handlers before a call run; their answer comes into the slot, and is taken by `answered`."""
         call.handled = handled
-        call.in_handlers(self._cancel)
         answer = AnswerSlot(call)
+        call.in_handlers(functools.partial(self._cancel, answer))
         self._count(answer, 1)
         self._slots.add(call.id, answer)
         self._hook_bus.post(ms.encode(ms.HookCall(call.id)))
@@ -68,6 +69,8 @@ class Asking:
             call.put((head, reply))
         elif message.ended:
             call.put((message.ended, reply))
+        elif answer.cancelled:  # when its handlers had let it go already
+            call.conclude("cancelled", Fault("CallCancelled", "the call was cancelled before it was queued"))
 
     async def answer(self, call: Call, handled: Handled) -> None:
         """Ask and wait for the answer. Cancellation ends the handlers and leaves the call pending."""
@@ -91,6 +94,10 @@ class Asking:
     def cancel(self, call_id: int) -> None:
         """The call is not wanted any more: its handlers, whichever run, are to end."""
         self._hook_bus.post(ms.encode(ms.Cancel(call_id)))
+
+    def _cancel(self, answer: AnswerSlot, call_id: int) -> None:
+        answer.cancelled = True
+        self.cancel(call_id)
 
     def _count(self, answer: AnswerSlot, by: int) -> None:
         self._in_lane[answer.lane] += by

@@ -20,7 +20,7 @@ from actors.messages import Ended, Fault, Mail, Reply, decode_calling, decode_en
 from actors.slots import Progress, ReplySlot
 from engine.accounts import Model
 from engine.call_options import NO_OPTIONS, OPTION_NAMES, CallOptions, Timings
-from engine.errors import InvalidCall, PenstockError, error_of, fault_of
+from engine.errors import InvalidCall, PenstockError, UsageError, error_of, fault_of
 from engine.hooks import Handler, HookEventTypes
 from engine.providers.wire import Encoded, StreamFormat, Usage, View, WireFormat
 
@@ -150,6 +150,8 @@ class Call(ReplySlot):
         """Note that its handlers run and how it can be cancelled meanwhile; None: they do not any more."""
         self.progress = Progress.PENDING if cancel is None else Progress.IN_LINE
         self._cancel = cancel
+        if cancel is None:
+            self.wake()  # it may have been taken back by who submitted it, and then nothing else would tell who waits
 
     def adopt(self, other: Call) -> None:
         """Take over what another call asks for, and of whom. This one stays itself: number, options, who waits."""
@@ -160,10 +162,16 @@ class Call(ReplySlot):
     @property
     def payload(self) -> Any:
         """The request body as Python objects: what the provider is or was sent. None if it could not be written."""
+        body = self.body
+        return self.owner.format.decode(body) if body is not None else None
+
+    @property
+    def body(self) -> bytes | memoryview | None:
+        """The request body itself: what the provider is or was sent. None if it could not be written."""
         if isinstance(self._request, Encoded):
-            return self.owner.format.decode(self._request.body)
+            return self._request.body
         if isinstance(self._request, bytes):
-            return self.owner.format.decode(decode_calling.decode(self._request).body)
+            return decode_calling.decode(self._request).body
         return None
 
     @property
@@ -224,12 +232,6 @@ class Call(ReplySlot):
         """Let the outcome be looked at while handlers may change it; nobody who waits is woken before it is put."""
         self.mail = mail
         self._seen = None
-
-    def put(self, mail: Mail) -> None:
-        """Put the outcome; see `ReplySlot`."""
-        if mail is not self.mail:
-            self._seen = None
-        super().put(mail)
 
     def put_together(self, response: object) -> None:
         """What the reader of a stream has put together of it, which then need not be done again."""
@@ -338,9 +340,18 @@ class Call(ReplySlot):
         """Give the call up, wherever it is: in its handlers, queued, backing off or in flight.
 
         No effect on one that has ended.
+
+        Raises:
+          UsageError: this is another thread than its engine's; use `cancel` of the portal's engine.
         """
         if self.over:
             return
+        if (self._cancel is not None or self.progress) and not trio.lowlevel.in_trio_run():
+            raise UsageError(
+                f"call {self.id} is under way in another thread's loop, which nobody else may touch: use "
+                "`engine.cancel(call)` of the portal's engine",
+                call_id=self.id,
+            )
         if self._cancel is not None:
             self._cancel(self.id)
         else:

@@ -37,11 +37,12 @@ Before: TypeAlias = tuple[tuple[HookEventTypes, Handler], ...]
 class AnswerSlot(ReplySlot):
     """Where the answer of the handlers before a call is put: in the call's place, because it has not ended."""
 
-    __slots__ = ("call", "lane")
+    __slots__ = ("call", "cancelled", "lane")
 
     def __init__(self, call: Call) -> None:
         super().__init__()
         self.call = call
+        self.cancelled = False
         self.lane = call.owner.lane_name
 
 

@@ -2,19 +2,17 @@
 
 Built anywhere, without a running loop. Its calls run in the engine it was given, else in the innermost open one of the
 task that makes them; each engine keeps its limits for itself. Used alone, in an ``async with``, it opens an engine of
-its own. The constructor is that of lionagi's iModel; an argument whose feature this version lacks raises a clear error.
+its own. The constructor is that of lionagi's iModel, and so are the methods. Its arguments are checked in
+`imodel_arguments`, and written and read as data in `imodel_data`.
 """
 
 from __future__ import annotations
 
-import difflib
-import functools
+import copy
 import inspect
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -22,20 +20,34 @@ from typing import Any, Literal, TypeVar
 import msgspec
 import trio
 
-from actors.limits import Quota, is_text
+from actors.limits import Quota
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call import OPTION_NAMES, Call, CallOptions
-from engine.endpoints import Endpoint, EndpointConfig
+from engine.endpoints import Endpoint
 from engine.errors import InvalidCall, UsageError
-from engine.estimate import estimate_text, own_counter
 from engine.hooks import HookRegistry, registry_of
-from engine.lane_arguments import check_count, lane_of, learn_s_of, quotas_of
+from engine.imodel_arguments import (
+    ENGINE_NAMES,
+    LaneArguments,
+    check_kinds,
+    check_text,
+    chosen_endpoint,
+    counter_of,
+    created_at_of,
+    id_of,
+    key_of,
+    metadata_of,
+    near_miss,
+    options_among,
+    refuse_ours,
+    taken_options,
+)
+from engine.imodel_data import arguments_in, is_own_address, limits_data, limits_of, written
+from engine.lane_arguments import check_count
 from engine.opening import current_engine, is_engine_open, open_engine
 from engine.providers.arguments import names_of
-from engine.providers.lookup import api_key, split_model
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
-from engine.secret import Secret
 from engine.streaming import ReplyStream
 from engine.transports.client import HttpClient, checked_client
 
@@ -64,8 +76,10 @@ class iModel:  # noqa: N801  # the name its users know
       ageing_s: how many seconds of waiting one step of `priority` is worth (60).
       streaming_process_func: called with every chunk of its streams; what it returns, or awaits to, takes the chunk's
         place unless it is None.
+      provider_metadata: what is known of the model at its provider, like the `session_id` of an agent; kept on it.
       hook_registry: handlers of its calls: a `HookRegistry`, or a dict of them.
       exit_hook: whether a handler that raises, or takes too long, fails its call; a call may say otherwise.
+      id, created_at: of a model there was before; else a new UUID, and now (seconds since 1970).
       engine: the engine to use, in place of the innermost open one.
       count_tokens: your own counter, from a text to how much it counts as; else texts are estimated by their length.
       default_headers: headers of every request, over the provider's own (``{"anthropic-beta": "..."}``).
@@ -81,6 +95,7 @@ class iModel:  # noqa: N801  # the name its users know
       UnknownEndpoint: no such provider, and no address given.
     """
 
+    _environment = True  # whether its key may come from there
     _own_engine: AbstractAsyncContextManager[Engine] | None = None
     _opened_by: trio.lowlevel.Task | None = None
     _entered = 0
@@ -101,6 +116,8 @@ class iModel:  # noqa: N801  # the name its users know
         provider_metadata: Mapping[str, Any] | None = None,
         hook_registry: HookRegistry | Mapping[Any, Any] | None = None,
         exit_hook: bool = False,
+        id: str | uuid.UUID | None = None,  # noqa: A002  # as the seed has it
+        created_at: float | None = None,
         *,
         engine: Engine | None = None,
         lane: str | None = None,
@@ -114,37 +131,42 @@ class iModel:  # noqa: N801  # the name its users know
         max_connections: int = MAX_CONNECTIONS,
         **kwargs: Any,
     ) -> None:
-        _refuse_later(provider_metadata=provider_metadata)
-        _check_text(provider=provider, base_url=base_url, api_key=api_key, lane=lane)
-        _check_kinds(engine, streaming_process_func=streaming_process_func, count_tokens=count_tokens)
-        self._count_text = estimate_text if count_tokens is None else own_counter(count_tokens)
-        self.id = str(uuid.uuid4())
-        self.created_at = time.time()
-        self.streaming_process_func = streaming_process_func
+        check_text(provider=provider, base_url=base_url, api_key=api_key, lane=lane)
+        check_kinds(engine, streaming_process_func=streaming_process_func, count_tokens=count_tokens)
+        self.id, self.created_at = id_of(id), created_at_of(created_at)
+        self.provider_metadata = metadata_of(provider_metadata)
+        self.streaming_process_func, self._count_text = streaming_process_func, counter_of(count_tokens)
         self.hook_registry, self.exit_hook = registry_of(hook_registry), exit_hook
-        model = _model_name(kwargs.pop("model", ""))
-        self._endpoint, self._model = _chosen(endpoint, model, provider, base_url, api_key, default_headers)
+        self._engine, self._http_client = engine, checked_client(http_client)
+        self._max_connections = check_count("max_connections", max_connections)
+        self._endpoint, self._model = chosen_endpoint(
+            endpoint, kwargs.pop("model", ""), provider, base_url, api_key, default_headers
+        )
+        self._take(kwargs)
+        self._limits = LaneArguments(
+            queue_capacity=queue_capacity,
+            capacity_refresh_time=capacity_refresh_time,
+            interval=interval,
+            limit_requests=limit_requests,
+            limit_tokens=limit_tokens,
+            concurrency_limit=concurrency_limit,
+            quotas=quotas,  # type: ignore[arg-type]  # which makes a tuple of them
+            limits=limits,
+            weights=weights,
+            ageing_s=ageing_s,
+            lane=lane,
+        )
+        self._lane = self._limits.description(f"imodel-{self.id}", self._spec.defaults, warn=True)
+
+    def _take(self, kwargs: dict[str, Any]) -> None:
+        """Arguments and options of every call, from what the endpoint and the constructor were given."""
         config, self._spec = self._endpoint.config, self._endpoint.spec
         self._documented = names_of(self._spec.format.options)
-        _refuse_ours(config.kwargs.keys() - self._documented)
-        given = _options_among(kwargs, self._documented)
-        self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
-        self._given_options = {"timeout_s": config.timeout or self._spec.defaults.timeout_s, **given}
+        refuse_ours(config.kwargs.keys() - self._documented, _OWN_NAMES)
+        usual = {"timeout_s": config.timeout or self._spec.defaults.timeout_s}
+        self._given_options = options_among(kwargs, self._documented, _OWN_NAMES, usual)
         self._options = CallOptions(**self._given_options)
-        self._max_connections = check_count("max_connections", max_connections)
-        self._http_client = checked_client(http_client)
-        self._engine = engine
-        self._lane = lane_of(
-            lane,
-            f"imodel-{self.id}",
-            quotas_of(limit_requests, limit_tokens, interval, capacity_refresh_time, quotas),
-            self._spec.defaults,
-            queue_capacity=queue_capacity,
-            concurrency_limit=concurrency_limit,
-            ageing_s=ageing_s,
-            weights=weights,
-            learn_s=learn_s_of(limits, interval if interval is not None else capacity_refresh_time),
-        )
+        self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
 
     # --- what it is ---
 
@@ -152,6 +174,22 @@ class iModel:  # noqa: N801  # the name its users know
     def model_name(self) -> str:
         """The model's name, without its provider; empty if none was given."""
         return self._model
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its calls go, with what they have in common."""
+        return self._endpoint
+
+    @property
+    def is_cli(self) -> bool:
+        """Whether its calls run an agent's program on this machine, instead of asking a service."""
+        return self._spec.is_cli
+
+    @property
+    def provider_session_id(self) -> str | None:
+        """The session at the provider that its calls continue, None if there is none."""
+        session_id = self.provider_metadata.get("session_id")
+        return session_id if isinstance(session_id, str) else None
 
     @property
     def request_options(self) -> type[msgspec.Struct] | None:
@@ -184,10 +222,8 @@ class iModel:  # noqa: N801  # the name its users know
         Raises:
           MissingKey: the provider wants a key, none was given, and its variables are not set.
         """
-        explicit = self._endpoint.config.api_key
-        key = api_key(self._spec, explicit.reveal() if explicit is not None else None, os.environ)
-        secret = Secret(key) if key is not None else None
-        return Account(self._spec, secret, self._max_connections, self._http_client)
+        key = key_of(self._endpoint, os.environ if self._environment else None)
+        return Account(self._spec, key, self._max_connections, self._http_client)
 
     def __repr__(self) -> str:
         return f"<iModel {self._spec.provider}/{self._model} at {self._spec.url}>"
@@ -197,17 +233,19 @@ class iModel:  # noqa: N801  # the name its users know
     def create_api_calling(self, **kwargs: Any) -> Call:
         """Make a call without sending it. Its arguments are copied; what is wrong with them is raised by `submit`.
 
-        `priority`, `flow`, `deadline_s`, `timeout_s`, `metadata` and `on_unknown` are for the engine (see
-        `CallOptions`); everything else goes to the provider, over what the constructor was given.
+        What `CallOptions` names (`priority`, `flow`, `deadline_s`, ...) is for the engine; so are the seed's names of
+        hook options, like `pre_invoke_event_hook_timeout`. Everything else goes to the provider, over what the
+        constructor was given.
         """
-        given = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
+        given = {name: kwargs.pop(name) for name in ENGINE_NAMES & kwargs.keys()}
         arguments = {**self._defaults, **kwargs}
-        problem = next(filter(None, map(_near_miss, kwargs.keys() - self._documented)), "")
+        problem = next(filter(None, (near_miss(name, _OWN_NAMES) for name in kwargs.keys() - self._documented)), "")
         model = arguments.get("model")
         name = model if isinstance(model, str) else self._model
         if problem:
             return Call(self, name, InvalidCall(f"{problem}; nothing was sent"))
         try:
+            given = given if given.keys() <= OPTION_NAMES else taken_options(given, self._given_options)
             options = CallOptions(**{**self._given_options, **given}) if given else self._options
             return Call(self, name, self._spec.format.encode(arguments, count_text=self._count_text), options)
         except InvalidCall as error:
@@ -262,6 +300,69 @@ class iModel:  # noqa: N801  # the name its users know
         """
         return self._engine if self._engine is not None else current_engine()
 
+    # --- again ---
+
+    def copy(self: Self, share_session: bool = False, share_limits: bool = False) -> Self:
+        """A model like this one with an id of its own, and a lane of its own with the same limits.
+
+        `share_limits`: it shares this one's lane. `share_session`: it continues the session at the provider, too. The
+        hooks, the functions and the client are the same objects.
+
+        Raises:
+          UsageError: this model joined a lane by its name, without saying its limits, and does not share it.
+        """
+        other = copy.copy(self)
+        vars(other).update(
+            id=id_of(None), created_at=created_at_of(None), _own_engine=None, _opened_by=None, _entered=0
+        )
+        other._engine = self._engine if self._own_engine is None else None
+        kept = self.provider_metadata.items()
+        other.provider_metadata = {name: value for name, value in kept if share_session or name != "session_id"}
+        if share_limits:
+            other._limits = msgspec.structs.replace(self._limits, shares=None if self._limits.lane else self._lane.name)
+        else:
+            other._limits = self._limits.apart()
+            other._lane = other._limits.description(f"imodel-{other.id}", self._spec.defaults)
+        return other
+
+    def to_dict(self, include_request_options: bool = False, include_processor_config: bool = True) -> dict[str, Any]:
+        """The model as data that JSON can hold: what it is, where its calls go, their arguments, its limits.
+
+        Never in it: keys; headers, arguments and metadata that hold one by their name or their looks; a user or a key
+        in the address. Nor functions, hooks with `exit_hook` and `hook_options`, the client and the engine: give them
+        to what is restored. `include_request_options` adds the JSON Schema of the arguments its endpoint documents.
+
+        Raises:
+          UsageError: an argument or something in the metadata cannot be written as JSON.
+        """
+        said = self._endpoint, self._defaults, self._given_options, self.provider_metadata
+        data = {"id": self.id, "created_at": self.created_at, **written(*said, os.environ)}
+        if include_request_options and self.request_options is not None:
+            data["endpoint"]["config"]["request_options"] = msgspec.json.schema(self.request_options)
+        if include_processor_config:
+            data["processor_config"] = {**limits_data(self._limits), "max_connections": self._max_connections}
+        return data
+
+    @classmethod
+    def from_dict(
+        cls: type[Self], data: Mapping[str, Any], *, base_url: str | None = None, api_key: str | None = None
+    ) -> Self:
+        """The model that `to_dict` has written: the same id and time, address, arguments and limits.
+
+        Within an engine it shares the lane of the model it was. What `to_dict` leaves out it lacks. `base_url` takes
+        the place of the address in the data. A key from the environment is sent to the provider's own address, or to
+        the one that is given here, never to another that only the data says.
+
+        Raises:
+          UsageError: the data is none of a model, or says what a model cannot be.
+        """
+        check_text(base_url=base_url, api_key=api_key)
+        model, limits = cls(**arguments_in(data, base_url, api_key)), limits_of(data)
+        model._limits = limits
+        model._lane = limits.description(f"imodel-{model.id}", model._spec.defaults)
+        model._environment = base_url is not None or is_own_address(model._spec)
+        return model
+
     # --- alone ---
 
     async def __aenter__(self: Self) -> Self:
@@ -291,97 +392,6 @@ class iModel:  # noqa: N801  # the name its users know
         Connections belong to the engine, which closes idle ones itself; so nothing has to be given back here.
         """
         await trio.lowlevel.checkpoint()
-
-
-def _refuse_later(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise UsageError(f"{name}= is not supported by this version of penstock; leave it out")
-
-
-_GUESSES = {
-    "per": "interval",
-    "period": "interval",
-    "period_s": "interval",
-    "rpm": "limit_requests",
-    "tpm": "limit_tokens",
-    "timeout": "timeout_s",
-    "deadline": "deadline_s",
-}
-
-
-@functools.lru_cache(1024)
-def _near_miss(name: str) -> str:
-    """What is wrong with an argument's name, if it was meant for us: a limit misspelt is a limit not kept."""
-    if name in OPTION_NAMES or name in _OWN_NAMES:
-        return ""
-    meant = _GUESSES.get(name) or next(iter(difflib.get_close_matches(name, _OWN_NAMES | OPTION_NAMES, 1, 0.85)), "")
-    return (
-        f"{name}= is no argument of iModel, and would be sent to the provider; did you mean {meant}=?" if meant else ""
-    )
-
-
-def _refuse_ours(names: AbstractSet[str]) -> None:
-    """Arguments of an endpoint that were meant for the model, where they would be kept."""
-    for name in names:
-        if name in OPTION_NAMES or name in _OWN_NAMES:
-            raise UsageError(f"{name}= is an argument of iModel, not of an endpoint; give it there")
-        if problem := _near_miss(name):
-            raise UsageError(problem)
-
-
-def _options_among(kwargs: dict[str, Any], documented: frozenset[str]) -> dict[str, Any]:
-    """Take the defaults of the engine's own options out of the arguments; what is left is for the provider."""
-    for name in kwargs.keys() - documented:
-        if problem := _near_miss(name):
-            raise UsageError(problem)
-    options = {name: kwargs.pop(name) for name in OPTION_NAMES & kwargs.keys()}
-    CallOptions(**options)
-    return options
-
-
-def _check_kinds(engine: object, **functions: object) -> None:
-    if engine is not None and not isinstance(engine, Engine):
-        raise UsageError(f"engine is what open_engine gives, not {type(engine).__name__}")
-    for name, value in functions.items():
-        if value is not None and not callable(value):
-            raise UsageError(f"{name} is a function, not {type(value).__name__}")
-
-
-def _chosen(
-    endpoint: object,
-    model: str,
-    provider: str | None,
-    base_url: str | None,
-    api_key: str | None,
-    default_headers: Mapping[str, str] | None,
-) -> tuple[Endpoint, str]:
-    """The endpoint that is given or named, and the model's name without its provider's."""
-    said = {"base_url": base_url, "api_key": api_key, "default_headers": default_headers}
-    if isinstance(endpoint, Endpoint):
-        for argument, value in {"provider": provider, **said}.items():
-            if value is not None:
-                raise UsageError(f"{argument}= belongs to the endpoint that is given; say it there instead")
-        return endpoint, model or _model_name(endpoint.config.kwargs.get("model", ""))
-    if not isinstance(endpoint, str) or not endpoint.strip():
-        hint = "; call the class to make one" if isinstance(endpoint, type) else ""
-        raise UsageError(f"endpoint must be a name like 'chat', or an Endpoint, not {endpoint!a:.80}{hint}")
-    provider, model = split_model(model, provider)
-    fields: dict[str, Any] = {argument: value for argument, value in said.items() if value is not None}
-    return Endpoint(EndpointConfig(provider=provider, endpoint=endpoint, **fields)), model
-
-
-def _model_name(model: object) -> str:
-    if isinstance(model, str):
-        return model
-    raise UsageError(f"model must be the model's name, not {type(model).__name__}")
-
-
-def _check_text(**arguments: object) -> None:
-    for name, value in arguments.items():
-        if value is not None and (not is_text(value) or not value):
-            shown = "something else" if name == "api_key" else ascii(value)[:80]
-            raise UsageError(f"{name} must be a text that is not empty, not {shown}")
 
 
 _OWN_NAMES = frozenset(inspect.signature(iModel.__init__).parameters) - {"self", "kwargs", "model"}

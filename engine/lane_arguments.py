@@ -7,7 +7,7 @@ publishes for everybody holds. What is wrong is refused with a sentence that nam
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -66,9 +66,11 @@ def quotas_of(
     limit_tokens: int | None,
     interval: float | None,
     capacity_refresh_time: float,
-    further: Iterable[Quota],
+    further: tuple[Quota, ...],
+    *,
+    warn: bool,
 ) -> tuple[Quota, ...]:
-    """The limits that were said, as quotas."""
+    """The limits that were said, as quotas. `warn`: of a window so short that something else may have been meant."""
     name, period_s = "capacity_refresh_time", capacity_refresh_time
     if interval is not None:
         name, period_s = "interval", interval
@@ -81,13 +83,12 @@ def quotas_of(
         quotas.append(Quota("requests", limit_requests, period_s))
     if limit_tokens is not None:
         quotas.append(Quota("total_tokens", limit_tokens, period_s))
-    if quotas and interval is not None and interval < _SHORT_WINDOW_S:
+    if warn and quotas and interval is not None and interval < _SHORT_WINDOW_S:
         warnings.warn(
-            f"interval={interval} is the window the limits count in, not how often the queue is looked at",
-            stacklevel=3,
+            f"interval={interval} is the window the limits count in, not how often the queue is looked at; leave it "
+            "out for limits of a minute",
+            stacklevel=4,  # who made the model
         )
-    if not isinstance(further, Iterable):
-        raise UsageError(f"quotas= is a list of Quota objects, not {type(further).__name__}")
     quotas.extend(_checked(quota) for quota in further)
     return tuple(quotas)
 

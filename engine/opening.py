@@ -42,6 +42,11 @@ def current_engine() -> Engine:
     return engine
 
 
+def make_current(engine: Engine) -> None:
+    """Make this the open engine of the context, for good: for a context made to run somebody's work beside it."""
+    _current.set(engine)
+
+
 def is_engine_open() -> bool:
     """Whether an engine is open in this context."""
     return _current.get() is not None

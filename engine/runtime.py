@@ -261,7 +261,6 @@ class Engine:
             with trio.move_on_after(deadline_s):
                 await self._asking.wait_none()
                 continue
-            self._intake.close(discard=True)
             self._stop_handlers()
             await self._asking.wait_none()
 
@@ -280,7 +279,8 @@ class Engine:
     def observe(self, *, buffer: int = 1000) -> Observer:
         """Subscribe to the lifecycle events of all calls, from now on: ``async for event in observer``.
 
-        At most `buffer` events wait to be read; the observer counts what it misses.
+        At most `buffer` events wait to be read; the observer counts what it misses. What an event's `lane` and
+        `endpoint` are called stands in `statistics`, beside their `number`; 0 is none. Its `at_us` is trio's clock.
         """
         _check_buffer(buffer, 0)
         observer = self._hook_bus.observe(buffer)

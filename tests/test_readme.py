@@ -15,13 +15,12 @@ from engine.simulator import SimulatorConfig, serve
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 PROVIDERS = (Path(__file__).parents[1] / "docs" / "providers.md").read_text("utf-8")
-EXAMPLE = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, HANDLERS, DOORS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     """Only the address and the key are the simulated provider's; `trio.run` is the one that runs this test's server."""
-    assert EXAMPLE is not None
-    example = EXAMPLE.group(1)
+    example = EXAMPLE
     assert len([line for line in example.splitlines() if line.strip()]) <= 20
 
     async def against_the_simulator() -> None:
@@ -42,6 +41,36 @@ def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixtur
     assert re.fullmatch(r"(\w+ )+Usage\(.*\)", streamed)
     assert len(rest) == 20
     assert all(" completed " in line for line in rest)
+
+
+def run_beside_a_simulator(source: str) -> str:
+    """What a block prints in an interpreter of its own, with the address and the key of a simulated provider."""
+    simulate = [sys.executable, "-m", "engine.cli", "simulate", "--port", "0"]
+    with subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as simulator:  # noqa: S603  # ours
+        try:
+            assert simulator.stdout is not None
+            address = re.search(r"http://\S+", simulator.stdout.readline())
+            assert address is not None
+            here = source.replace("model=", f'base_url="{address[0]}", api_key="none", model=')
+            command = [sys.executable, "-W", "error", "-c", here]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # ours
+        finally:
+            simulator.terminate()
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return ended.stdout
+
+
+def test_the_handlers_run_as_they_stand() -> None:
+    """The second call is answered by the first one's answer, the third is vetoed and so not seen afterwards."""
+    first, second = run_beside_a_simulator(HANDLERS).splitlines()
+    assert " completed Usage(" in first
+    assert first.partition(" ")[2] == second.partition(" ")[2]
+
+
+def test_the_doors_open_as_they_stand() -> None:
+    printed = run_beside_a_simulator(DOORS).splitlines()
+    assert len(printed) == 8
+    assert all(line.strip() for line in printed)
 
 
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", PROVIDERS, re.DOTALL))

@@ -26,7 +26,8 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     """Where a call goes and in which language. Holds no key, so it can be shown and compared.
 
     `url` is the whole address of a POST, `headers` go with it. `local`: it is on this machine or network, where no key
-    is needed. `defaults` are the provider's own at its own address, and nothing at another.
+    is needed. `defaults` are the provider's own at its own address, and nothing at another. `is_cli`: a program on this
+    machine is run, and nothing is posted.
     """
 
     provider: str
@@ -39,6 +40,7 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     local: bool
     headers: tuple[tuple[str, str], ...] = ()
     defaults: Defaults = Defaults()
+    is_cli: bool = False
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """What it is, without what headers hold: that may be a key."""

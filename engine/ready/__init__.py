@@ -1,5 +1,5 @@
-"""Extensions made ready to be used: handlers that belong together, for ``HookRegistry().use(...)``.
+"""Extensions made ready to be used: sets of handlers that belong together, each in a file of its own.
 
-Each file holds one of them. They use only what any user's own extension may use: the call, and the phases of
-`engine.hooks`.
+``HookRegistry().use(ResponseCache())`` adds one to a model, ``open_engine(hooks=...)`` to every call of an engine. Each
+uses only what any user's own extension may use: the call, and the phases of `engine.hooks`. `engine` exports them.
 """

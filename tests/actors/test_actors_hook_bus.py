@@ -209,7 +209,19 @@ WAYS = {
     "raises several": (raises_several, MAIL, 1.0),
     "replaces": (replaces, (b"other", b"answer"), 1.0),
 }
-UNENDING = {"hangs": hangs, "cleans up badly": cleans_up_badly}
+
+
+async def clings(call_id: int, mail: ms.Mail) -> ms.Mail:
+    """Told to stop, it takes half a second more."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(0.5)
+    return mail
+
+
+UNENDING = {"hangs": hangs, "cleans up badly": cleans_up_badly, "clings": clings}
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -6,6 +6,8 @@ and keys in `test_imodel_engines`.
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
@@ -29,6 +31,28 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- built anywhere ---
+
+
+def test_the_constructor_is_the_seeds() -> None:
+    parameters = inspect.signature(iModel).parameters.values()
+    assert [(one.name, one.default) for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD] == [
+        ("provider", None),
+        ("base_url", None),
+        ("endpoint", "chat"),
+        ("api_key", None),
+        ("queue_capacity", None),
+        ("capacity_refresh_time", 60),
+        ("interval", None),
+        ("limit_requests", None),
+        ("limit_tokens", None),
+        ("concurrency_limit", None),
+        ("streaming_process_func", None),
+        ("provider_metadata", None),
+        ("hook_registry", None),
+        ("exit_hook", False),
+        ("id", None),
+        ("created_at", None),
+    ]
 
 
 def problem_of(model: iModel, name: str) -> str:
@@ -161,7 +185,16 @@ def test_provider_and_model(arguments: dict[str, str], provider: str, name: str,
         ({"ageing": 60}, "did you mean ageing_s="),
         ({"engine": 5}, "engine"),
         ({"streaming_process_func": "print"}, "streaming_process_func"),
-        ({"provider_metadata": {"a": 1}}, "provider_metadata"),
+        ({"provider_metadata": 5}, "provider_metadata"),
+        ({"provider_metadata": {1: 2}}, "provider_metadata"),
+        ({"id": 5}, "id must be"),
+        ({"id": ""}, "id must be"),
+        ({"id": "\ud800"}, "id must be"),
+        ({"created_at": "now"}, "created_at"),
+        ({"created_at": True}, "created_at"),
+        ({"created_at": float("nan")}, "created_at"),
+        ({"pre_invoke_event_hook_timeout": 0}, "pre_invoke_event_hook_timeout"),
+        ({"pre_invoke_event_hook_timeouts": 5}, "did you mean pre_invoke_event_hook_timeout="),
         ({"hook_registry": 5}, "HookRegistry"),
         ({"http_client": object()}, "http_client"),
     ],

@@ -218,6 +218,19 @@ async def test_a_call_that_is_cut_in_flight_is_still_handled() -> None:
     assert seen == ["OutcomeUnknown"]
 
 
+@in_virtual_time
+async def test_handlers_that_begin_at_the_drains_deadline_hold_nothing_up() -> None:
+    async def hangs(event: Call, **kw: Any) -> None:
+        await trio.sleep_forever()
+
+    async with hooked_engine(ScriptedProvider("yes", delay_s=100.0)) as engine:
+        call = engine.submit_nowait(a_model({POST: hangs}).create_api_calling(messages=MESSAGES))
+        await trio.sleep(1)
+        started = trio.current_time()
+        await engine.drain(deadline_s=1)
+        assert (type(call.error), trio.current_time() - started) == (OutcomeUnknown, pytest.approx(1))
+
+
 # --- what is there to see ---
 
 

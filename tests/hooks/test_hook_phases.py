@@ -22,6 +22,7 @@ from engine import (
     HookOptions,
     HookRegistry,
     InvalidCall,
+    Rejected,
     Vetoed,
 )
 from engine.testing import ScriptedProvider, error_reply
@@ -230,6 +231,13 @@ async def test_what_comes_after_sees_failure_as_it_sees_success() -> None:
 
 
 @in_virtual_time
+async def test_a_handler_that_fails_leaves_the_error_of_a_call_that_had_failed() -> None:
+    async with hooked_engine(ScriptedProvider(error_reply(400))):
+        call = await a_model({POST: raises}, exit_hook=True).invoke(messages=MESSAGES)
+    assert (call.status, type(call.error)) == ("failed", Rejected)
+
+
+@in_virtual_time
 async def test_nobody_is_answered_before_the_handlers_after_it() -> None:
     order: list[str] = []
 
@@ -277,6 +285,22 @@ async def test_returning_another_call_replaces_what_is_sent() -> None:
         assert sent["messages"][0]["content"] == "something else"
         assert (call.id, call.status, call.model, call.options.flow) == (number, "completed", "gpt-4o-mini", "mine")
         assert call.metadata == {"a": 1}
+
+
+@in_virtual_time
+async def test_a_call_replaced_while_nobody_waits_goes_where_the_other_would() -> None:
+    """Its lane, its limits and its size are the other's."""
+    other = a_model(model="gpt-4o-mini", limit_requests=1, interval=60)
+
+    async def instead(event: Call, **kw: Any) -> Call:
+        return other.create_api_calling(messages=MESSAGES)
+
+    async with hooked_engine(ScriptedProvider("yes", delay_s=0.0)) as engine:
+        model, started = a_model({PRE: instead}), trio.current_time()
+        calls = [engine.submit_nowait(model.create_api_calling(messages=MESSAGES)) for _ in range(2)]
+        for call in calls:
+            assert (await call.wait()).status == "completed"
+        assert trio.current_time() - started >= 60
 
 
 @in_virtual_time
@@ -433,6 +457,64 @@ async def test_cancelling_while_a_handler_runs(phase: HookEventTypes, how: str) 
 
 
 @in_virtual_time
+async def test_a_call_whose_task_was_cancelled_can_be_sent_at_once() -> None:
+    """What was asked of its handlers the first time does not answer for the second."""
+    first = [True]
+
+    async def hangs_once(event: Call, **kw: Any) -> None:
+        if first:
+            first.clear()
+            await trio.sleep_forever()
+        await trio.sleep(1)
+
+    async with hooked_engine(ScriptedProvider("yes")) as engine:
+        call = a_model({PRE: hangs_once}).create_api_calling(messages=MESSAGES)
+        with trio.move_on_after(1):
+            await engine.submit(call)
+        assert engine.submit_nowait(call).status == "pending"
+        assert (await call.wait()).status == "completed"
+
+
+@pytest.mark.parametrize("turns", range(8))
+@in_virtual_time
+async def test_a_task_can_be_cancelled_at_every_turn_of_its_calls_handlers(turns: int) -> None:
+    async def passes_at_once(event: Call, **kw: Any) -> None: ...
+
+    async with hooked_engine(ScriptedProvider("yes", delay_s=5.0)) as engine:
+        call = a_model(dict.fromkeys(HookEventTypes, passes_at_once)).create_api_calling(messages=MESSAGES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.invoke, call)
+            for _ in range(turns):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        await engine.wait_quiet()
+        assert call.status in ("pending", "cancelled")
+        assert (await a_model().invoke(messages=MESSAGES)).status == "completed"
+
+
+@pytest.mark.parametrize("way", ["submit", "submit_nowait"])
+@pytest.mark.parametrize("turns", range(8))
+@in_virtual_time
+async def test_a_call_can_be_cancelled_at_every_turn_of_its_handlers(turns: int, way: str) -> None:
+    """Also between its handlers' answer and its place in the queue."""
+
+    async def passes_at_once(event: Call, **kw: Any) -> None: ...
+
+    provider = ScriptedProvider("yes", delay_s=5.0)
+    async with hooked_engine(provider) as engine, trio.open_nursery() as nursery:
+        call = a_model(dict.fromkeys(HookEventTypes, passes_at_once)).create_api_calling(messages=MESSAGES)
+        if way == "submit":
+            nursery.start_soon(engine.invoke, call)
+        else:
+            engine.submit_nowait(call)
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        call.cancel()
+        await call.wait_ended()
+        assert call.status == "cancelled"
+
+
+@in_virtual_time
 async def test_the_deadline_counts_from_submit_and_handlers_are_part_of_it() -> None:
     provider = ScriptedProvider("yes", delay_s=1.0)
     async with hooked_engine(provider) as engine:
@@ -480,3 +562,22 @@ async def test_a_handler_may_use_the_engine_and_is_not_run_for_its_own_calls() -
     assert call.status == "completed"
     assert len(provider.requests) == 3
     assert runs == [call.id, call.id]
+
+
+@in_virtual_time
+async def test_the_other_handlers_do_run_for_a_handlers_calls() -> None:
+    runs: list[str] = []
+    model = a_model()
+
+    async def counts(event: Call, **kw: Any) -> None:
+        runs.append("counts")
+
+    async def asks(event: Call, **kw: Any) -> None:
+        runs.append("asks")
+        await model.invoke(messages=MESSAGES)
+
+    model.hook_registry.pre_invoke(counts)
+    model.hook_registry.pre_invoke(asks)
+    async with hooked_engine(ScriptedProvider("yes")):
+        await model.invoke(messages=MESSAGES)
+    assert runs == ["counts", "asks", "counts"]

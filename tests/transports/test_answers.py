@@ -55,6 +55,11 @@ def test_secrets_are_removed_from_every_text_of_a_fault() -> None:
     assert answer.reply.headers == (("x-id", f"{REMOVED}!"),)
 
 
+def zipped(data: bytes) -> bytes:
+    """Without the time at which it was done, which would be another in every process that collects these tests."""
+    return gzip.compress(data, mtime=0)
+
+
 def bare(data: bytes) -> bytes:
     packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush()
@@ -106,10 +111,10 @@ def test_a_bomb_is_never_unpacked_beyond_the_cap() -> None:
 @pytest.mark.parametrize(
     ("coding", "body"),
     [
-        ("gzip", gzip.compress(b"one ") + gzip.compress(b"two")),
-        ("gzip", gzip.compress(b"one two") + b"\0" * 8),
-        ("gzip, identity", gzip.compress(b"one two")),
-        ("gzip, deflate", zlib.compress(gzip.compress(b"one two"))),
+        ("gzip", zipped(b"one ") + zipped(b"two")),
+        ("gzip", zipped(b"one two") + b"\0" * 8),
+        ("gzip, identity", zipped(b"one two")),
+        ("gzip, deflate", zlib.compress(zipped(b"one two"))),
         ("deflate", zlib.compress(b"one two")),
         ("deflate", zlib.compress(b"one two")[2:-4]),
         ("identity", b"one two"),

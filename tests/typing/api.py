@@ -124,7 +124,7 @@ async def read_a_reply(engine: Engine, model: iModel, call: Call) -> None:
     kept: ReplyStream = await model.stream(messages=[])
     reveal_type(kept)  # R: engine.streaming.ReplyStream
     reveal_type(kept.call)  # R: engine.call.Call
-    reveal_type(chunks.call.timings)  # R: engine.call.Timings | None
+    reveal_type(chunks.call.timings)  # R: engine.call_options.Timings | None
     items: CallStream[StreamChunk] = chunks
     reveal_type(items.call)  # R: Any  # E: attr-defined
     model.stream("hello")  # E: arg-type
@@ -157,7 +157,7 @@ async def use_a_call(call: Call, seed: APICalling) -> None:
     reveal_type(call.text)  # R: str | None
     reveal_type(call.usage)  # R: engine.providers.view.Usage | None
     reveal_type(call.error)  # R: actors.errors.PenstockError | None
-    reveal_type(call.timings)  # R: engine.call.Timings | None
+    reveal_type(call.timings)  # R: engine.call_options.Timings | None
     reveal_type(call.attempts)  # R: int
     reveal_type(call.metadata)  # R: typing.Mapping[str, Any]
     reveal_type(call.response)  # R: Any
