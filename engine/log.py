@@ -197,6 +197,8 @@ def listening(level: int) -> bool:
 
 def debugging() -> bool:
     """Whether anybody wants to see requests: asked before a line is put together."""
+    if not structlog.is_configured():  # asked for every request: the shortest way
+        return _logger.isEnabledFor(logging.DEBUG)
     return listening(logging.DEBUG)
 
 

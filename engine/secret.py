@@ -17,6 +17,9 @@ REMOVED = "[key removed]"
 SHORTEST_MASKED = 8
 """Characters. What is shorter is the placeholder of a local server (``ollama``, ``EMPTY``), and a word besides."""
 
+_SHORTEST_SHAPED = 11
+"""Nothing shorter has the shape of a key: three characters of a prefix, and eight."""
+
 _known: dict[int, tuple[str, ...]] = {}
 """The secrets that are held, by the object that holds each; with each the forms it takes inside a repr and in JSON."""
 
@@ -62,4 +65,4 @@ def masked(text: str) -> str:
     found = {form for forms in set(_known.values()) for form in forms if form in text}
     for form in sorted(found, key=len, reverse=True):  # the longest first: one may be a part of another
         text = text.replace(form, REMOVED)
-    return KEY_SHAPED.sub(REMOVED, text)
+    return KEY_SHAPED.sub(REMOVED, text) if len(text) >= _SHORTEST_SHAPED else text

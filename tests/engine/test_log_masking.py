@@ -255,15 +255,16 @@ def test_the_headers_of_http2_are_masked(lines: pytest.LogCaptureFixture) -> Non
 @in_virtual_time
 async def test_what_a_handler_raises_is_masked(phase: str, lines: pytest.LogCaptureFixture) -> None:
     async def handler(call: Any, **_: Any) -> None:
-        raise RuntimeError(f"cannot reach the cache with {KEY}")
+        raise RuntimeError(f"cannot reach the cache with {PLAIN_SHAPELESS}")
 
     async with virtual_engine(ScriptedProvider()):
-        call = await a_model(hook_registry=HookRegistry({phase: handler}), exit_hook=True).invoke(messages=MESSAGES)
+        model = a_model(api_key=PLAIN_SHAPELESS, hook_registry=HookRegistry({phase: handler}), exit_hook=True)
+        call = await model.invoke(messages=MESSAGES)
     assert call.error is not None
     assert ("cannot reach the cache" in str(call.error)) == (phase != "post_invocation")
-    assert SECRET not in repr(call.error) + str(call.error)
+    assert PLAIN_SHAPELESS not in repr(call.error) + str(call.error)
     assert "handler failed" in lines.text
-    assert SECRET not in lines.text
+    assert PLAIN_SHAPELESS not in lines.text
 
 
 @in_virtual_time

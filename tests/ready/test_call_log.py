@@ -18,7 +18,7 @@ from engine.hooks import HookEventTypes
 from engine.ready.call_log import TEXT_CHARS, CallLog, CallLogStatistics
 from engine.testing import ScriptedProvider, assert_quiet, chat_reply, error_reply
 
-KEY = "sk-sentinel-0123456789abcdef"
+KEY = "Zq7plainkeywithoutanyshape"
 QUESTION = "a private question"
 ANSWER = "a private answer"
 
@@ -130,7 +130,7 @@ async def test_words_are_logged_where_that_is_asked_for_without_keys_and_short()
     assert len(ended["answered"]) == TEXT_CHARS
     assert "message" not in ended
     assert "we do not like it" in failed["message"]
-    assert "sentinel" not in written.getvalue()
+    assert "Zq7plain" not in written.getvalue()
 
 
 @in_virtual_time
