@@ -45,7 +45,7 @@ def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixtur
 
 def run_beside_a_simulator(source: str) -> str:
     """What a block prints in an interpreter of its own, with the address and the key of a simulated provider."""
-    simulate = [sys.executable, "-m", "engine.cli", "simulate", "--port", "0"]
+    simulate = [sys.executable, "-c", "from engine.cli import main; main()", "simulate"]
     with subprocess.Popen(simulate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as simulator:  # noqa: S603  # ours
         try:
             assert simulator.stdout is not None
