@@ -69,7 +69,7 @@ def test_the_handlers_run_as_they_stand() -> None:
 
 def test_the_doors_open_as_they_stand() -> None:
     printed = run_beside_a_simulator(DOORS).splitlines()
-    assert len(printed) == 8
+    assert len(printed) == 9
     assert all(line.strip() for line in printed)
 
 
