@@ -290,7 +290,7 @@ class HookBusActor:
         while True:
             with self._alarm:
                 await trio.sleep_forever()
-            now = trio.current_time()
+            now = (now_us() + 1) / 1_000_000
             for job in [job for job in self._jobs.values() if job.until + GRACE_S <= now]:
                 if not job.settled:
                     fault = Fault("Vetoed", "a handler before the call was told to stop and did not; nothing was sent")

@@ -17,7 +17,6 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Mail: TypeAlias = tuple[bytes, bytes]
-
 EMPTY = memoryview(b"")
 
 Charge: TypeAlias = Literal["usage", "kept", "requests_kept", "nothing"]
@@ -28,8 +27,7 @@ Verdict: TypeAlias = Literal["done", "failed", "retry", "unknown", "cancelled"]
 """How an attempt ended. ``retry``: the provider refused it and may accept it later. ``unknown``: bytes left and no
 complete answer came back, so only the caller's `on_unknown` may allow another attempt."""
 
-Status: TypeAlias = Literal["completed", "failed", "cancelled", "skipped", "aborted"]
-"""The terminal states of a call."""
+Status: TypeAlias = Literal["completed", "failed", "cancelled", "skipped", "aborted"]  # how a call ends
 
 GaveUp: TypeAlias = Literal["", "deadline", "budget", "attempts", "hint", "shutdown"]
 

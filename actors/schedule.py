@@ -45,6 +45,10 @@ class Schedule(Moves):
 
     # --- what there is ---
 
+    def knows(self, lane: int, endpoint: int) -> bool:
+        """Whether both have been opened."""
+        return lane in self._lanes and endpoint in self._endpoints
+
     def open_lane(self, spec: OpenLane, now_us: int) -> list[Effect]:
         """Add a lane. A quota whose `quota_id` is known already stands over both lanes from now on."""
         meters = []

@@ -59,6 +59,8 @@ class SchedulerActor:
         self._running = True
         self._failed = False
         self._watches: list[ms.Watch] = []
+        self._ahead = False
+        self._early: list[ms.Mail] = []
         self._wakeups = 0
         self._lateness_max_us = 0
         self._lateness_sum_us = 0
@@ -72,8 +74,8 @@ class SchedulerActor:
             ms.ConnectAttemptFailed: lambda m, head, rest, now: self._schedule.connect_failed(m, now),
             ms.Down: lambda m, head, rest, now: self._schedule.down(m, now),
             ms.Cancel: self._on_cancel,
-            ms.OpenLane: lambda m, head, rest, now: self._schedule.open_lane(m, now),
-            ms.OpenEndpoint: lambda m, head, rest, now: self._schedule.open_endpoint(m, now),
+            ms.OpenLane: self._on_open_lane,
+            ms.OpenEndpoint: self._on_open_endpoint,
             ms.LimitObserved: lambda m, head, rest, now: self._schedule.observe_limit(m, now),
             ms.Drain: self._on_drain,
             ms.Observe: self._on_observe,
@@ -153,6 +155,9 @@ class SchedulerActor:
             self._carry_out(effects, at_us)
 
     def _on_submit(self, route: ms.CallRoute, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
+        if self._ahead and not self._schedule.knows(route.lane, route.endpoint):
+            self._early.append((head, rest))  # what opens them lies in the other band still
+            return []
         effects = self._schedule.submit(route, head, at_us)
         if route.acknowledge:
             self._carry_out(effects, at_us)
@@ -187,9 +192,28 @@ class SchedulerActor:
         self._running = False
         return []
 
+    def _on_open_lane(self, message: ms.OpenLane, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
+        self._carry_out(self._schedule.open_lane(message, at_us), at_us)
+        return self._submit_early(at_us)
+
+    def _on_open_endpoint(self, message: ms.OpenEndpoint, head: bytes, rest: bytes, at_us: int) -> list[ef.Effect]:
+        self._carry_out(self._schedule.open_endpoint(message, at_us), at_us)
+        return self._submit_early(at_us)
+
+    def _submit_early(self, at_us: int) -> list[ef.Effect]:
+        early, self._early = self._early, []
+        self._ahead = bool(early)
+        for mail in early:
+            self._handle(mail, at_us)
+        self._ahead = False
+        return []
+
     def _take_submitted(self, at_us: int) -> None:
+        """Take submitted calls before the control mail that lies there."""
+        self._ahead = True
         while (mail := self.mailbox.receive_submitted_nowait()) is not None:
             self._handle(mail, at_us)
+        self._ahead = False
 
     def _too_late(self, mail: ms.Mail) -> None:
         """Mail that comes when the loop has ended; after a bug in the schedule there is nobody to handle it."""

@@ -16,7 +16,7 @@ import trio
 from actors import messages as ms
 from actors.mailbox import Mailbox
 from actors.messages import Fault
-from actors.slots import ReplySlots
+from actors.slots import Progress, ReplySlots
 from engine.call import Call, Handled
 from engine.handling import AnswerSlot, Handlers
 
@@ -77,7 +77,11 @@ class Asking:
     async def answer(self, call: Call, handled: Handled) -> None:
         """Ask and wait for the answer. Cancellation ends the handlers and leaves the call pending."""
         if not handled.before:
-            await trio.lowlevel.checkpoint()
+            call.progress = Progress.IN_LINE
+            try:
+                await trio.lowlevel.checkpoint()
+            finally:
+                call.in_handlers(None)
             call.handled = handled
             return
         answer = self.ask(call, handled)

@@ -67,10 +67,10 @@ class Handled:
 
     `before` and `after` are handlers, `before` with their phases; `deadline` is trio's time of the call's own;
     `original` is what it asked for, and of whom, before a handler changed that; `failure` is what the handler raised
-    that ended it.
+    that ended it, `follows` the call that it waits for, to end as that one does.
     """
 
-    __slots__ = ("after", "before", "context", "deadline", "failure", "original", "submitted_us")
+    __slots__ = ("after", "before", "context", "deadline", "failure", "follows", "original", "submitted_us")
 
     def __init__(
         self,
@@ -87,6 +87,7 @@ class Handled:
         self.deadline = deadline
         self.submitted_us = submitted_us
         self.failure: BaseException | None = None
+        self.follows: Call | None = None
 
 
 within: contextvars.ContextVar[tuple[tuple[Call, Handler], ...]] = contextvars.ContextVar("penstock_within", default=())

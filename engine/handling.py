@@ -25,7 +25,7 @@ from actors.hook_bus import Job
 from actors.messages import Ended, Fault
 from actors.slots import Progress, ReplySlot, ReplySlots
 from engine.call import Call, Handled, within
-from engine.errors import HandlerFailed, Vetoed, one_line
+from engine.errors import HandlerFailed, InvalidCall, Vetoed, one_line
 from engine.hooks import DEFAULT_TIMEOUTS_S, Handler, HookEventTypes, HookOptions, HookRegistry
 from engine.log import log
 from engine.secret import masked
@@ -130,12 +130,12 @@ class Handlers:
                     handled.failure = result.failure
                     return _vetoed(call, handled, phase, handler)
             elif isinstance(result.value, Call) and result.value is not call:
-                other = result.value
+                other, live = result.value, not result.value.over
                 if other.progress is Progress.PENDING:
                     call.adopt(other)
                 elif not await self._follow(job, handled, other):
                     return _too_late(call, handled)
-                elif not other.over or other.status == "cancelled":
+                elif live and (not other.over or other.status == "cancelled"):
                     continue  # nothing came of it: the handler is asked again
                 else:
                     call.adopt(other)
@@ -178,13 +178,13 @@ class Handlers:
                 else:
                     value = await self._in_thread(handler, call, **arguments)
                 if isinstance(value, Call) and value is not call:
-                    value = await self._settled(value, phase)
+                    value = await self._settled(call, value, phase)
                 if not job.over:
                     return _PASSED if value is None else _Result(value)
             if job.over or handled.deadline < ends:
                 return _Result(stopped=True)
             return _Result(failure=HandlerTimeout(f"it took longer than {timeout_s:g} s"))
-        except (KeyboardInterrupt, SystemExit, trio.Cancelled):
+        except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as failure:  # noqa: BLE001  # a handler's failure must not cost an answer
             _raise_what_is_not_its_own(failure)
@@ -193,12 +193,17 @@ class Handlers:
             job.scope = None
             within.reset(token)
 
-    async def _settled(self, other: Call, phase: HookEventTypes) -> Call:
+    async def _settled(self, call: Call, other: Call, phase: HookEventTypes) -> Call:
         """A call that a handler returned, fit to take the place of its own. Raises what is wrong with it."""
         if phase is POST_INVOCATION:
             return await (self._invoke(other) if other.progress is Progress.PENDING else other.wait())
         if other.progress is Progress.PENDING:
             _ = other.request  # raises for one that cannot be sent
+        ahead: Call | None = other
+        while ahead is not None:
+            ahead = ahead.handled.follows if ahead.handled is not None else None
+            if ahead is call:
+                raise InvalidCall(f"call {call.id} and call {other.id} would wait for each other", call_id=call.id)
         return other
 
     async def _in_thread(self, handler: Handler, *args: Any, **kwargs: Any) -> Any:
@@ -210,11 +215,12 @@ class Handlers:
     async def _follow(self, job: Job, handled: Handled, leader: Call) -> bool:
         """Wait for the call that this one is to end with, until it has ended or was taken back; whether in time."""
         job.bound(handled.deadline)
+        handled.follows = leader
         with trio.CancelScope(deadline=handled.deadline) as scope:
             job.scope = scope
             while not leader.over and leader.progress is not Progress.PENDING:
                 await leader.wait_moved()
-        job.scope = None
+        job.scope = handled.follows = None
         return not scope.cancelled_caught and not job.over
 
     # --- streams ---
@@ -317,8 +323,11 @@ def _is_async(handler: Handler) -> bool:
 
 def _raise_what_is_not_its_own(failure: BaseException) -> None:
     """What a group holds besides a handler's own failures: a cancellation, or the end of the program."""
+    cancelled = trio.current_effective_deadline() == -math.inf  # else it is an old one, kept from another scope
+    if isinstance(failure, trio.Cancelled) and cancelled:
+        raise failure
     if isinstance(failure, BaseExceptionGroup):
-        rest = failure.subgroup((KeyboardInterrupt, SystemExit, trio.Cancelled))
+        rest = failure.subgroup((KeyboardInterrupt, SystemExit, *((trio.Cancelled,) if cancelled else ())))
         if rest is not None:
             raise rest
 

@@ -198,7 +198,7 @@ class Intake:
                 self._exceed_places(binding.lane)  # it was taken in before the drain, and goes
             self._send_or_free(call, binding, estimate, handled.submitted_us)
         except BaseException:
-            if not call.over:
+            if call.handled is handled and call.progress is Progress.PENDING:
                 call.handled = None
             raise
 

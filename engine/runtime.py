@@ -26,12 +26,7 @@ from engine.accounts import Lanes
 from engine.asking import Asking
 from engine.call import Call, within
 from engine.config import EngineConfig
-from engine.errors import (
-    InternalError,
-    Overloaded,
-    UsageError,
-    fault_of,
-)
+from engine.errors import InternalError, Overloaded, UsageError, fault_of
 from engine.handling import Handlers
 from engine.hooks import HookRegistry
 from engine.intake import Intake
@@ -272,8 +267,7 @@ class Engine:
         self._hook_bus.mailbox.post(ms.encode(ms.Drain("stop")))
 
     async def wait_quiet(self) -> None:
-        """Wait until no call is in handlers, queued, backing off or in flight. Others may submit meanwhile: then it
-        waits on."""
+        """Wait until no call is in handlers, queued or in flight. Others may submit meanwhile: then it waits on."""
         while True:
             await self._watch("quiet")
             if len(self._slots) == self._watching:  # every live call has a slot, whoever has it now
@@ -342,18 +336,13 @@ class Engine:
         watch_id = -id(slot)  # no call has a negative number, and the slot lives as long as this wait
         self._slots.add(watch_id, slot)
         self._watching += 1
-        slot.call_at_end(self._watched)
         self._post(ms.Watch(watch_id, until))
         try:
             await slot.wait_ended()
         finally:
-            if not slot.over:
-                self._slots.forget(watch_id)
-                self._watching -= 1
+            self._slots.forget(watch_id)
+            self._watching -= 1
         self._check_failure()
-
-    def _watched(self, slot: ReplySlot) -> None:
-        self._watching -= 1
 
     def _check_failure(self) -> None:
         if self.failure is not None:

@@ -255,6 +255,12 @@ async def _pull(calls: AsyncIterator[Call], mapper: Mapper, room: asyncio.Event)
                 await room.wait()
             if mapper.exhausted:
                 break
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        failure = RuntimeError("the source of the map waited for something that was cancelled")
+        failure.__cause__ = error
     except Exception as error:  # noqa: BLE001  # raised once what was pulled has come out
         failure = error
     finally:

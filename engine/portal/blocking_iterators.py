@@ -104,6 +104,8 @@ class BlockingIterator(Generic[T]):
     def close(self) -> None:
         """End it: the source is closed, what is under way for it is cancelled and gone. Idempotent."""
         pipe, begun = self._pipe, self._begun
+        if begun and not pipe.over:
+            check_outside(self._loop)
         self._begun = True
         if not begun:
             pipe.give_up()

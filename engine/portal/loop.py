@@ -170,6 +170,9 @@ class PortalLoop:
             self._awake = True
             try:
                 self._token.run_sync_soon(self._take_all)
+            except KeyboardInterrupt:
+                self._awake = False  # whoever comes next wakes it
+                raise
             except trio.RunFinishedError:
                 self._take_all()  # another thread's may lie behind it; whatever it is finds the loop at its end
                 raise _closed() from None

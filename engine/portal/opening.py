@@ -1,14 +1,16 @@
 """`open_portal`: an engine on a thread of its own, for a block of synchronous code or of asyncio; and the shared one.
 
 Leaving the block normally drains; leaving it by an exception, or cancelled, drops what is under way. In asyncio the
-thread is started and ended in a worker thread, so that asyncio's loop goes on meanwhile.
+thread is started and ended by another, so that asyncio's loop goes on meanwhile.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import os
+import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
@@ -52,19 +54,19 @@ class Portal:
 
     async def __aenter__(self) -> AsyncioEngine:
         self._enter()
-        starting = asyncio.ensure_future(asyncio.to_thread(self._loop.start))
+        starting = _in_thread(self._loop.start)
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
             await _insist(starting)
-            await _insist(asyncio.ensure_future(asyncio.to_thread(self._stop, True)))
+            await _insist(_in_thread(self._stop, True))
             raise
         return self.asyncio
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stopping = asyncio.ensure_future(asyncio.to_thread(self._stop, error is not None))
+        stopping = _in_thread(self._stop, error is not None)
         try:
             await asyncio.shield(stopping)
         except asyncio.CancelledError:
@@ -104,6 +106,22 @@ class Portal:
 
     def __repr__(self) -> str:
         return f"<Portal {'open' if self._loop.running else 'closed'}>"
+
+
+def _in_thread(function: Callable[..., None], *args: Any) -> asyncio.Future[None]:
+    """Run a function in a thread of its own: asyncio's may all be taken, by those who wait for the very engine."""
+    done: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            function(*args)
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=run, name="penstock portal door", daemon=True).start()
+    return asyncio.wrap_future(done)
 
 
 async def _insist(work: asyncio.Future[None]) -> None:

@@ -209,7 +209,8 @@ def wait_blocking(loop: PortalLoop, request: Request[T]) -> T:
         raise
     except BaseException:
         loop.post_quietly(request.give_up)
-        done.acquire()
+        while not request.answered and not done.acquire(timeout=0.1):
+            pass  # it was answered, and the lock taken, as the signal came
         raise
     return request.result()
 

@@ -22,7 +22,7 @@ from actors.limits import is_count, is_number
 from actors.messages import Fault, Mail
 from actors.slots import Progress
 from engine.call import Call
-from engine.errors import PenstockError, UsageError
+from engine.errors import InternalError, NotAdmitted, OutcomeUnknown, PenstockError, UsageError
 from engine.hooks import Handler, HookEventTypes
 
 MIB = 1024 * 1024
@@ -298,5 +298,4 @@ def _is_of_the_request(leader: Call) -> bool:
     ended = leader.ended
     if ended is None or ended.status not in ("completed", "failed"):
         return False
-    fault = ended.fault
-    return ended.gave_up != "deadline" and (fault is None or fault.kind != "DeadlineExceeded")
+    return not ended.gave_up and not isinstance(leader.error, NotAdmitted | OutcomeUnknown | InternalError)

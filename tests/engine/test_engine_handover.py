@@ -105,3 +105,18 @@ async def test_a_deadline_that_calls_in_flight_may_leave_room_for_is_not_refused
             await trio.sleep(0.5)
             call = await model.invoke(messages=MESSAGES, max_tokens=900, deadline_s=30)
         assert call.status == "completed"
+
+
+@in_virtual_time
+async def test_a_cancellation_is_not_read_ahead_of_a_new_models_lane() -> None:
+    """Cancelling reads the calls that lie in the mailbox, and what opens the lane of one of them may lie behind it."""
+    provider = ScriptedProvider("yes")
+    async with virtual_engine(provider) as engine:
+        first = engine.submit_nowait(a_model().create_api_calling(messages=MESSAGES))
+        await trio.sleep(0.01)
+        first.cancel()
+        second = engine.submit_nowait(a_model().create_api_calling(messages=MESSAGES))
+        other = a_model(base_url="http://127.0.0.1:1/v1").create_api_calling(messages=MESSAGES)
+        engine.submit_nowait(other)
+        assert (await second.wait()).status == "completed"
+        assert (await other.wait()).status == "completed"

@@ -728,3 +728,82 @@ async def test_a_handler_may_invoke_its_own_call_afterwards() -> None:
         started = trio.current_time()
         assert (await a_model({POST: again}).invoke(messages=MESSAGES)).status == "completed"
         assert trio.current_time() == started
+
+
+@in_virtual_time
+async def test_an_outcome_that_is_a_cancellation_is_taken_over_like_any_other() -> None:
+    runs: list[int] = []
+
+    async with hooked_engine(ScriptedProvider("yes")) as engine:
+        held = a_model().create_api_calling(messages=MESSAGES)
+        held.cancel()
+
+        async def answers(event: Call, **kw: Any) -> Call:
+            runs.append(event.id)
+            return held
+
+        call = engine.submit_nowait(a_model({PRE: answers}).create_api_calling(messages=MESSAGES))
+        await call.wait()
+        assert (call.status, len(runs)) == ("cancelled", 1)
+
+
+@in_virtual_time
+async def test_two_calls_do_not_wait_for_each_other() -> None:
+    calls: list[Call] = []
+
+    async def the_other(event: Call, **kw: Any) -> Call:
+        await trio.sleep(1)
+        return calls[1 - calls.index(event)]
+
+    async with hooked_engine(ScriptedProvider("yes")) as engine:
+        model = a_model({PRE: the_other})
+        calls += [model.create_api_calling(messages=MESSAGES) for _ in range(2)]
+        for call in calls:
+            engine.submit_nowait(call)
+        for call in calls:
+            await call.wait()
+        assert {call.status for call in calls} == {"aborted"}
+        assert any("would wait for each other" in str(call.error) for call in calls)
+
+
+@in_virtual_time
+async def test_a_cancellation_kept_from_elsewhere_is_a_failure_like_any_other() -> None:
+    kept: list[BaseException] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled as error:
+            kept.append(error)
+            raise
+
+    async def raises_it(event: Call, **kw: Any) -> None:
+        raise kept[0]
+
+    async with hooked_engine(ScriptedProvider("yes")):
+        for _ in range(2):
+            assert (await a_model({PRE: raises_it}).invoke(messages=MESSAGES)).status == "aborted"
+            assert (await a_model({POST: raises_it}).invoke(messages=MESSAGES)).status == "completed"
+
+
+@in_virtual_time
+async def test_one_call_of_two_tasks_keeps_its_handlers() -> None:
+    seen: list[int] = []
+    refused: list[int] = []
+
+    async def notes(event: Call, **kw: Any) -> None:
+        seen.append(event.id)
+
+    async with hooked_engine(ScriptedProvider("yes")) as engine, trio.open_nursery() as nursery:
+        call = a_model({POST: notes}).create_api_calling(messages=MESSAGES)
+
+        async def submit() -> None:
+            try:
+                await engine.submit(call)
+            except InvalidCall:
+                refused.append(call.id)
+
+        nursery.start_soon(submit)
+        nursery.start_soon(submit)
+        await trio.sleep(5)
+        assert (call.status, seen, refused) == ("completed", [call.id], [call.id])
