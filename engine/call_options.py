@@ -13,7 +13,7 @@ import msgspec
 
 from actors.limits import is_number
 from engine.config import FLOW_RULE, is_flow
-from engine.errors import InvalidCall
+from engine.errors import InvalidCall, one_line
 from engine.hooks import HookEventTypes, HookOptions, hook_options_of
 
 
@@ -69,7 +69,9 @@ def _is_span(value: object) -> bool:
 
 
 def _invalid(name: str, value: object, wanted: str) -> InvalidCall:
-    return InvalidCall(f"{name} must be {wanted}, not {value!a:.80}; nothing was sent", argument=name)
+    # What stands in the wrong place may be a key.
+    shown = one_line(ascii(value), 80)
+    return InvalidCall(f"{name} must be {wanted}, not {shown}; nothing was sent", argument=name)
 
 
 OPTION_NAMES = frozenset(CallOptions.__struct_fields__)

@@ -86,8 +86,8 @@ _FIELDS = frozenset(EndpointConfig.__struct_fields__)
 
 
 def _arguments(given: object) -> dict[str, Any]:
-    if not isinstance(given, Mapping):
-        raise UsageError(f"kwargs must be a dict of arguments, not {type(given).__name__}")
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+        raise UsageError(f"kwargs must be a dict of arguments by their names, not {type(given).__name__}")
     return dict(given)
 
 

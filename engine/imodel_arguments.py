@@ -21,7 +21,7 @@ from engine.accounts import LaneDescription
 from engine.call import OPTION_NAMES, CallOptions
 from engine.config import fault_in
 from engine.endpoints import Endpoint, EndpointConfig
-from engine.errors import InvalidCall, MissingKey, UsageError
+from engine.errors import InvalidCall, MissingKey, UsageError, one_line
 from engine.estimate import estimate_text, own_counter
 from engine.hooks import SEED_OPTIONS, HookEventTypes, HookOptions, hook_options_of
 from engine.lane_arguments import lane_of, learn_s_of, quotas_of
@@ -71,7 +71,9 @@ def created_at_of(given: object) -> float:
     if given is None:
         return time.time()
     if not is_number(given) or fault_in(given, float):
-        raise UsageError(f"created_at must be seconds since 1970, as time.time() gives them, not {given!a:.80}")
+        raise UsageError(
+            f"created_at must be seconds since 1970, as time.time() gives them, not {one_line(ascii(given), 80)}"
+        )
     return msgspec.convert(given, float)
 
 

@@ -185,8 +185,8 @@ def limits_of(data: Mapping[str, Any]) -> LaneArguments:
     check_text(lane=fields.get("lane"), shares=fields.get("shares"))
     try:
         quotas = msgspec.convert(fields.pop("quotas", ()), tuple[Quota, ...])
-    except msgspec.ValidationError as error:
-        raise UsageError(f"processor_config['quotas'] are no quotas: {error}") from None
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
+        raise UsageError(f"processor_config['quotas'] are no quotas: {type(error).__name__}") from None
     return LaneArguments(**fields, quotas=quotas)
 
 

@@ -15,7 +15,7 @@ import msgspec
 from actors.limits import Quota, is_count, is_number
 from engine.accounts import LaneDescription
 from engine.config import Seconds, fault_in, weight_fault
-from engine.errors import UsageError
+from engine.errors import UsageError, one_line
 from engine.providers.catalogue import Defaults
 
 _SHORT_WINDOW_S = 1.0
@@ -27,7 +27,7 @@ Given = TypeVar("Given")
 def check_count(name: str, value: Given) -> Given:
     """The value, if it is a whole number of at least 1, or None where that may be."""
     if value is not None and not is_count(value):
-        raise UsageError(f"{name} must be a whole number of at least 1, not {value!r}")
+        raise UsageError(f"{name} must be a whole number of at least 1, not {one_line(ascii(value), 80)}")
     return value
 
 

@@ -64,6 +64,20 @@ def problem_of(model: iModel, name: str) -> str:
     return ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"timeout_s": "sk-sentinel-0123456789abcdef"},
+        {"limit_requests": "sk-sentinel-0123456789abcdef"},
+        {"created_at": "sk-sentinel-0123456789abcdef"},
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_repeated(arguments: dict[str, object]) -> None:
+    with pytest.raises(UsageError) as caught:
+        iModel(model="gpt-4o", **arguments)  # type: ignore[arg-type]  # on purpose
+    assert "sentinel" not in repr(caught.value)
+
+
 @pytest.mark.parametrize("row", [(one.name, two.name) for one in PROVIDERS for two in one.endpoints], ids=str)
 def test_no_documented_argument_is_taken_for_a_misspelt_one(row: tuple[str, str]) -> None:
     """Firecrawl's `limit` is not our `limits`, nor Tavily's `timeout` our `timeout_s`."""

@@ -77,6 +77,14 @@ def test_the_documented_keys() -> None:
     assert "processor_config" not in iModel(**FULL).to_dict(include_processor_config=False)
 
 
+@pytest.mark.parametrize(("where", "value"), [("kwargs", {1: 2}), ("quotas", "\ud800")])
+def test_data_of_the_wrong_kind_is_the_callers_mistake(where: str, value: object) -> None:
+    data = iModel(model="gpt-4o", limit_requests=5).to_dict()
+    (data["endpoint"]["config"] if where == "kwargs" else data["processor_config"])[where] = value
+    with pytest.raises(UsageError, match=where):
+        iModel.from_dict(data)
+
+
 @pytest.mark.parametrize("further", [{}, {"lane": "account"}, {"base_url": "https://proxy.example/v1"}], ids=str)
 def test_what_is_restored_is_the_same_model(further: dict[str, Any]) -> None:
     model = iModel(**FULL, **further)
