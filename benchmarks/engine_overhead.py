@@ -43,9 +43,9 @@ async def _direct(in_flight: int, calls: int, reply_bytes: int) -> None:
             nursery.start_soon(work)
 
 
-async def _through(engine: Engine, model: iModel, settings: Settings, calls: int) -> None:
+async def through(engine: Engine, model: iModel, in_flight: int, size: int, calls: int) -> None:
     """The same calls through the engine, as a user makes and reads them."""
-    text = "x" * settings["size"]
+    text = "x" * size
 
     def pending() -> Iterator[Call]:
         for _ in range(calls):
@@ -53,7 +53,7 @@ async def _through(engine: Engine, model: iModel, settings: Settings, calls: int
 
     completed = 0
     # What the iterable makes beyond what is in flight waits for a turn, so that there is always a next call.
-    async with engine.map(pending(), buffer=2 * settings["in_flight"]) as done:
+    async with engine.map(pending(), buffer=2 * in_flight) as done:
         async for call in done:
             completed += call.status == "completed"
     if completed != calls:
@@ -66,11 +66,12 @@ async def _measure(settings: Settings) -> Measured:
     measured: dict[str, list[float]] = {"pair_s": [], "direct_s": [], "engine_s": []}
     async with open_engine(transport=lambda account, on_usage: ScriptedTransport(settings["reply"])) as engine:
         model = iModel(model="openai/scripted", api_key="none", max_connections=in_flight, quotas=quotas)
-        await _through(engine, model, settings, min(calls, WARM_UP))
+        size = settings["size"]
+        await through(engine, model, in_flight, size, min(calls, WARM_UP))
         before_s = await pair_s(PAIRS)
         for _ in range(settings["repeats"]):
             direct_s = await timed(lambda: _direct(in_flight, calls, settings["reply"]))
-            engine_s = await timed(lambda: _through(engine, model, settings, calls))
+            engine_s = await timed(lambda: through(engine, model, in_flight, size, calls))
             measured["direct_s"].append(direct_s / calls)
             measured["engine_s"].append(engine_s / calls)
             after_s = await pair_s(PAIRS)

@@ -9,19 +9,20 @@ where no handler is registered is counted, not timed, by a test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from operator import truediv
 from statistics import median
 from typing import Any
 
 import trio
 
+from benchmarks.engine_overhead import through
 from benchmarks.harness import Benchmark, Case, Figure, Measured, Option, Settings, at_most, figure
 from benchmarks.units import ScriptedTransport, pair_s, timed
-from engine import Call, Engine, HookEventTypes, iModel, open_engine
+from engine import Call, HookEventTypes, iModel, open_engine
 
 GOAL = 8.0
-WARM_UP, PAIRS = 2_000, 5_000
+WARM_UP, PAIRS, SIZE = 2_000, 5_000, 300
 
 
 def cases(options: Settings, number: int) -> list[Case]:
@@ -35,19 +36,6 @@ async def _nothing(event: Call, **kw: Any) -> None:
     """A handler that costs what any handler does."""
 
 
-async def _through(engine: Engine, model: iModel, in_flight: int, calls: int) -> None:
-    def pending() -> Iterator[Call]:
-        for _ in range(calls):
-            yield model.create_api_calling(messages=[{"role": "user", "content": "hello"}], max_tokens=64)
-
-    completed = 0
-    async with engine.map(pending(), buffer=2 * in_flight) as done:
-        async for call in done:
-            completed += call.status == "completed"
-    if completed != calls:
-        raise AssertionError(f"{calls - completed} of {calls} calls did not complete")
-
-
 async def _measure(settings: Settings) -> Measured:
     calls, in_flight = settings["calls"], settings["in_flight"]
     measured: dict[str, list[float]] = {"pair_s": [], "plain_s": [], "handled_s": []}
@@ -58,11 +46,11 @@ async def _measure(settings: Settings) -> Measured:
             for hooks in (None, handlers)
         )
         for model in (plain, handled):
-            await _through(engine, model, in_flight, min(calls, WARM_UP))
+            await through(engine, model, in_flight, SIZE, min(calls, WARM_UP))
         before_s = await pair_s(PAIRS)
         for _ in range(settings["repeats"]):
-            plain_s = await timed(lambda: _through(engine, plain, in_flight, calls))
-            handled_s = await timed(lambda: _through(engine, handled, in_flight, calls))
+            plain_s = await timed(lambda: through(engine, plain, in_flight, SIZE, calls))
+            handled_s = await timed(lambda: through(engine, handled, in_flight, SIZE, calls))
             measured["plain_s"].append(plain_s / calls)
             measured["handled_s"].append(handled_s / calls)
             after_s = await pair_s(PAIRS)

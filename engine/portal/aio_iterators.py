@@ -201,22 +201,14 @@ class AsyncioMap(AsyncioIterator[Call]):
     async def _next(self) -> Call:
         mapper = self._mapper
         await self._begin()
-        self._pull()
-        while mapper.room and not mapper.pipe.items and self._puller is None:
-            self._pull()
+        if not isinstance(self._calls, AsyncIterator):
+            mapper.pull(self._calls)
+            while mapper.room and not mapper.pipe.items:
+                mapper.pull(self._calls)
         call = await super()._next()
         mapper.taken()
         self._room.set()
         return call
-
-    def _pull(self) -> None:
-        if self._mapper.room and not isinstance(self._calls, AsyncIterator):
-            try:
-                self._mapper.put(next(self._calls))
-            except StopIteration:
-                self._mapper.end()
-            except Exception as error:  # noqa: BLE001  # raised once what was pulled has come out
-                self._mapper.end(error)
 
     def _at_end(self) -> Call:
         call = self._mapper.rest()
@@ -226,9 +218,7 @@ class AsyncioMap(AsyncioIterator[Call]):
         if self._puller is not None:
             self._puller.cancel()
         super()._finish()
-        failure, self._mapper.failure = self._mapper.failure, None
-        if failure is not None:
-            raise failure
+        self._mapper.finish()
 
     async def _end(self) -> None:
         if self._puller is not None:

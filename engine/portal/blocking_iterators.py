@@ -176,21 +176,12 @@ class BlockingMap(BlockingIterator[Call]):
     def _next(self) -> Call:
         mapper = self._mapper
         self._begin()
-        self._pull()
+        mapper.pull(self._calls)
         while mapper.room and not mapper.pipe.items:
-            self._pull()
+            mapper.pull(self._calls)
         call = super()._next()
         mapper.taken()
         return call
-
-    def _pull(self) -> None:
-        if self._mapper.room:
-            try:
-                self._mapper.put(next(self._calls))
-            except StopIteration:
-                self._mapper.end()
-            except Exception as error:  # noqa: BLE001  # raised once what was pulled has come out
-                self._mapper.end(error)
 
     def _at_end(self) -> Call:
         call = self._mapper.rest()
@@ -198,6 +189,4 @@ class BlockingMap(BlockingIterator[Call]):
 
     def _finish(self) -> None:
         super()._finish()
-        failure, self._mapper.failure = self._mapper.failure, None
-        if failure is not None:
-            raise failure
+        self._mapper.finish()

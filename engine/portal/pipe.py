@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 import trio
@@ -253,6 +253,22 @@ class Mapper:
     def room(self) -> bool:
         """Whether one more call is to be pulled."""
         return not self.exhausted and self._out < self._buffer and not self.pipe.over
+
+    def pull(self, calls: Iterator[Call]) -> None:
+        """Take one more call of a plain source, if there is room."""
+        if self.room:
+            try:
+                self.put(next(calls))
+            except StopIteration:
+                self.end()
+            except Exception as error:  # noqa: BLE001  # raised once what was pulled has come out
+                self.end(error)
+
+    def finish(self) -> None:
+        """All that was pulled has come out: raise what the source raised, once."""
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
 
     def put(self, call: object) -> None:
         """One more call. Raises nothing: what is wrong ends the pulling."""
