@@ -83,6 +83,8 @@ class Mapping:
     async def _send(self, call: Call) -> bool:
         """Submit one call; what keeps it from being queued comes out with it. Whether to pull on, once there is
         room."""
+        if self._stopped:  # before the puller had its turn, and the source may give it none to notice
+            return False
         if not _is_call(call):
             raise InvalidCall(f"map takes calls made by create_api_calling, not {type(call).__name__}")
         if call in self._held or (call.progress and not call.over):

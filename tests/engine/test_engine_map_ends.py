@@ -238,3 +238,32 @@ async def test_a_stream_dropped_after_its_engine_closed_is_harmless() -> None:
         warnings.simplefilter("error")
         del stream  # all that was pulled has ended: there is nothing to cancel, and nothing to warn of
         gc.collect()
+
+
+@pytest.mark.parametrize("source", ["sync", "async"])
+@in_virtual_time
+async def test_a_map_that_is_left_before_its_puller_had_a_turn_sends_nothing(source: str) -> None:
+    """Its source lets nobody else have a turn, so that the puller would not notice by itself."""
+
+    class Eager:
+        def __init__(self, calls: list[Call]) -> None:
+            self.calls = iter(calls)
+
+        def __aiter__(self) -> Eager:
+            return self
+
+        async def __anext__(self) -> Call:
+            try:
+                return next(self.calls)
+            except StopIteration:
+                raise StopAsyncIteration from None
+
+    provider = ScriptedProvider(fault("stall"))
+    async with virtual_engine(provider) as engine:
+        calls = [say(a_model(), "hello") for _ in range(4)]
+        stream = engine.map(calls if source == "sync" else Eager(calls))
+        with trio.fail_after(10):
+            await stream.aclose()
+        await engine.wait_quiet()
+        assert not provider.requests
+        assert {call.status for call in calls} <= {"pending", "cancelled"}
