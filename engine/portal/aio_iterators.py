@@ -11,7 +11,7 @@ import inspect
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, TypeVar
 
 from engine.call import Call
 from engine.errors import InvalidCall
@@ -23,7 +23,6 @@ from engine.providers.wire import StreamChunk
 from engine.streaming import ProcessChunk
 
 T = TypeVar("T")
-P = ParamSpec("P")
 Self = TypeVar("Self", bound="AsyncioIterator[Any]")
 
 

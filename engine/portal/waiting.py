@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Generic, TypeVar, cast
 
@@ -318,6 +318,3 @@ async def wait_asyncio(loop: PortalLoop, request: Request[T]) -> T:
         loop.post_quietly(request.give_up)
         raise
     return request.result()
-
-
-AsyncFunction = Callable[..., Awaitable[T]]
