@@ -16,6 +16,10 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from actors.specs import Dimension as Dimension
+from actors.specs import Observed as Observed
+from actors.specs import QuotaSpec as QuotaSpec
+
 Mail: TypeAlias = tuple[bytes, bytes]
 EMPTY = memoryview(b"")
 
@@ -23,15 +27,14 @@ Charge: TypeAlias = Literal["usage", "kept", "requests_kept", "nothing"]
 """What an attempt cost: what `input_tokens` and `output_tokens` say; all that was reserved; the request but no tokens;
 nothing at all."""
 
-Verdict: TypeAlias = Literal["done", "failed", "retry", "unknown", "cancelled"]
-"""How an attempt ended. ``retry``: the provider refused it and may accept it later. ``unknown``: bytes left and no
-complete answer came back, so only the caller's `on_unknown` may allow another attempt."""
+Verdict: TypeAlias = Literal["done", "later", "failed", "retry", "unknown", "cancelled"]
+"""How an attempt ended. ``later``: the provider took the call and has no answer yet, and is to be asked again.
+``retry``: it refused the call and may accept it later. ``unknown``: bytes left and no complete answer came back, so
+only the caller's `on_unknown` may allow another attempt."""
 
 Status: TypeAlias = Literal["completed", "failed", "cancelled", "skipped", "aborted"]  # how a call ends
 
 GaveUp: TypeAlias = Literal["", "deadline", "budget", "attempts", "hint", "shutdown"]
-
-Dimension: TypeAlias = Literal["requests", "input_tokens", "output_tokens", "total_tokens"]
 
 Refused: TypeAlias = Literal["", "requests", "tokens"]  # of what there were too many, as far as a provider says
 
@@ -49,7 +52,9 @@ class APICalling(_Message, frozen=True, tag="call"):
     for the answer to begin and `idle_us` every silence within it (0: no bound of their own). `model` and `format` name
     what the body asks for and the wire format that wrote it; `streaming` says that it asks for a stream, `choices` for
     how many answers. `raw_input_tokens` is the estimate of the input before it was calibrated: what the usage teaches
-    is learned against that, because the calibration has moved on by then.
+    is learned against that, because the calibration has moved on by then. `path` takes the place of the one in the
+    endpoint's address. `poll_lane` (0: none) is where polls wait for their turn, should the provider answer later;
+    the next one would be `poll_wait_us` after such an answer.
     """
 
     call_id: int
@@ -66,6 +71,7 @@ class APICalling(_Message, frozen=True, tag="call"):
     handled: bool = False
     priority: int = 0
     flow: str = ""
+    max_attempts: int = 4
     model: str = ""
     format: str = ""
     traceparent: str = ""
@@ -75,6 +81,10 @@ class APICalling(_Message, frozen=True, tag="call"):
     idle_us: int = 0
     raw_input_tokens: int = 0
     choices: int = 1
+    method: str = "POST"
+    path: str = ""
+    poll_lane: int = 0
+    poll_wait_us: int = 0
     body: memoryview = EMPTY
 
 
@@ -95,6 +105,7 @@ class CallRoute(_Message, frozen=True, tag="call"):
     handled: bool
     priority: int
     flow: str
+    max_attempts: int = 4
 
 
 class Fault(_Message, frozen=True, tag="fault"):
@@ -133,33 +144,6 @@ class Reply(_Message, frozen=True, tag="reply"):
 
 
 # --- what the scheduler is told ---
-
-
-class QuotaSpec(msgspec.Struct, frozen=True, array_like=True):
-    """A `Quota` as it travels. `quota_id` is shared by every lane the quota stands over. `learned`: nobody states
-    its limit, which is found as calls are made; `limit` is where that begins (0: as if there were none)."""
-
-    quota_id: int
-    name: str
-    dimension: Dimension
-    limit: int
-    period_us: int
-    guard_us: int
-    burst: int = 0
-    pace: bool = False
-    settle: Literal["usage", "reserved"] = "usage"
-    learned: bool = False
-
-
-class Observed(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What a provider says of one of its limits: its size, what is left of it, in how long nothing is used any more.
-    -1: it does not say. `period_us` is the limit's period, 0 where only `reset_us` tells of it."""
-
-    dimension: Dimension
-    limit: int = -1
-    remaining: int = -1
-    reset_us: int = -1
-    period_us: int = 0
 
 
 class OpenLane(msgspec.Struct, frozen=True, array_like=True, tag="open_lane"):
@@ -229,7 +213,8 @@ class Outcome(_Message, frozen=True, tag="outcome"):
     """How an attempt ended. Behind it travels the encoded `Reply`.
 
     `barrier`: the provider said "too many", of what says `refused`; `hint_us` is its wish for a wait, from `at_us`, or
-    None. `exempt`: another attempt does not draw on the retry budget.
+    None. `exempt`: another attempt does not draw on the retry budget. With ``later``, `poll` is the `APICalling` to
+    send next, encoded, in the lane `poll_lane`, after a wait of `hint_us`.
     """
 
     call_id: int
@@ -247,6 +232,8 @@ class Outcome(_Message, frozen=True, tag="outcome"):
     wrote: bool = True
     jitter: int = 0
     refused: Refused = ""
+    poll_lane: int = 0
+    poll: bytes = b""
 
 
 class Cancel(_Message, frozen=True, tag="cancel"):
@@ -358,7 +345,9 @@ class HookAnswer(_Message, frozen=True, tag="hook_answer"):
     ended: bytes = b""
 
 
-EventName: TypeAlias = Literal["handling", "queued", "granted", "sent", "unsent", "retrying", "ended", "barrier"]
+EventName: TypeAlias = Literal[
+    "handling", "queued", "granted", "sent", "unsent", "retrying", "later", "ended", "barrier"
+]
 
 
 class HookEvent(_Message, frozen=True, tag="hook_event"):

@@ -62,6 +62,8 @@ def answered(made: Made, endpoint: int, answer: Answer, *, at_us: int, jitter: i
         exempt=answer.exempt,
         jitter=jitter,
         refused=answer.refused,
+        poll_lane=answer.poll_lane,
+        poll=answer.poll,
     )
     return encode(outcome), ms.encode_to_keep(reply)
 

@@ -16,12 +16,26 @@ BACKOFF_MOST_US = 30_000_000
 HINT_MOST_US = 120_000_000
 BARRIER_FIRST_US = 1_000_000
 BARRIER_MOST_US = 60_000_000
+POLL_LEAST_US = 200_000
+POLL_MOST_US = 60_000_000
+POLL_ATTEMPTS = 6
 
 
 def backoff_us(attempts: int, jitter: int, hint_us: int | None) -> int:
     """The wait after attempt number `attempts`: full jitter over a doubling range, but never less than the hint."""
     reach = min(BACKOFF_MOST_US, BACKOFF_FIRST_US << (attempts - 1))
     return max(hint_us or 0, jitter * reach >> 32)
+
+
+def poll_wait_us(wait_us: int, jitter: int, hint_us: int = 0) -> int:
+    """The wait before a poll: a fifth more or less, so that calls that came together do not ask together for ever."""
+    spread = wait_us * 4 // 5 + (jitter * (wait_us * 2 // 5) >> 32)
+    return max(hint_us, min(POLL_MOST_US, max(POLL_LEAST_US, spread)))
+
+
+def next_poll_wait_us(wait_us: int) -> int:
+    """The wait that follows this one."""
+    return min(POLL_MOST_US, wait_us + wait_us // 10)
 
 
 class RetryBudget:

@@ -20,8 +20,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """How one attempt ended, as the transport saw it.
 
     `input_tokens` and `output_tokens` count only with `charge="usage"`. `keep`: the connection can serve another call.
-    `barrier`, `hint_us`, `exempt` and `refused` are those of `actors.messages.Outcome`. `observed` is what its head
-    says of the provider's limits, unless the attempt was told of that already.
+    `barrier`, `hint_us`, `exempt`, `refused`, `poll_lane` and `poll` are those of `actors.messages.Outcome`. `observed`
+    is what its head says of the provider's limits, unless the attempt was told of that already.
     """
 
     verdict: Verdict
@@ -35,6 +35,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     exempt: bool = False
     refused: Refused = ""
     observed: tuple[Observed, ...] = ()
+    poll_lane: int = 0
+    poll: bytes = b""
 
 
 class Attempt(Protocol):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from actors.limits import is_number
+from actors.limits import is_count, is_number
 from engine.config import FLOW_RULE, is_flow
 from engine.errors import InvalidCall, one_line
 from engine.hooks import HookEventTypes, HookOptions, hook_options_of
@@ -25,6 +25,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     from when the request has left, and `idle_s` every silence after that, which a stream's keep-alive comments do not
     break (None: no bound). ``on_unknown="retry"`` allows another attempt when the request had left and no complete
     answer came back, which may be billed twice. `metadata` is the caller's own and is handed back untouched.
+    `max_attempts` bounds how often it is tried, failed connections included. Where the provider answers later, the
+    second poll is `poll_s` after the first, and each further wait a tenth longer, up to a minute.
     `hook_options` says for each phase (`HookEventTypes` or its name) how its handlers are run: `HookOptions`, or a dict
     of its fields.
 
@@ -41,6 +43,8 @@ class CallOptions(msgspec.Struct, frozen=True):
     first_byte_s: float | None = None
     idle_s: float | None = None
     hook_options: Mapping[HookEventTypes, HookOptions] | None = None
+    max_attempts: int = 4
+    poll_s: float = 0.5
 
     def __post_init__(self) -> None:
         if not is_number(self.priority) or self.priority != int(self.priority) or abs(self.priority) > 1 << 31:
@@ -56,6 +60,10 @@ class CallOptions(msgspec.Struct, frozen=True):
             value = getattr(self, name)
             if value is not None and not _is_span(value):
                 raise _invalid(name, value, "seconds, at least 0.001, or None")
+        if not is_count(self.max_attempts) or self.max_attempts > 100:
+            raise _invalid("max_attempts", self.max_attempts, "a whole number from 1 to 100")
+        if not _is_span(self.poll_s):
+            raise _invalid("poll_s", self.poll_s, "seconds between polls, at least 0.001")
         if self.metadata is not None and not isinstance(self.metadata, Mapping):
             raise _invalid("metadata", type(self.metadata), "a mapping of your own, or None")
         if self.on_unknown not in ("fail", "retry"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import msgspec
 
@@ -25,8 +25,8 @@ from engine.secret import Secret
 class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
     """What an endpoint was told. None is "not said": the catalogue's own holds.
 
-    `auth_type` is ``"bearer"``, ``"x-api-key"`` or ``"none"``. `default_headers` go with every request, over the
-    provider's own. `kwargs` are arguments of every call, which a call's own replace. `timeout` bounds an attempt, in
+    `auth_type` is ``"bearer"``, ``"x-api-key"``, ``"token"`` or ``"none"``. `default_headers` go with every request,
+    over the provider's own. `kwargs` are arguments of every call, which a call's own replace. `timeout` bounds an attempt, in
     seconds.
 
     Raises:
@@ -51,8 +51,8 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
             raise UsageError(f"base_url must be a text, not {type(self.base_url).__name__}")
         if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):
             raise UsageError(f"timeout must be seconds, more than 0, not {self.timeout!a:.40}")
-        if self.auth_type not in (None, "bearer", "x-api-key", "none"):
-            raise UsageError('auth_type is "bearer", "x-api-key" or "none"')
+        if self.auth_type not in (None, *get_args(Auth)):
+            raise UsageError('auth_type is "bearer", "x-api-key", "token" or "none"')
         for name, checked in (
             ("api_key", _secret(self.api_key)),
             ("default_headers", _headers(self.default_headers)),

@@ -16,6 +16,7 @@ from actors import messages as ms
 from actors.clock import now_us
 from actors.limits import admissible, capacity_fault, cost_of, input_that_fits, output_that_fits
 from actors.mailbox import Mailbox, Places
+from actors.retrying import POLL_LEAST_US
 from actors.slots import Progress, ReplySlots
 from engine.accounts import Lanes, OpenedLane
 from engine.asking import Asking
@@ -311,6 +312,7 @@ class Intake:
                 handled=call.handled is not None and bool(call.handled.after),
                 priority=options.priority,
                 flow=options.flow,
+                max_attempts=options.max_attempts,
                 model=call.model,
                 format=binding.format,
                 streaming=call.request.streaming,
@@ -318,6 +320,10 @@ class Intake:
                 idle_us=_microseconds(options.idle_s) if options.idle_s else 0,
                 raw_input_tokens=call.request.input_tokens,
                 choices=call.request.choices,
+                method=call.request.method,
+                path=call.request.path,
+                poll_lane=binding.poll_lane,
+                poll_wait_us=max(POLL_LEAST_US, _microseconds(options.poll_s)) if binding.poll_lane else 0,
                 body=memoryview(call.request.body),
             )
         )

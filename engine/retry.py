@@ -50,7 +50,7 @@ class Advice(msgspec.Struct, frozen=True):
     `refused` says of what there were too many, as far as the provider does.
     """
 
-    verdict: Literal["done", "failed", "retry"]
+    verdict: Literal["done", "later", "failed", "retry"]
     charge: Charge
     barrier: bool = False
     hint_us: int | None = None

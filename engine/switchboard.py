@@ -16,11 +16,12 @@ import trio
 from actors import messages as ms
 from actors.actor import supervise
 from actors.endpoint import NO_STREAMS, EndpointActor, EndpointStatistics
+from actors.limits import Quota
 from actors.mailbox import Mailbox
 from actors.messages import Fault
 from actors.slots import StreamBuffer
 from actors.transport import Connection, Transport
-from engine.accounts import Account, Lanes, Model, OpenedLane
+from engine.accounts import Account, LaneDescription, Lanes, Model, OpenedLane
 from engine.config import EngineSection
 from engine.errors import ConnectFailed, UsageError, fault_of
 from engine.estimate import Calibration, Learned, OutputGuess
@@ -79,11 +80,12 @@ def http_transports(section: EngineSection) -> TransportFactory:
 
 
 class Binding(msgspec.Struct, frozen=True):
-    """Where the calls of one model go: a lane, and an endpoint by number."""
+    """Where the calls of one model go: a lane, and an endpoint by number. `poll_lane` is where polls wait, if any."""
 
     lane: OpenedLane
     endpoint: int
     format: str
+    poll_lane: int = 0
 
 
 class _Endpoint:
@@ -146,6 +148,7 @@ class Switchboard:
         self._bindings: dict[Model, Binding] = {}
         self._numbers: dict[tuple[str, str, bytes, int], int] = {}
         self._endpoints: dict[int, _Endpoint] = {}
+        self._poll_lanes: dict[int, int] = {}
         self._learned: dict[tuple[int, str], Learned] = {}
 
     def bind(self, model: Model) -> Binding:
@@ -167,8 +170,22 @@ class Switchboard:
             if lane is None:
                 lane, message = self._lanes.open(model.lane, account)
                 self._scheduler.post(ms.encode(message))
-            binding = self._bindings[model] = Binding(lane, endpoint, account.spec.format.name)
+            wire = account.spec.format
+            poll_lane = self._poll_lane(endpoint, account, wire.polls) if wire.polls is not None else 0
+            binding = self._bindings[model] = Binding(lane, endpoint, wire.name, poll_lane)
         return binding
+
+    def _poll_lane(self, endpoint: int, account: Account, quota: Quota) -> int:
+        """Where the polls of an account wait, whichever of its models they are of."""
+        number = self._poll_lanes.get(endpoint)
+        if number is None:
+            name = f"polls of {account.name}"
+            if self._lanes.find(LaneDescription(name)) is not None:  # another key's
+                name = f"{name} ({endpoint})"
+            lane, message = self._lanes.open(LaneDescription(name, quotas=(quota,)), account)
+            self._scheduler.post(ms.encode(message))
+            number = self._poll_lanes[endpoint] = lane.number
+        return number
 
     def learned(self, endpoint: int, model: str) -> Learned:
         """What is known by now of how this model counts its inputs and how much it answers."""

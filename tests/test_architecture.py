@@ -34,6 +34,7 @@ class Room(NamedTuple):
 HOUSE = (
     # The kernel: no provider, no HTTP, no logging.
     Room("actors.errors", "pure"),
+    Room("actors.specs", "pure", "msgspec"),
     Room("actors.messages", "pure", "msgspec"),
     Room("actors.limits", "pure", "msgspec"),
     Room("actors.turns", "pure"),

@@ -28,8 +28,9 @@ from engine.providers.wire import WireFormat
 
 _READ_ON = "2026-11-20"
 
-Auth: TypeAlias = Literal["bearer", "x-api-key", "none"]
-"""How the key is sent: ``Authorization: Bearer KEY``, ``x-api-key: KEY``, or not at all."""
+Auth: TypeAlias = Literal["bearer", "x-api-key", "token", "none"]
+"""How the key is sent: ``Authorization: Bearer KEY``, ``x-api-key: KEY``, ``Authorization: Token KEY``, or not at
+all."""
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):

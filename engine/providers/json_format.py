@@ -14,6 +14,7 @@ from typing import Self
 
 import msgspec
 
+from actors.limits import Quota
 from actors.messages import Charge, Fault
 from engine.providers.answers import error_in, fault_for, kept_headers, request_id_of, with_text
 from engine.providers.wire import Reading, Usage, decode_json
@@ -44,6 +45,7 @@ class JsonFormat:
     name: str
     path: str
     options: type[msgspec.Struct] | None = None
+    polls: Quota | None = None
 
     def headed(self: Self, headers: Mapping[str, str]) -> Self:
         """The format for requests with these headers: the same, where none of them changes the language."""

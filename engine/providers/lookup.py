@@ -247,7 +247,9 @@ def request_headers(spec: EndpointSpec, key: str | None) -> dict[str, str]:
     headers = dict(spec.headers)
     if key is None or spec.auth == "none":
         return headers
-    return headers | ({"x-api-key": key} if spec.auth == "x-api-key" else {"authorization": f"Bearer {key}"})
+    if spec.auth == "x-api-key":
+        return headers | {"x-api-key": key}
+    return headers | {"authorization": f"{'Token' if spec.auth == 'token' else 'Bearer'} {key}"}
 
 
 def _known() -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from actors.limits import Quota
 from actors.messages import Fault
 from engine.estimate import CountText, estimate_text
 from engine.providers.view import Citation, Found, ToolCall, Usage, View
@@ -49,7 +50,8 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     """A request, written once: its body and what it will probably cost.
 
     `input_tokens` is the estimate with its margin, not calibrated by what the model was seen to count. `output_cap`
-    is the caller's cap times the number of `choices`, or None where he set none.
+    is the caller's cap times the number of `choices`, or None where he set none. `path` takes the place of the one in
+    the endpoint's address, if there is one, query included.
     """
 
     body: bytes
@@ -57,13 +59,17 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     output_cap: int | None
     streaming: bool
     choices: int = 1
+    method: str = "POST"
+    path: str = ""
 
 
 class Reading(msgspec.Struct, frozen=True):
     """What an answer means for the call: its usage, its error if it is one, what to do, and the headers worth keeping.
 
     With ``advice.charge == "usage"`` both sides of the usage are known. `free_tokens` is the part of the input that
-    this provider does not count towards its limits (what it read from its cache).
+    this provider does not count towards its limits (what it read from its cache). With the verdict ``later``, `poll` is
+    the address at which the answer is to be asked for, whole or relative; the fault is that of a call that is given up
+    before it came.
     """
 
     usage: Usage | None
@@ -71,6 +77,7 @@ class Reading(msgspec.Struct, frozen=True):
     advice: Advice
     headers: tuple[tuple[str, str], ...] = ()
     free_tokens: int = 0
+    poll: str = ""
 
 
 class WireFormat(Protocol):
@@ -87,6 +94,10 @@ class WireFormat(Protocol):
     @property
     def options(self) -> type[msgspec.Struct] | None:
         """The arguments it documents, with their types and ranges; None where it documents none."""
+
+    @property
+    def polls(self) -> Quota | None:
+        """Where its provider may answer later (the verdict ``later``): the limit of all polls of one account."""
 
     def encode(self, arguments: Mapping[str, object], *, count_text: CountText = estimate_text) -> Encoded:
         """Write a call's arguments as a body. They are not changed; those that are None are not sent.

@@ -138,7 +138,10 @@ class ClientTransport(Transport):
         build = self._client.build_request if self._client is not None else httpx.Request
         body = bytes(calling.body)
         extensions = {"trace": trace, "timeout": timeout}
-        request = build("POST", self.target.url, headers=headers, content=body, extensions=extensions)
+        url = self.target.url
+        if calling.path:
+            url = url.copy_with(raw_path=calling.path.encode())
+        request = build(calling.method, url, headers=headers, content=body, extensions=extensions)
         request.stream = OneBody(body)
         return request
 

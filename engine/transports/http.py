@@ -65,7 +65,8 @@ class HttpTransport(Transport):
             url=url, headers=headers, format=format, on_usage=on_usage, cap_bytes=cap_bytes, provider=provider
         )
         self._call_header = call_header
-        self._head = request_head(b"POST", target.url.raw_path, [(b"host", target.url.netloc), *target.headers])
+        self._headers = [(b"host", target.url.netloc), *target.headers]
+        self._head = request_head(b"POST", target.url.raw_path, self._headers)
         self._tls = (ssl_context or default_tls()) if target.url.scheme == "https" else None
 
     async def connect(self) -> HttpConnection:
@@ -78,8 +79,13 @@ class HttpTransport(Transport):
 
     def request(self, calling: APICalling) -> bytes:
         """The bytes that ask for one call."""
+        head = self._head
+        if calling.path or calling.method != "POST":
+            head = request_head(
+                calling.method.encode(), calling.path.encode() or self.target.url.raw_path, self._headers
+            )
         mark = b"x-penstock-call: %d\r\n" % calling.call_id if self._call_header else b""
-        return b"".join((self._head, mark, b"content-length: %d\r\n\r\n" % len(calling.body), calling.body))
+        return b"".join((head, mark, b"content-length: %d\r\n\r\n" % len(calling.body), calling.body))
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self.target}>"
