@@ -53,8 +53,8 @@ class APICalling(_Message, frozen=True, tag="call"):
     what the body asks for and the wire format that wrote it; `streaming` says that it asks for a stream, `choices` for
     how many answers. `raw_input_tokens` is the estimate of the input before it was calibrated: what the usage teaches
     is learned against that, because the calibration has moved on by then. `path` takes the place of the one in the
-    endpoint's address. `poll_lane` (0: none) is where polls wait for their turn, should the provider answer later;
-    the next one would be `poll_wait_us` after such an answer.
+    endpoint's address, or follows it, if it begins with no slash. `poll_lane` (0: none) is where polls wait for their
+    turn, should the provider answer later; the next one would be `poll_wait_us` after such an answer.
     """
 
     call_id: int

@@ -26,8 +26,8 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
     """What an endpoint was told. None is "not said": the catalogue's own holds.
 
     `auth_type` is ``"bearer"``, ``"x-api-key"``, ``"token"`` or ``"none"``. `default_headers` go with every request,
-    over the provider's own. `kwargs` are arguments of every call, which a call's own replace. `timeout` bounds an attempt, in
-    seconds.
+    over the provider's own. `kwargs` are arguments of every call, which a call's own replace. `timeout` bounds an
+    attempt, in seconds.
 
     Raises:
       UsageError: something is of the wrong type; the message names it and shows no key.

@@ -51,7 +51,7 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
 
     `input_tokens` is the estimate with its margin, not calibrated by what the model was seen to count. `output_cap`
     is the caller's cap times the number of `choices`, or None where he set none. `path` takes the place of the one in
-    the endpoint's address, if there is one, query included.
+    the endpoint's address, query included; without a leading slash it follows that one.
     """
 
     body: bytes

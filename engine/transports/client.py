@@ -140,7 +140,7 @@ class ClientTransport(Transport):
         extensions = {"trace": trace, "timeout": timeout}
         url = self.target.url
         if calling.path:
-            url = url.copy_with(raw_path=calling.path.encode())
+            url = url.copy_with(raw_path=self.target.path_of(calling))
         request = build(calling.method, url, headers=headers, content=body, extensions=extensions)
         request.stream = OneBody(body)
         return request

@@ -81,9 +81,7 @@ class HttpTransport(Transport):
         """The bytes that ask for one call."""
         head = self._head
         if calling.path or calling.method != "POST":
-            head = request_head(
-                calling.method.encode(), calling.path.encode() or self.target.url.raw_path, self._headers
-            )
+            head = request_head(calling.method.encode(), self.target.path_of(calling), self._headers)
         mark = b"x-penstock-call: %d\r\n" % calling.call_id if self._call_header else b""
         return b"".join((head, mark, b"content-length: %d\r\n\r\n" % len(calling.body), calling.body))
 

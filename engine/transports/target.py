@@ -108,6 +108,13 @@ class Target:
         """A text that others composed, without the secrets in it."""
         return without(text, self.secrets)
 
+    def path_of(self, calling: APICalling) -> bytes:
+        """Path and query of a call's request."""
+        path = calling.path.encode("ascii")
+        if not path:
+            return self.url.raw_path
+        return path if path.startswith(b"/") else b"%b/%b" % (self.url.raw_path.rstrip(b"/"), path)
+
     def note_request(self, calling: APICalling) -> int:
         """A line in the log for a request that is about to leave. When that was, or -1 if nobody reads it."""
         if not debugging():
