@@ -158,8 +158,7 @@ class Target:
         if poll is None:
             return answer
         asked, wait_us = poll
-        hint_us = max(wait_us, answer.hint_us or 0)
-        return msgspec.structs.replace(answer, hint_us=hint_us, poll_lane=asked.lane, poll=encode(asked))
+        return msgspec.structs.replace(answer, poll_lane=asked.lane, poll_wait_us=wait_us, poll=encode(asked))
 
     def _nowhere(self, reading: Reading, status: int) -> Reading:
         """The answer comes later, but at an address that is not asked."""
