@@ -63,11 +63,12 @@ async def test_it_is_given_back_before_the_call_is_over() -> None:
 async def test_the_log_has_a_line_for_each_change_and_each_wait() -> None:
     async with scripted(ScriptedProvider(delay_s=2), requests_rate=0.5) as executor:
         model = iModel(executor, CONFIG)
-        await model.acompletion("first")
+        first = await model.acompletion("first")
         event = await model.acompletion("second", num_tokens_to_consume=7)
         await trio.sleep(1)
         event.add_log("a line of my own")
         assert event.updated_at - event.created_at == timedelta(seconds=1)
+    assert not any("Waited" in line for line in first.logs)
     stamps, lines = zip(*(line.split(" - ", 1) for line in event.logs), strict=True)
     assert lines == (
         "Status changed from PENDING to QUEUED",

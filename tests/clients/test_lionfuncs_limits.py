@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from lion_server import CONFIG, scripted
 
@@ -146,6 +146,8 @@ RATES = st.one_of(
 )
 
 
+@example(rate=180143985.31835938, period_s=0.5, capacity=None)
+@example(rate=1 << 53, period_s=1e-6, capacity=None)
 @given(rate=RATES, period_s=st.one_of(st.integers(1, 86_400), st.floats(1e-3, 1e6)), capacity=st.none() | RATES)
 def test_a_quota_is_never_more_than_the_rate(rate: float, period_s: float, capacity: float | None) -> None:
     capacity = None if capacity is None else max(1, capacity)

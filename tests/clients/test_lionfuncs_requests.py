@@ -172,9 +172,10 @@ async def test_any_json_is_an_answer(body: bytes) -> None:
     assert (event.status, event.response_body) == (RequestStatus.COMPLETED, json.loads(body))
 
 
-async def test_an_empty_success_is_one() -> None:
-    event, _ = await ask({"method": "DELETE"}, answer=(200, {}, b""))
-    assert (event.status, event.response_body, event.response_status_code) == (RequestStatus.COMPLETED, None, 200)
+@pytest.mark.parametrize("status", [200, 202, 204])
+async def test_an_empty_success_is_one(status: int) -> None:
+    event, _ = await ask({"method": "DELETE"}, answer=(status, {}, b""))
+    assert (event.status, event.response_body, event.response_status_code) == (RequestStatus.COMPLETED, None, status)
 
 
 async def test_a_success_that_is_no_json_is_a_failure() -> None:
@@ -287,6 +288,13 @@ async def test_a_key_that_no_header_holds_is_not_shown() -> None:
         event = await (await model.acompletion("hello")).wait()
     assert (event.status, event.error_type) == (RequestStatus.FAILED, "MissingKey")
     assert "lines" not in repr((event.error_message, event.error_details, model.config, event))
+
+
+@pytest.mark.parametrize("headers", [{"Host": "elsewhere.example"}, {"X-Secret": f"{KEY}\n"}, {"no name": "x"}])
+async def test_headers_that_no_request_has(headers: dict[str, str]) -> None:
+    event, asked = await ask({"default_headers": {**headers, "X-Other": "a\x00b"}})
+    assert (event.status, event.error_type, asked) == (RequestStatus.FAILED, "UsageError", None)
+    assert "header" in (event.error_message or "")
 
 
 # --- what is wrong with a config ---

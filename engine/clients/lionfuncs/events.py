@@ -116,10 +116,11 @@ def shown_headers(headers: Mapping[str, Any]) -> dict[str, str]:
 class NetworkRequestEvent:
     """One request: what was asked, where it is, and what came of it. Looking at it never waits; `wait` does.
 
-    `request_id` is a UUID; `endpoint_url`, `method`, `headers` and `payload` are what is sent, keys masked; `metadata`
-    holds the `model_name` and is the caller's besides. Times are in UTC and naive, as lionfuncs has them, and in order:
-    `created_at`, then `queued_at`, `processing_started_at` (the executor's limits let it go) and `call_started_at` (the
-    request has left), each when that was so first, and `completed_at`, however it ended; None before.
+    `request_id` is a UUID; `endpoint_url`, `method`, `payload` and `headers` are what is sent, but for the keys in the
+    headers, which are masked; `metadata` holds the `model_name` and is the caller's besides. Times are in UTC and
+    naive, as lionfuncs has them, and in order: `created_at`, then `queued_at`, `processing_started_at` (the executor's
+    limits let it go) and `call_started_at` (the request has left), each when that was so first, and `completed_at`,
+    however it ended; None before.
 
     `headers` are given as they may be shown. An event that is dropped does not cancel its request.
     """

@@ -53,9 +53,9 @@ def bucket(name: str, dimension: Dimension, rate: object, period_s: object, capa
 
 def _whole(amount: Fraction, period: Fraction) -> tuple[int, Fraction]:
     """A whole amount, and the seconds in which it stands for the same rate, or for a little less."""
-    if (whole_s := period * amount.denominator) <= _YEAR_S:
+    if amount.numerator <= _LARGEST and (whole_s := period * amount.denominator) <= _YEAR_S:
         return amount.numerator, whole_s
-    limit = max(1, math.floor(amount / period * 86_400))  # what a day holds
+    limit = min(_LARGEST, max(1, math.floor(amount / period * 86_400)))  # what a day holds
     return limit, limit * period / amount
 
 
