@@ -154,6 +154,8 @@ class Provider:
             counted = int(self._count_input(request.arguments)) + request.known_input
         except Exception as error:  # noqa: BLE001  # the user's own function: what it cannot count must not end the server
             return invalid(f"The input cannot be counted: {error!r}")
+        if 0 < self._config.max_input_tokens < counted:
+            return manner.too_long(counted, self._config.max_input_tokens)
         if manner.spends == "input":
             return Cost(counted, 0)
         per_choice = self._config.output_tokens if request.output_cap is None else request.output_cap
