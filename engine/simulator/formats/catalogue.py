@@ -29,6 +29,7 @@ from engine.simulator.formats.ollama import Ollama
 from engine.simulator.formats.openai_chat import OpenAIChat
 from engine.simulator.formats.openai_embed import Embeddings, NimEmbeddings, OllamaEmbeddings
 from engine.simulator.formats.openai_responses import Responses
+from engine.simulator.formats.routes import Routes, Served
 from engine.simulator.formats.tavily import TavilyExtract, TavilySearch
 
 BASES: Final = {
@@ -94,13 +95,22 @@ ROUTES: Final[dict[bytes, Manner]] = {
 }
 """Every path that takes a POST, and how it is spoken there."""
 
+_PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = ()
+"""By provider, method and template below its base address: paths with an open part, and whatever is no POST."""
+
+PLACES: Final = Routes((method, BASES[provider] + path, served) for provider, method, path, served in _PLACES)
+"""Who serves them."""
+
 _LISTING: Final = ("openai", "gemini", "groq", "deepseek", "openrouter", "nvidia_nim")
 MODEL_PATHS: Final = frozenset(
     path.encode() for path in ("/v1/models", "/models", "/ollama/v1/models", *(f"{BASES[n]}/models" for n in _LISTING))
 )
 """Where the models are listed, in OpenAI's shape."""
 
-_OWNERS: Final = {provider.encode(): manner for provider, _, manner in reversed(_ENDPOINTS)}
+_OWNERS: Final = {
+    **{provider.encode(): served for provider, _, _, served in reversed(_PLACES) if isinstance(served, Manner)},
+    **{provider.encode(): manner for provider, _, manner in reversed(_ENDPOINTS)},
+}
 
 
 def owner_of(path: bytes) -> Manner:
