@@ -85,8 +85,8 @@ SHAPES = {
 
 
 def shape(name: str, told: Any) -> list[str]:
-    """Where a refusal is not of its provider's shape; Groq leaves out a code that it has not, and Inferneo lists what is
-    wrong in a request alone."""
+    """Where a refusal is not of its provider's shape; Groq leaves out a code that it has not, and Inferneo lists
+    nothing but what is wrong in a request."""
     expected = fixture(SHAPES[name])
     if ENDPOINTS[name].provider == "inferneo":
         expected = expected if isinstance(told.get("detail"), list) else fixture("inferneo_chat/error_400.json")

@@ -24,6 +24,7 @@ from engine.simulator.formats.inferneo import (
     InferneoChat,
     InferneoCompletions,
 )
+from engine.simulator.formats.inferneo_desks import PLACES as INFERNEO_PLACES
 from engine.simulator.formats.manner import Manner
 from engine.simulator.formats.ollama import Ollama
 from engine.simulator.formats.openai_chat import OpenAIChat
@@ -95,7 +96,7 @@ ROUTES: Final[dict[bytes, Manner]] = {
 }
 """Every path that takes a POST, and how it is spoken there."""
 
-_PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = ()
+_PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = (*INFERNEO_PLACES,)
 """By provider, method and template below its base address: paths with an open part, and whatever is no POST."""
 
 PLACES: Final = Routes((method, BASES[provider] + path, served) for provider, method, path, served in _PLACES)

@@ -62,8 +62,7 @@ class Inferneo(Manner):
         if self.documented and arguments.get("max_tokens") is None:
             cap = _DOCUMENTED_CAP
         stream = StreamRequest() if fields["stream"] else None
-        told = {**arguments, "messages": messages, "stop": fields["stop"]}
-        return ChatRequest(told, model, 1, cap, stream)
+        return ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream)
 
     @abstractmethod
     def messages(self, arguments: Mapping[str, Any], faults: list[Detail]) -> list[dict[str, Any]]:
@@ -240,9 +239,9 @@ def _trimmed(said: Wording) -> tuple[str, str]:
     """The text up to the first string that ends it, and why it ends."""
     text, reason = said.done.text, _reason(said)
     assert said.asked is not None
-    stops = said.asked.arguments["stop"]
-    assert isinstance(stops, list)
-    for stop in stops:
+    stops = said.asked.arguments.get("stop") or []
+    assert isinstance(stops, (str, list))
+    for stop in [stops] if isinstance(stops, str) else stops:
         if stop in text:
             text, reason = text.partition(stop)[0] if stop else "", "stop"
     return text, reason
