@@ -168,13 +168,15 @@ async def test_what_was_promised_may_be_polled_at_either_version(version: int) -
 async def test_runs_that_fail() -> None:
     async def ask(client: Client) -> dict[str, list[Any]]:
         said = {}
-        for word in ("fail", "supplier", "warn"):
+        for word in ("fail", "coded", "supplier", "warn"):
             at_once = (await run(client, word)).json()
             said[word] = [at_once, (await polled(client, await run(client, f"async-{word}")))[-1].json()]
         return said
 
     said = await asked(PLAIN, ask)
-    for answer in said["fail"]:
+    assert "error_code" not in said["fail"][0]
+    assert {answer["error_code"] for answer in said["coded"]} == {"simulated_failure"}
+    for answer in (*said["fail"], *said["coded"]):
         assert (answer["status"], answer["completed"]) == ("FAILED", True)
         assert answer["error_message"]
     assert [answer.get("status") for answer in said["supplier"]] == ["FAILED", None]
@@ -480,6 +482,8 @@ async def test_lists_of_models() -> None:
             return (await client.request("POST", "/sdk/models/paginate", body)).json()
 
         named = await client.request("GET", "/sdk/models?ids=x,missing-y,z")
+        rest = await client.request("GET", "/sdk/models?ids=x,missing-y,z&pageNumber=1")
+        assert rest.json()["items"] == []
         return [await page(q="llm"), await page(pageNumber=1, pageSize=2), named.json(), await page(q=None)]
 
     found, second, named, everything = await asked(PLAIN, ask)
