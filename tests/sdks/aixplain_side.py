@@ -31,6 +31,18 @@ def streamed(streamer: Any) -> dict[str, Any]:
     return {"chunks": chunks, "status": streamer.status.value, "broken": broken}
 
 
+def streamed_by_version_2(identity: str) -> dict[str, Any]:
+    """A stream, read by what version 2 of the SDK reads streams with."""
+    import requests
+    from aixplain.utils import config
+    from aixplain.v2.model import ModelResponseStreamer
+
+    url = f"{config.MODELS_RUN_URL}/{identity}".replace("/v1/", "/v2/")
+    body = {"data": "hello", "options": {"stream": True}}
+    with requests.post(url, json=body, headers={"x-api-key": config.TEAM_API_KEY}, stream=True, timeout=10) as reply:
+        return streamed(ModelResponseStreamer(reply))
+
+
 def do(order: dict[str, Any]) -> Any:
     """Carry out one order."""
     from aixplain.enums import Function
@@ -46,6 +58,8 @@ def do(order: dict[str, Any]) -> Any:
         return [[type(model).__name__, *(getattr(model, name, None) for name in names)] for model in models]
     if action == "limits":
         return [vars(limit) for limit in APIKeyFactory.get_usage_limits()]
+    if action == "stream version 2":
+        return streamed_by_version_2(identity)
     if order.get("as") == "LLM":
         from aixplain.utils import config
 

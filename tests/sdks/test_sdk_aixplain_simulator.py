@@ -223,6 +223,22 @@ async def test_streams(tmp_path: Path) -> None:
     assert next(chunk for chunk in said["envelope"]["chunks"] if chunk[0] == "SUCCESS") == ["SUCCESS", ""]
 
 
+async def test_version_2_reads_every_form_of_a_stream(tmp_path: Path) -> None:
+    """A stream that is closed in order without an end has failed to it; of one cut within the body it raises."""
+    config = SimulatorConfig(key=KEY, output_tokens=6, faults=FaultRates(stream_at=2))
+    whole = ("envelope", "done", "status", "openai", "openai-no-done", "split", "json")
+    broken = ("error", "failed", "envelope-no-done")
+    orders = [order("stream version 2", f"stream-{kind}") for kind in (*whole, *broken, "cut")]
+    (*results, cut), _ = await theirs(tmp_path, orders, config)
+    said = dict(zip(whole + broken, results, strict=True))
+    assert (cut["status"], cut["broken"]) == ("IN_PROGRESS", "ChunkedEncodingError")
+    assert {kind: said[kind]["status"] for kind in whole} == dict.fromkeys(whole, "SUCCESS")
+    assert {kind: said[kind]["status"] for kind in broken} == dict.fromkeys(broken, "FAILED")
+    texts = {kind: "".join(text or "" for _, text in result["chunks"]).split() for kind, result in said.items()}
+    counts = {kind: len(words) for kind, words in texts.items()}
+    assert counts == dict.fromkeys(whole, 6) | {"error": 2, "failed": 2, "envelope-no-done": 6}
+
+
 async def test_a_language_model_streams_with_all_its_fields(tmp_path: Path) -> None:
     (result,), simulator = await theirs(
         tmp_path, [of_llm("run", "llm-m", data="hello", stream=True, max_tokens=4, context="12345678")]
