@@ -9,20 +9,25 @@ from __future__ import annotations
 import httpx
 import msgspec
 
-from actors.messages import EMPTY, APICalling
+from actors.messages import EMPTY, APICalling, Fault, encode
 from actors.retrying import next_poll_wait_us
+from actors.transport import Answer
+from engine.transports.streams import place_of
 
 
-def poll_of(calling: APICalling, address: str, url: httpx.URL) -> tuple[APICalling, int] | None:
-    """The next poll of a call that went to `url`, and the wait before it, in microseconds; None: not at this address.
+def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL | str) -> Answer:
+    """An answer with the verdict ``later`` to a call that went to `url`, and the poll that is to follow it, at
+    `address`; empty: where this one went. A failure, if that is at another origin. Any other answer as it is.
 
     The first poll follows at once, and the wait grows with every one that comes to nothing.
     """
-    path = _path_at(address, url)
-    if path is None:
-        return None
-    again = calling.lane == calling.poll_lane
-    wait_us = calling.poll_wait_us if again else 0
+    if answer.verdict != "later":
+        return answer
+    url = httpx.URL(url)
+    path = _path_at(address, url) if address else calling.path
+    if path is None or not calling.poll_lane:
+        return _refused(answer, url)
+    polled = calling.lane == calling.poll_lane
     poll = msgspec.structs.replace(
         calling,
         lane=calling.poll_lane,
@@ -32,9 +37,10 @@ def poll_of(calling: APICalling, address: str, url: httpx.URL) -> tuple[APICalli
         output_tokens=0,
         streaming=False,
         body=EMPTY,
-        poll_wait_us=next_poll_wait_us(calling.poll_wait_us) if again else calling.poll_wait_us,
+        poll_wait_us=next_poll_wait_us(calling.poll_wait_us) if polled else calling.poll_wait_us,
     )
-    return poll, wait_us
+    wait_us = calling.poll_wait_us if polled else 0
+    return msgspec.structs.replace(answer, poll_lane=poll.lane, poll_wait_us=wait_us, poll=encode(poll))
 
 
 def _path_at(address: str, url: httpx.URL) -> str | None:
@@ -50,3 +56,15 @@ def _path_at(address: str, url: httpx.URL) -> str | None:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
+def _refused(answer: Answer, url: httpx.URL) -> Answer:
+    place = place_of(url.host, _origin(url)[2])
+    message = (
+        f"{place} took the call and says that its answer will be at another address, which is not asked: only the "
+        "origin that a call went to is sent its key. The work was begun and may be billed."
+    )
+    status = answer.reply.status
+    fault = Fault("MalformedReply", message, status=status, code="untrusted_poll_address", sent=True)
+    reply = msgspec.structs.replace(answer.reply, fault=fault)
+    return msgspec.structs.replace(answer, verdict="failed", charge="kept", reply=reply)
