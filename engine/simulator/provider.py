@@ -25,7 +25,7 @@ from engine.simulator.formats.manner import HeadersSeen, Manner, Moment
 from engine.simulator.limits import Cost, Hold, LimitSet, Refusal
 from engine.simulator.log import ArrivalLog
 from engine.simulator.records import Arrival, Aside, Ending, SimulatorStatistics, StreamEnd
-from engine.simulator.reply import MAX_REPLY_WORDS, Answer, Completion, Headers, Prose, faulty_answer
+from engine.simulator.reply import MAX_REPLY_WORDS, Answer, Completion, Headers, Prose, encode, faulty_answer
 from engine.simulator.script import StreamPlan
 
 CountInput = Callable[[Mapping[str, object]], int]
@@ -149,8 +149,10 @@ class Provider:
         up_us = at_us - self._origin_us
         house = House(self._config.models, self._limits, self.statistics, self._prose.text, now, up_us)
         stranger = None if desk.public else self._stranger(desk, asked.headers)
-        said = stranger or desk.reply(asked._replace(number=number), house)
-        answer = manner.fail(said, now) if isinstance(said, Failure) else said
+        answer = stranger or desk.reply(asked._replace(number=number), house)
+        if isinstance(answer, Failure):
+            told = desk.error(answer)
+            answer = manner.fail(answer, now) if told is None else Answer(answer.status, [], encode(told))
         call = name[:MAX_IDENTITY].decode("latin-1")
         self.log.aside(Aside(at_us, call, asked.method, asked.path, number, answer.status))
         return answer

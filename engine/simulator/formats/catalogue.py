@@ -1,9 +1,9 @@
 """Which path of the simulated provider speaks in which manner, and the address of each provider.
 
 Every provider has a prefix of its own, followed by the path the real one has below its host; Inferneo has two, for what
-its server does and for what its documentation says. The paths without a prefix
-are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose
-SDK leaves the path of an address out), the others OpenAI's.
+its server does and for what its documentation says. The paths without a prefix are those of whoever owns them:
+``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose SDK leaves the path of an
+address out), ``/sdk/...`` aiXplain's (for the same reason), the others OpenAI's.
 
 Pure: no trio, no I/O, no clock.
 """
@@ -13,6 +13,17 @@ from __future__ import annotations
 from typing import Final
 
 from actors.errors import UsageError
+from engine.simulator.formats.aixplain import BASE as AIXPLAIN
+from engine.simulator.formats.aixplain import AixplainRun
+from engine.simulator.formats.aixplain_desks import (
+    Deletion,
+    KeyUse,
+    ModelPage,
+    ModelsNamed,
+    Poll,
+    Record,
+    TrainingLog,
+)
 from engine.simulator.formats.anthropic import Anthropic
 from engine.simulator.formats.dialects import DeepSeek, Gemini, Groq, Nim, OllamaCompat
 from engine.simulator.formats.exa import Exa
@@ -48,6 +59,7 @@ BASES: Final = {
     "firecrawl": "/firecrawl",
     "inferneo": "/inferneo",
     "inferneo_documented": "/inferneo_documented",
+    "aixplain": AIXPLAIN,
 }
 """The path of each provider's base address, as a client of it is given that."""
 
@@ -96,10 +108,30 @@ ROUTES: Final[dict[bytes, Manner]] = {
 }
 """Every path that takes a POST, and how it is spoken there."""
 
-_PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = (*INFERNEO_PLACES,)
+_PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = (
+    ("aixplain", "POST", "/api/v1/execute/{...}", AixplainRun(1)),
+    ("aixplain", "POST", "/api/v2/execute/{...}", AixplainRun(2)),
+    ("aixplain", "GET", "/api/v1/data/{}", Poll()),
+    ("aixplain", "GET", "/api/v2/data/{}", Poll()),
+    ("aixplain", "GET", "/sdk/models", ModelsNamed()),
+    ("aixplain", "POST", "/sdk/models/paginate", ModelPage()),
+    ("aixplain", "GET", "/sdk/models/by-name/{}", Record()),
+    ("aixplain", "GET", "/sdk/models/{}", Record()),
+    ("aixplain", "DELETE", "/sdk/models/{}", Deletion()),
+    ("aixplain", "GET", "/sdk/finetune/{}/ml-logs", TrainingLog()),
+    ("aixplain", "GET", "/sdk/api-keys/usage-limits", KeyUse()),
+    *INFERNEO_PLACES,
+)
 """By provider, method and template below its base address: paths with an open part, and whatever is no POST."""
 
-PLACES: Final = Routes((method, BASES[provider] + path, served) for provider, method, path, served in _PLACES)
+_BARE: Final = ("/sdk/",)
+"""How paths begin that are served without their provider's prefix as well."""
+PLACES: Final = Routes(
+    [
+        *((method, BASES[provider] + path, served) for provider, method, path, served in _PLACES),
+        *((method, path, served) for _, method, path, served in _PLACES if path.startswith(_BARE)),
+    ]
+)
 """Who serves them."""
 
 _LISTING: Final = ("openai", "gemini", "groq", "deepseek", "openrouter", "nvidia_nim")

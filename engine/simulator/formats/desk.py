@@ -57,4 +57,8 @@ class Desk(ABC):
 
     @abstractmethod
     def reply(self, asked: Asked, house: House) -> Answer | Failure:
-        """The answer; a failure is put into the words of whoever owns the path. Never raises."""
+        """The answer, or why there is none. Never raises."""
+
+    def error(self, failure: Failure) -> object:
+        """The body of a failure, to be encoded; None: in the words of whoever owns the path."""
+        return None
