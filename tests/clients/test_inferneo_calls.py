@@ -218,8 +218,9 @@ def test_content_parts_pass_through_and_a_501_is_an_api_error(server: Server, en
 def test_what_a_server_adds_is_kept_and_what_is_odd_costs_nothing(server: Server, client: InferneoClient) -> None:
     tools = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     logged = {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": None, "text_offset": [0], "more": 1}
+    choices = [{"text": "a", "index": 0, "logprobs": logged}, 3]
     server.answers = [
-        Reply(body={**COMPLETION, "choices": [{"text": "a", "index": 0, "logprobs": logged}, 3], "created": "x", "fp": 1}),
+        Reply(body={**COMPLETION, "choices": choices, "created": "x", "fp": 1}),
         Reply(body={"choices": [{"message": {"role": "assistant", "content": None, "tool_calls": tools, "r": "t"}}]}),
         Reply(body={"choices": [], "usage": USAGE, "id": 5}),
     ]  # fmt: skip
@@ -353,6 +354,7 @@ async def test_cancelling_a_reader_closes_the_connection(server: Server) -> None
 
 STATS = {"uptime_s": 12.5, "running": 3, "gpu": {"mem_used_bytes": 4, "mem_total_bytes": 16}}
 CARD = {"id": "a/b", "object": "model", "created": 5, "owned_by": "inferneo"}
+LIST = {"object": "list", "data": [{"id": "x"}, CARD]}
 
 
 def test_the_list_of_models(server: Server, client: InferneoClient) -> None:
@@ -449,11 +451,12 @@ async def test_it_uses_the_engine_there_is_or_one_that_is_given(server: Server) 
         async with client:
             assert client.engine is outer
             await client.completions.create(**PROMPT)
-        assert outer.statistics().completed == 1
+        assert len(outer.statistics().endpoints) == 1
         async with open_engine():
             given = AsyncInferneoClient(server.url, engine=outer)
+            assert given.engine is outer
             await given.completions.create(**PROMPT)
-        assert outer.statistics().completed == 2
+        assert len(server.sent) == 2
 
 
 async def test_without_an_engine_it_says_how_to_open_one(server: Server) -> None:

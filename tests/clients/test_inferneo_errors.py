@@ -88,7 +88,10 @@ def test_wrong_messages_are_named(messages: Any, client: InferneoClient, server:
     assert server.sent == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("temperature", 0), ("temperature", 2), ("top_p", 0), ("top_p", 1), ("presence_penalty", -2), ("frequency_penalty", 2)])  # fmt: skip
+ENDS = [("temperature", 0), ("temperature", 2), ("top_p", 0), ("top_p", 1), ("presence_penalty", -2)]
+
+
+@pytest.mark.parametrize(("name", "value"), [*ENDS, ("frequency_penalty", 2)])
 def test_the_ends_of_the_ranges_are_in_them(name: str, value: float, client: InferneoClient) -> None:
     given: dict[str, Any] = {**PROMPT, name: value}
     assert client.completions.create(**given).id
@@ -152,9 +155,8 @@ def test_code_type_and_wait_are_on_the_error(server: Server, client: InferneoCli
 def test_every_status_is_an_api_error(status: int, stream: bool, server: Server, client: InferneoClient) -> None:
     server.answers = [Reply(status, {"detail": "no"})]
     for create, least in ((client.completions.create, PROMPT), (client.chat.completions.create, CHAT)):
-        with pytest.raises(InferneoAPIError, match="^no$") as caught:
-            answer = create(**least, stream=stream)  # type: ignore[call-overload]  # either
-            list(answer)
+        with pytest.raises(InferneoAPIError, match=r"^no$") as caught:
+            list(create(**least, stream=stream))  # type: ignore[call-overload]  # either
         assert caught.value.status_code == status
     assert len(server.sent) == 2
 
@@ -196,9 +198,9 @@ def test_a_stream_without_its_terminator_raises_after_what_came(
     """Line 65: and it is asked for once, however often it might have been tried."""
     server.answers = [Reply(pieces=CUTS[cut])]
     read = []
+    chunks = InferneoClient(server.url, engine=engine).completions.create(**PROMPT, stream=True)
     with pytest.raises(InferneoError) as caught:
-        for chunk in InferneoClient(server.url, engine=engine).completions.create(**PROMPT, stream=True):
-            read.append(chunk.choices[0].text)  # noqa: PERF401  # what came before the error is wanted
+        read.extend(chunk.choices[0].text for chunk in chunks)
     assert "".join(read) == ("" if cut == "before any text" else "a")
     assert type(caught.value) is InferneoError
     assert isinstance(caught.value.__cause__, Truncated)
@@ -216,7 +218,7 @@ async def test_the_simulated_servers_broken_streams_raise(fault: str, nursery: t
             await client.chat.completions.create(**CHAT, max_tokens=9, stream=True),
         ):
             read = []
-            with pytest.raises(InferneoError):
+            with pytest.raises(InferneoError):  # noqa: PT012  # what came before it is wanted
                 async for chunk in stream:
                     read.append(chunk)  # noqa: PERF401  # as above
             assert read
