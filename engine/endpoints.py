@@ -270,6 +270,10 @@ class OpenaiEmbedEndpoint(Endpoint, provider="openai", endpoint="embed"):
     """OpenAI's embeddings."""
 
 
+class OpenaiCompletionsEndpoint(Endpoint, provider="openai", endpoint="completions"):
+    """OpenAI's older text completions."""
+
+
 class AnthropicMessagesEndpoint(Endpoint, provider="anthropic", endpoint="chat"):
     """Anthropic's Messages."""
 
@@ -332,6 +336,14 @@ class FirecrawlScrapeEndpoint(Endpoint, provider="firecrawl", endpoint="scrape")
 
 class FirecrawlMapEndpoint(Endpoint, provider="firecrawl", endpoint="map"):
     """Firecrawl's map of a site."""
+
+
+class InferneoChatEndpoint(Endpoint, provider="inferneo", endpoint="chat"):
+    """Inferneo's chat completions."""
+
+
+class InferneoCompletionsEndpoint(Endpoint, provider="inferneo", endpoint="completions"):
+    """Inferneo's text completions."""
 
 
 def match_endpoint(provider: str, endpoint: str = "chat") -> type[Endpoint]:

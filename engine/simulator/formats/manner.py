@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 from engine.simulator.chat import ChatRequest
 from engine.simulator.chunks import Wording
 from engine.simulator.events import Events
-from engine.simulator.failure import CRASH, Failure
+from engine.simulator.failure import CRASH, Failure, invalid
 from engine.simulator.limits import LimitSet
 from engine.simulator.reply import Answer, Headers, encode
 
@@ -45,6 +45,10 @@ class Manner(ABC):
     id_header: bytes = b""
     """The header with the identity of an answer, if there is one."""
 
+    def at(self, name: str, headers: HeadersSeen) -> Self:
+        """The manner of one request, where its route leaves a part of the path open: `name` is that part."""
+        return self
+
     def credential(self, headers: HeadersSeen) -> bytes:
         """The key a request presents, as a bearer key."""
         return header(headers, b"authorization")
@@ -57,6 +61,10 @@ class Manner(ABC):
     def whole(self, said: Wording) -> bytes:
         """The body of an answer in one piece."""
 
+    def success(self, said: Wording) -> int:
+        """The status of an answer in one piece."""
+        return 200
+
     def events(self, said: Wording) -> Events:
         """The events of an answer as a stream; asked only if a request that was read wants one."""
         raise NotImplementedError
@@ -64,6 +72,11 @@ class Manner(ABC):
     @abstractmethod
     def error(self, failure: Failure, now: Moment) -> object:
         """The body of a failure, to be encoded."""
+
+    def too_long(self, counted: int, most: int) -> Failure:
+        """What is said of a prompt that is longer than the model takes."""
+        text = f"This model's maximum context length is {most} tokens. However, your messages have {counted} tokens."
+        return invalid(text, param="messages", code="context_length_exceeded")
 
     def status(self, failure: Failure) -> int:
         """The status of a failure."""
