@@ -25,7 +25,7 @@ from inferneo_server import (
     event,
 )
 
-from engine import EngineNotRunning, HookRegistry, gather, open_engine
+from engine import EngineNotRunning, HookRegistry, gather, iModel, open_engine
 from engine.clients.inferneo import (
     AsyncInferneoClient,
     ChatMessage,
@@ -249,6 +249,21 @@ async def test_the_same_calls_work_at_any_server_of_openais_format(nursery: trio
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert (await documented.models.get("two")).id == "two"
     nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("provider", ["openai", "inferneo", "anybody"])
+async def test_text_completions_of_any_model(provider: str, server: Server) -> None:
+    """Below the client: `iModel(endpoint="completions")`, in one piece and streamed."""
+    async with open_engine():
+        model = iModel(provider, f"{server.url}/v1", "completions", KEY, model="m")
+        call = await model.invoke(prompt="hello world")
+        assert call.raise_for_status().text == " w0 w1 w2"
+        assert call.usage is not None
+        assert (call.usage.input_tokens, call.usage.output_tokens) == (2, 3)
+        async with model.stream(prompt="hello world") as chunks:
+            assert "".join([str(chunk) async for chunk in chunks]) == " w0 w1"
+        assert chunks.call.raise_for_status().text == " w0 w1"
+    assert {sent.path for sent in server.sent} == {"/v1/completions"}
 
 
 # --- streams ---
