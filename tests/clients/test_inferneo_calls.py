@@ -302,6 +302,19 @@ def test_every_event_is_one_chunk_in_its_order(server: Server, client: InferneoC
     assert [chunk.usage is None for chunk in chunks] == [True, True, True, False]
 
 
+def test_an_event_that_says_two_things_is_one_chunk_and_the_usage_comes_last(
+    server: Server, client: InferneoClient
+) -> None:
+    usage = {"id": "c", "choices": [], "usage": USAGE}
+    both = chat_event(reasoning_content="hm", content="a")
+    server.answers = [Reply(pieces=[chat_event(role="assistant"), both, chat_event("stop"), event(usage), DONE])]
+    chunks = list(client.chat.completions.create(**CHAT, stream=True))
+    assert [bool(chunk.choices) for chunk in chunks] == [True, True, True, False]
+    assert chunks[1].choices[0].delta == ChatMessage(content="a", extra={"reasoning_content": "hm"})
+    assert chunks[2].choices[0].finish_reason == "stop"
+    assert chunks[3].usage is not None
+
+
 def test_a_stream_that_is_answered_in_one_piece_is_one_chunk(server: Server, client: InferneoClient) -> None:
     server.answers = [Reply(body=ANSWER, headers={"Content-Type": "application/json"}), Reply(body=COMPLETION)]
     (chunk,) = list(client.chat.completions.create(**CHAT, stream=True))
