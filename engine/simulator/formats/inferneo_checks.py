@@ -181,7 +181,7 @@ def _value(kind: Kind, loc: Place, given: Any) -> tuple[Any, Detail | None]:
         return parsed, None
     if kind == "int" and isinstance(given, float):
         return None, fault("int_from_float", loc, f"{text}, got a number with a fractional part", given)
-    if kind != "str" and (isinstance(given, str) or (kind == "bool" and isinstance(given, (int, float)))):
+    if kind != "str" and (isinstance(given, str) or (kind == "bool" and isinstance(given, int))):
         return None, fault(f"{kind}_parsing", loc, text + unread, given)
     return None, fault("string_type" if kind == "str" else f"{kind}_type", loc, text, given)
 
@@ -191,7 +191,8 @@ def _parsed(kind: Kind, given: Any) -> Any:
     if kind == "str":
         return given if isinstance(given, str) else None
     if kind == "bool":
-        word = str(given).lower() if isinstance(given, (str, bool, int)) else ""
+        whole = isinstance(given, float) and given in (0.0, 1.0)
+        word = str(int(given) if whole else given).lower()
         return True if word in _TRUE else False if word in _FALSE else None
     if not isinstance(given, (str, int, float)):
         return None
