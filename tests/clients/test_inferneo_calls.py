@@ -37,7 +37,7 @@ from engine.clients.inferneo import (
     ModelList,
     Usage,
 )
-from engine.portal import BlockingEngine, open_portal
+from engine.portal import BlockingEngine, default_portal, open_portal
 from engine.simulator import SimulatorConfig, serve
 
 
@@ -104,10 +104,15 @@ def test_headers_are_added_and_replace_ours(server: Server, engine: BlockingEngi
         assert (sent.headers["user-agent"], sent.headers["x-custom-header"]) == ("MyApp/1.0", "custom-value")
 
 
-def test_the_process_wide_portal_serves_whoever_brings_no_engine(server: Server) -> None:
-    with InferneoClient(server.url) as client:
+def test_it_is_used_in_a_with_and_afterwards(server: Server, engine: BlockingEngine) -> None:
+    with InferneoClient(server.url, engine=engine) as client:
         assert client.completions.create(**PROMPT).choices[0].text == " w0 w1 w2"
-    assert client.completions.create(**PROMPT).id == "cmpl-1"  # after close it can be used
+    assert client.completions.create(**PROMPT).id == "cmpl-1"
+
+
+def test_without_an_engine_it_takes_the_process_wide_portals() -> None:
+    """Which `test_inferneo_page` uses, in processes of its own: it would keep connections beyond a test."""
+    assert InferneoClient().engine.loop is default_portal().blocking.loop
 
 
 def test_a_portal_is_as_good_as_its_engine(server: Server) -> None:

@@ -1,8 +1,8 @@
 """Every code block of Inferneo's page about its Python client, run against the simulated server.
 
 Blocks that only show a signature are compared with ours; all others are run as they stand there, with the simulator's
-addresses and key. The page is synchronous, so its blocks run in a thread, through the process-wide portal; the one that
-awaits runs in trio.
+addresses and key. The page is synchronous, so its blocks run in a thread, through a portal; the one that awaits runs in
+trio.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from seed_blocks import DOCUMENTS, REWRITES, Block
 
 from engine import EngineNotRunning, gather, open_engine
 from engine.clients import inferneo
-from engine.clients.inferneo import AsyncInferneoClient, InferneoClient
+from engine.clients.inferneo import AsyncInferneoClient, InferneoClient, blocking
+from engine.portal import open_portal
 from engine.simulator import Simulator, SimulatorConfig, serve
 
 PAGE = "inferneo-client.md"
@@ -90,8 +91,15 @@ class Stage:
 async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     monkeypatch.delenv("INFERNEO_API_KEY", raising=False)
     simulator = await nursery.start(serve, SimulatorConfig(output_tokens=5, models=MODELS))
-    yield Stage(simulator)
-    nursery.cancel_scope.cancel()
+    portal = open_portal()  # in the place of the process-wide one, which would keep its connections
+    monkeypatch.setattr(blocking, "default_portal", lambda: portal)
+    await trio.to_thread.run_sync(portal.__enter__)
+    try:
+        yield Stage(simulator)
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(portal.__exit__, None, None, None)
+        nursery.cancel_scope.cancel()
 
 
 # --- the page ---
