@@ -73,9 +73,9 @@ class _Flight:
 class ResponseCache:
     """Keeps the answers of completed calls, and lets identical calls share one request.
 
-    Identical are calls with the same request body for the same model at the same provider account: address, headers
-    and key. What is said to the engine alone (`priority`, `flow`, `deadline_s`, `metadata`, ...) makes no difference.
-    A call that is answered here is sent nowhere, counts towards no limit and has `attempts` 0.
+    Identical are calls with the same method, path and request body for the same model at the same provider account:
+    address, headers and key. What is said to the engine alone (`priority`, `flow`, `deadline_s`, `metadata`, ...) makes
+    no difference. A call that is answered here is sent nowhere, counts towards no limit and has `attempts` 0.
 
     Args:
       max_calls: the most answers that are kept; 0 keeps none, and only shares requests under way.
@@ -267,7 +267,9 @@ class ResponseCache:
         if account.http_client is not None:
             self._clients[id(account.http_client)] = account.http_client
         request = call.request
-        key = hashlib.sha256(repr((account.identity, call.owner.format.name, call.model, request.streaming)).encode())
+        place = request.method, request.path
+        asked = account.identity, call.owner.format.name, call.model, request.streaming, place
+        key = hashlib.sha256(repr(asked).encode())
         key.update(request.body)
         return key.digest()
 

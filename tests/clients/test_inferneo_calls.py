@@ -25,7 +25,7 @@ from inferneo_server import (
     event,
 )
 
-from engine import EngineNotRunning, HookRegistry, gather, open_engine
+from engine import EngineNotRunning, HookRegistry, gather, iModel, open_engine
 from engine.clients.inferneo import (
     AsyncInferneoClient,
     ChatMessage,
@@ -37,7 +37,7 @@ from engine.clients.inferneo import (
     ModelList,
     Usage,
 )
-from engine.portal import BlockingEngine, open_portal
+from engine.portal import BlockingEngine, default_portal, open_portal
 from engine.simulator import SimulatorConfig, serve
 
 
@@ -104,10 +104,15 @@ def test_headers_are_added_and_replace_ours(server: Server, engine: BlockingEngi
         assert (sent.headers["user-agent"], sent.headers["x-custom-header"]) == ("MyApp/1.0", "custom-value")
 
 
-def test_the_process_wide_portal_serves_whoever_brings_no_engine(server: Server) -> None:
-    with InferneoClient(server.url) as client:
+def test_it_is_used_in_a_with_and_afterwards(server: Server, engine: BlockingEngine) -> None:
+    with InferneoClient(server.url, engine=engine) as client:
         assert client.completions.create(**PROMPT).choices[0].text == " w0 w1 w2"
-    assert client.completions.create(**PROMPT).id == "cmpl-1"  # after close it can be used
+    assert client.completions.create(**PROMPT).id == "cmpl-1"
+
+
+def test_without_an_engine_it_takes_the_process_wide_portals() -> None:
+    """Which `test_inferneo_page` uses, in processes of its own: it would keep connections beyond a test."""
+    assert InferneoClient().engine.loop is default_portal().blocking.loop
 
 
 def test_a_portal_is_as_good_as_its_engine(server: Server) -> None:
@@ -251,6 +256,21 @@ async def test_the_same_calls_work_at_any_server_of_openais_format(nursery: trio
     nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("provider", ["openai", "inferneo", "anybody"])
+async def test_text_completions_of_any_model(provider: str, server: Server) -> None:
+    """Below the client: `iModel(endpoint="completions")`, in one piece and streamed."""
+    async with open_engine():
+        model = iModel(provider, f"{server.url}/v1", "completions", KEY, model="m")
+        call = await model.invoke(prompt="hello world")
+        assert call.raise_for_status().text == " w0 w1 w2"
+        assert call.usage is not None
+        assert (call.usage.input_tokens, call.usage.output_tokens) == (2, 3)
+        async with model.stream(prompt="hello world") as chunks:
+            assert "".join([str(chunk) async for chunk in chunks]) == " w0 w1"
+        assert chunks.call.raise_for_status().text == " w0 w1"
+    assert {sent.path for sent in server.sent} == {"/v1/completions"}
+
+
 # --- streams ---
 
 
@@ -285,6 +305,19 @@ def test_every_event_is_one_chunk_in_its_order(server: Server, client: InferneoC
     said = [(choice.index, choice.delta.content) for chunk in chunks for choice in chunk.choices]
     assert said == [(0, "a"), (1, "x"), (0, "b")]
     assert [chunk.usage is None for chunk in chunks] == [True, True, True, False]
+
+
+def test_an_event_that_says_two_things_is_one_chunk_and_the_usage_comes_last(
+    server: Server, client: InferneoClient
+) -> None:
+    usage = {"id": "c", "choices": [], "usage": USAGE}
+    both = chat_event(reasoning_content="hm", content="a")
+    server.answers = [Reply(pieces=[chat_event(role="assistant"), both, chat_event("stop"), event(usage), DONE])]
+    chunks = list(client.chat.completions.create(**CHAT, stream=True))
+    assert [bool(chunk.choices) for chunk in chunks] == [True, True, True, False]
+    assert chunks[1].choices[0].delta == ChatMessage(content="a", extra={"reasoning_content": "hm"})
+    assert chunks[2].choices[0].finish_reason == "stop"
+    assert chunks[3].usage is not None
 
 
 def test_a_stream_that_is_answered_in_one_piece_is_one_chunk(server: Server, client: InferneoClient) -> None:

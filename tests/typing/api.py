@@ -1,7 +1,8 @@
 """What a type checker makes of the public names. Never run: read by `mypy --strict` in `test_api_types`.
 
 Each `reveal_type` line says behind it, after "R:", what is to be revealed. Lines that must be errors say which, after
-"E:". Everything else must have no error. Must import from `engine` and `engine.testing` alone, as users do.
+"E:". Everything else must have no error. Must import from `engine`, `engine.testing` and the packages of
+`engine.clients` alone, as users do.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,7 @@ from engine import (
     iModel,
     open_engine,
 )
+from engine.clients.inferneo import AsyncInferneoClient, InferneoClient
 from engine.testing import (
     FAULTS,
     PATIENCE_S,
@@ -251,3 +253,22 @@ def run_in_virtual_time() -> None:
 
     reveal_type(test)  # R: def (number: int)
     test("5")  # E: arg-type
+
+
+def use_inferneo(client: InferneoClient) -> None:
+    messages = [{"role": "user", "content": "hi"}]
+    whole = client.completions.create(model="m", prompt="hi", stop="x", seed=3)
+    reveal_type(whole)  # R: engine.clients.inferneo.responses.CompletionResponse
+    reveal_type(whole.choices[0].text)  # R: str
+    for chunk in client.chat.completions.create("m", messages, stream=True):
+        reveal_type(chunk)  # R: engine.clients.inferneo.responses.ChatCompletionChunk
+    reveal_type(client.models.list().data)  # R: list[engine.clients.inferneo.responses.Model]
+    client.completions.create(model="m", prompt="hi", temperature="hot")  # E: call-overload
+    InferneoClient(limit_reqests=5)  # E: call-arg
+
+
+async def use_inferneo_in_trio(client: AsyncInferneoClient) -> None:
+    async for chunk in await client.completions.create("m", "hi", stream=True):
+        reveal_type(chunk.choices[0].text)  # R: str
+    answers = await gather(*[client.completions.create(model="m", prompt=prompt) for prompt in ("a", "b")])
+    reveal_type(answers)  # R: list[engine.clients.inferneo.responses.CompletionResponse]
