@@ -186,6 +186,12 @@ class Call(ReplySlot):
         return None
 
     @property
+    def place(self) -> tuple[str, str]:
+        """The method of the request and its path; an empty one is that of the provider's address."""
+        request = decode_calling.decode(self._request) if isinstance(self._request, bytes) else self._request
+        return ("POST", "") if isinstance(request, InvalidCall) else (request.method, request.path)
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """The caller's own, as given."""
         return self.options.metadata if self.options.metadata is not None else _NOTHING

@@ -267,8 +267,7 @@ class ResponseCache:
         if account.http_client is not None:
             self._clients[id(account.http_client)] = account.http_client
         request = call.request
-        place = request.method, request.path
-        asked = account.identity, call.owner.format.name, call.model, request.streaming, place
+        asked = account.identity, call.owner.format.name, call.model, request.streaming, call.place
         key = hashlib.sha256(repr(asked).encode())
         key.update(request.body)
         return key.digest()
@@ -286,9 +285,9 @@ def _stand_in(call: Call) -> Call:
     return Call(call.owner, call.model, call.request, call.options)
 
 
-def _asked(call: Call) -> tuple[int, str, bytes]:
+def _asked(call: Call) -> tuple[int, str, tuple[str, str], bytes]:
     """What a call asks, of whom; its model is the owner, which no other can be while the call holds it."""
-    return id(call.owner), call.model, hashlib.sha256(call.body or b"").digest()
+    return id(call.owner), call.model, call.place, hashlib.sha256(call.body or b"").digest()
 
 
 def _is_under_way(leader: Call) -> bool:

@@ -60,14 +60,14 @@ class Block(NamedTuple):
         return assigned
 
 
-def fenced(document: str) -> list[Block]:
-    """The blocks of Python between a document's fences, in order."""
+def fenced(document: str, language: str = "python") -> list[Block]:
+    """The blocks of one language between a document's fences, in order."""
     lines = (DOCUMENTS / document).read_text("utf-8").splitlines()
     blocks, opened = [], 0
     for number, line in enumerate(lines, 1):
         if not line.startswith("```"):
             continue
-        if opened and lines[opened - 1] == "```python":
+        if opened and lines[opened - 1] == f"```{language}":
             blocks.append(Block(document, opened + 1, number - 1))
         opened = 0 if opened else number
     assert not opened, "a fence is not closed"

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import trio
-from seed_blocks import DOCUMENTS, REWRITES, Block
+from seed_blocks import DOCUMENTS, REWRITES, fenced
 
 from engine import EngineNotRunning, gather, open_engine
 from engine.clients import inferneo
@@ -29,20 +29,7 @@ KEY = "key-of-the-test-8d1f"
 MODELS = ("meta-llama/Llama-2-7b-chat-hf", "another")
 
 
-def fences() -> list[tuple[str, Block]]:
-    """Every fenced block: its language and its lines."""
-    found, opened = [], 0
-    lines = (DOCUMENTS / PAGE).read_text("utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        if line.startswith("```"):
-            if opened:
-                found.append((lines[opened - 1].removeprefix("```"), Block(PAGE, opened + 1, number - 1)))
-            opened = 0 if opened else number
-    assert not opened
-    return found
-
-
-PYTHON = [block for language, block in fences() if language == "python"]
+PYTHON = fenced(PAGE)
 NAMES = (
     "quick_start", "signature_client", "configured", "signature_completions", "completion", "completion_stream",
     "signature_chat", "chat", "chat_stream", "signature_list", "models_list", "signature_get", "models_get",
@@ -106,8 +93,8 @@ async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Async
 
 
 def test_the_page_was_read() -> None:
-    assert [language for language, _ in fences()].count("bash") == 1  # the installation
-    assert len(fences()) == len(PYTHON) + 1
+    assert len(fenced(PAGE, "bash")) == 1  # the installation
+    assert (DOCUMENTS / PAGE).read_text("utf-8").count("```") == 2 * (len(PYTHON) + 1)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SIGNATURES])
