@@ -15,6 +15,7 @@ from virtual_provider import in_virtual_time, virtual_engine
 
 from actors.limits import Quota
 from actors.messages import Fault
+from actors.retrying import next_poll_wait_us, poll_at_us
 from engine import Call, iModel
 from engine.estimate import CountText, estimate_text
 from engine.hooks import HookEventTypes
@@ -258,7 +259,13 @@ async def test_a_wait_the_provider_wishes_for_is_kept() -> None:
 @in_virtual_time
 @pytest.mark.parametrize(
     "at",
-    ["https://elsewhere.example/a", "http://later.example/a", "//elsewhere.example", "https://later.example:8443/"],
+    [
+        "https://elsewhere.example/a",
+        "http://later.example/a",
+        "//elsewhere.example",
+        "https://later.example:8443/",
+        "https://me:pw@later.example/a",
+    ],
 )
 async def test_an_address_elsewhere_is_not_asked(at: str) -> None:
     provider = ScriptedProvider(lambda request: reply(json.dumps({"state": "taken", "at": at}).encode()), delay_s=0.0)
@@ -329,3 +336,61 @@ async def test_observers_are_told() -> None:
                 break
     once = ["queued", "granted", "sent", "later"]
     assert names == [*once, *once, "queued", "granted", "sent", "ended"]
+
+
+@in_virtual_time
+async def test_what_an_answer_gives_back_lets_the_next_call_go_at_once() -> None:
+    provider = ScriptedProvider(after(3), delay_s=0.0)
+    async with virtual_engine(provider) as engine:
+        model = a_worker(quotas=[Quota("total_tokens", 45, 60.0)])
+        calls = [await engine.submit(model.create_api_calling(prompt=str(number))) for number in range(2)]
+        first, second = [await call.wait() for call in calls]
+        assert first.timings is not None
+        assert second.timings is not None
+        assert second.timings.waited_s == pytest.approx(first.timings.total_s, abs=1e-3)
+
+
+@in_virtual_time
+async def test_limits_are_learned_from_calls_that_are_taken() -> None:
+    async with virtual_engine(ScriptedProvider(after(1), delay_s=0.0)) as engine:
+        model = a_worker(limits="learn", lane="learning")
+        async with engine.map([model.create_api_calling(prompt=str(number)) for number in range(60)]) as done:
+            assert [call.status async for call in done] == ["completed"] * 60
+        lanes = {lane.name: lane for lane in engine.statistics().scheduler.schedule.lanes}
+        assert next(quota.limit for quota in lanes["learning"].quotas if quota.name.endswith("requests")) > 16
+
+
+@in_virtual_time
+async def test_each_key_has_a_lane_of_polls_and_its_models_share_it() -> None:
+    async with virtual_engine(ScriptedProvider(after(2), delay_s=0.0)) as engine:
+        models = [a_worker(api_key=key) for key in ("sk-sentinel-one", "sk-sentinel-two", "sk-sentinel-one")]
+        for model in models:
+            assert (await model.invoke(prompt="go")).status == "completed"
+        names = [lane.name for lane in engine.statistics().scheduler.schedule.lanes]
+        polls = f"polls of later {ADDRESS}"
+        assert [name for name in names if name.startswith("polls")] == [polls, f"{polls} (2)"]
+
+
+def test_when_the_next_poll_is_due() -> None:
+    """At once without a wait; a fifth more or less; not sooner than in 0.2 s nor later than in a minute; not before the
+    provider's wish; and where the deadline comes first, a second before it, if that is still to come."""
+    half = 1 << 31
+    for wait_us, jitter, hint_us, deadline_us, due_us in (
+        (0, half, 0, 0, 1_000),
+        (0, half, 5_000_000, 0, 5_001_000),
+        (500_000, 0, 0, 0, 401_000),
+        (500_000, half, 0, 0, 501_000),
+        (500_000, (1 << 32) - 1, 0, 0, 600_999),
+        (200_000, 0, 0, 0, 201_000),
+        (60_000_000, (1 << 32) - 1, 0, 0, 60_001_000),
+        (60_000_000, half, 90_000_000, 0, 90_001_000),
+        (60_000_000, half, 0, 30_001_000, 29_001_000),
+        (60_000_000, half, 29_500_000, 30_001_000, None),
+        (60_000_000, half, 0, 901_000, None),
+    ):
+        assert poll_at_us(1_000, wait_us, jitter, hint_us, deadline_us) == due_us
+    waits = [200_000]
+    while waits[-1] < 60_000_000:
+        waits.append(next_poll_wait_us(waits[-1]))
+    assert waits[:4] == [200_000, 220_000, 242_000, 266_200]
+    assert waits[-1] == next_poll_wait_us(waits[-1]) == 60_000_000
