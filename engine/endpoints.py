@@ -256,6 +256,10 @@ class FirecrawlMapEndpoint(Endpoint, provider="firecrawl", endpoint="map"):
     """Firecrawl's map of a site."""
 
 
+class AixplainRunEndpoint(Endpoint, provider="aixplain", endpoint="run"):
+    """aiXplain's run of a model; `model` is its id."""
+
+
 def match_endpoint(provider: str, endpoint: str = "chat") -> type[Endpoint]:
     """The class for this provider and endpoint: names ignore case, aliases are known.
 

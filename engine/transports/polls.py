@@ -16,12 +16,13 @@ from actors.retrying import next_poll_wait_us
 def poll_of(calling: APICalling, address: str, url: httpx.URL) -> tuple[APICalling, int] | None:
     """The next poll of a call that went to `url`, and the wait before it, in microseconds; None: not at this address.
 
-    The first poll follows at once, and the wait grows with every one that comes to nothing.
+    The first poll follows at once, and the wait grows with every one that comes to nothing. An empty address is that of
+    the poll itself; where the work was asked for it is none.
     """
-    path = _path_at(address, url)
+    again = calling.lane == calling.poll_lane
+    path = _path_at(address, url) if address else calling.path if again else None
     if path is None:
         return None
-    again = calling.lane == calling.poll_lane
     wait_us = calling.poll_wait_us if again else 0
     poll = msgspec.structs.replace(
         calling,

@@ -162,12 +162,13 @@ class Target:
         return msgspec.structs.replace(answer, hint_us=hint_us, poll_lane=asked.lane, poll=encode(asked))
 
     def _nowhere(self, reading: Reading, status: int) -> Reading:
-        """The answer comes later, but at an address that is not asked."""
-        message = (
-            f"{self.place} took the call and says that its answer will be at another address, which is not asked: only "
-            "the origin that a call went to is sent its key. The work was begun and may be billed."
-        )
-        fault = Fault("MalformedReply", message, status=status, code="untrusted_poll_address", sent=True)
+        """The answer comes later, but at an address that is not asked, or not said."""
+        place = "at another address, which is not asked: only the origin that a call went to is sent its key"
+        if not reading.poll:
+            place = "later, and not where"
+        message = f"{self.place} took the call and says that its answer will be {place}. The work may be billed."
+        code = "untrusted_poll_address" if reading.poll else "no_poll_address"
+        fault = Fault("MalformedReply", message, status=status, code=code, sent=True)
         return msgspec.structs.replace(reading, advice=Advice("failed", "kept", kind="MalformedReply"), fault=fault)
 
     def limits_in(self, headers: Mapping[str, str]) -> tuple[Observed, ...]:
