@@ -48,6 +48,13 @@ class Retrying(msgspec.Struct, frozen=True, gc=False):
     was_queued: bool
 
 
+class Later(msgspec.Struct, frozen=True, gc=False):
+    """The provider has taken this call and answers later. It is asked again at `at_us`, if its deadline allows."""
+
+    ticket: Ticket
+    at_us: int
+
+
 class Dropped(msgspec.Struct, frozen=True, gc=False):
     """Tell the endpoint to give this call's attempt up."""
 
@@ -82,7 +89,7 @@ class Barred(msgspec.Struct, frozen=True, gc=False):
     until_us: int
 
 
-Effect: TypeAlias = Queued | Granted | Left | Retrying | Dropped | Finished | Want | Barred
+Effect: TypeAlias = Queued | Granted | Left | Retrying | Later | Dropped | Finished | Want | Barred
 
 
 class LaneStatistics(msgspec.Struct, frozen=True):
@@ -113,7 +120,8 @@ class EndpointStatistics(msgspec.Struct, frozen=True):
 
 
 class ScheduleStatistics(msgspec.Struct, frozen=True):
-    """Everything the schedule holds. The first five are live gauges: zero when the engine is quiet.
+    """Everything the schedule holds. The first five are live gauges: zero when the engine is quiet; and so is `taken`,
+    the calls whose provider answers later.
 
     reservations_made = reservations_settled + reservations_given_back + live_reservations, always.
     """
@@ -130,6 +138,7 @@ class ScheduleStatistics(msgspec.Struct, frozen=True):
     reservations_given_back: int
     late_messages: int
     retries: int
+    taken: int
     submitted: int
     ended: dict[str, int]
     lanes: tuple[LaneStatistics, ...]

@@ -131,8 +131,9 @@ def learn(claims: Iterable[Claim], outcome: Outcome, sent_us: int, now_us: int) 
     meant = [pair for pair in learned if not outcome.refused or (outcome.refused == "requests") == (pair[1].index == 0)]
     if outcome.barrier and not outcome.refused:
         meant = [(claim, meter) for claim, meter in meant if meter.learner.is_suspect(claim.level)] or meant
-    for claim, meter in learned if outcome.verdict == "done" else meant if outcome.barrier else ():
-        if outcome.verdict == "done":
+    accepted = outcome.verdict in ("done", "later")
+    for claim, meter in learned if accepted else meant if outcome.barrier else ():
+        if accepted:
             meter.accept(claim, sent_us, now_us)
         else:
             meter.refuse(claim, sent_us, now_us)

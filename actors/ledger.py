@@ -50,6 +50,13 @@ class Ledger:
         self.open -= 1
         self.given_back += 1
 
+    def keep(self, reservation: Reservation) -> None:
+        """What a stamped reservation holds stays charged: nobody has said what the attempt really cost."""
+        self.settled += 1
+        for claim in reservation.claims:
+            claim.meter.keep(claim)
+        reservation.claims = ()
+
     def settle(self, reservation: Reservation, message: Outcome, now_us: int) -> None:
         """Replace what a stamped reservation holds by what the attempt really cost."""
         if message.charge == "nothing":

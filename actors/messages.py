@@ -214,7 +214,7 @@ class Outcome(_Message, frozen=True, tag="outcome"):
 
     `barrier`: the provider said "too many", of what says `refused`; `hint_us` is its wish for a wait, from `at_us`, or
     None. `exempt`: another attempt does not draw on the retry budget. With ``later``, `poll` is the `APICalling` to
-    send next, encoded, in the lane `poll_lane`, after a wait of `hint_us`.
+    send next, encoded, in the lane `poll_lane`, after about `poll_wait_us` (0: at once), or the hint if that is longer.
     """
 
     call_id: int
@@ -233,6 +233,7 @@ class Outcome(_Message, frozen=True, tag="outcome"):
     jitter: int = 0
     refused: Refused = ""
     poll_lane: int = 0
+    poll_wait_us: int = 0
     poll: bytes = b""
 
 

@@ -1,9 +1,10 @@
 """The moves a ticket can make, and the dispatch that follows every one of them.
 
 Life of a ticket: QUEUED -> GRANTED -> SENT -> gone; from GRANTED back to QUEUED (unsent); from GRANTED, SENT or QUEUED
-(no connection) to BACKING_OFF and from there to QUEUED; from anywhere to gone. Rules: whoever changes what a lane
-depends on touches the lane; `_dispatch` then grants what can be granted, notes the next wake-up of each touched lane
-and tells the endpoints what could be used. `_advanced` makes the changes that time alone has brought about.
+(no connection) to BACKING_OFF (see `again`) and from there to QUEUED; from anywhere to gone. Rules: whoever
+changes what a lane depends on touches the lane; `_dispatch` then grants what can be granted, notes the next wake-up of
+each touched lane and tells the endpoints what could be used. `_advanced` makes the changes that time alone has brought
+about.
 
 Pure: no trio, no clock, no random, no I/O.
 """
@@ -13,15 +14,16 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import Literal
 
+import msgspec
+
 from actors.admission import Admission, EndpointState, LaneState
-from actors.effects import Effect, Finished, Granted, Queued, Retrying, Want
+from actors.effects import Effect, Finished, Granted, Queued, Want
 from actors.learned import learn
 from actors.ledger import Ledger
 from actors.limits import NOT_AFTER_US, Cost, admissible, capacity_fault, cost_of
-from actors.messages import ConnectAttemptFailed, Ended, Fault, GaveUp, Outcome, Status
+from actors.messages import Ended, Fault, GaveUp, Outcome, Status
 from actors.meters import Meter
-from actors.queues import Reservation, State, Ticket
-from actors.retrying import backoff_us, refusal
+from actors.queues import Reservation, State, Taken, Ticket
 from actors.turns import service_of
 
 DrainMode = Literal["", "finish", "discard", "stop"]
@@ -51,6 +53,7 @@ class Moves:
         self._in_flight = 0
         self._late = 0
         self._retries = 0
+        self._taken = 0
         self._ended: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0, "skipped": 0, "aborted": 0}
 
     # --- time ---
@@ -286,10 +289,27 @@ class Moves:
                 return False
             self._stamp(reservation, lane, message.at_us, now_us)
         learns = lane.learns and learn(reservation.claims, message, reservation.sent_us, now_us)
+        if ticket.taken is not None:
+            message = self._settle_taken(ticket.taken, message, now_us)
+        elif message.verdict == "later":  # what it cost is for its answer to say
+            ticket.taken = Taken(reservation, lane.number, ticket.attempts)
+            self._taken += 1
+            return learns
         self._ledger.settle(reservation, message, now_us)
         if learns or message.charge == "nothing":
             self._hasten(lane, now_us)
         return learns
+
+    def _settle_taken(self, taken: Taken, message: Outcome, now_us: int) -> Outcome:
+        """An answer that came later says what the attempt cost that was taken; the poll itself cost a poll."""
+        if message.charge != "usage":
+            return message
+        kept = msgspec.structs.replace(message, charge="kept")
+        if not taken.settled:
+            taken.settled = True
+            self._ledger.settle(taken.reservation, message, now_us)
+            self._touch(self._lanes[taken.lane])
+        return kept
 
     def _hasten(self, lane: LaneState, now_us: int) -> None:
         """A claim was stamped or given back: heads that wait for that quota may have an earlier instant."""
@@ -298,37 +318,6 @@ class Moves:
         for meter in lane.shared:
             for number in meter.lanes:
                 self._lanes[number].hasten(now_us)
-
-    def _retry(
-        self,
-        ticket: Ticket,
-        lane: LaneState,
-        message: Outcome | ConnectAttemptFailed,
-        effects: list[Effect],
-        now_us: int,
-    ) -> None:
-        """Let an attempted call back off, or end it with its last error and the reason for giving up."""
-        outcome = message if isinstance(message, Outcome) else None
-        hint_us = outcome.hint_us if outcome is not None else None
-        exempt = outcome is not None and outcome.exempt
-        ended_us = min(outcome.at_us, now_us) if outcome is not None else now_us
-        at_us = max(now_us, ended_us + backoff_us(ticket.attempts, message.jitter, hint_us))
-        gave_up: GaveUp = ""
-        if self._draining in ("discard", "stop"):
-            gave_up = "shutdown"
-        elif ticket.deadline_us and at_us >= ticket.deadline_us:
-            gave_up = "deadline"
-        else:
-            gave_up = refusal(ticket.attempts, hint_us, lane.budget, exempt=exempt)
-        if gave_up:
-            self._finish(ticket, "failed", effects, now_us, gave_up=gave_up, was_queued=outcome is None)
-            return
-        self._retries += 1
-        lane.backing_off += 1
-        ticket.state = State.BACKING_OFF
-        self._watch_deadline(ticket)
-        heappush(self._returns, (at_us, ticket.seq, ticket.call_id))
-        effects.append(Retrying(ticket, at_us, was_queued=outcome is None))
 
     def _fail_down(self, ticket: Ticket, effects: list[Effect], now_us: int, *, was_queued: bool) -> None:
         """A call waits for an endpoint that is down: it ends with its own last error if it has one."""
@@ -364,6 +353,12 @@ class Moves:
         was_queued: bool = False,
     ) -> None:
         """The one place every call leaves by."""
+        reservation, taken = ticket.reservation, ticket.taken
+        if taken is not None:
+            reservation = taken.reservation
+            self._taken -= 1
+            if not taken.settled:
+                self._ledger.keep(reservation)
         if self._live.get(ticket.call_id) is ticket:
             del self._live[ticket.call_id]
         self._ended[status] += 1
@@ -372,8 +367,8 @@ class Moves:
             status=status,
             attempts=ticket.attempts,
             submitted_us=ticket.submitted_us,
-            granted_us=ticket.granted_us,
-            sent_us=ticket.sent_us,
+            granted_us=reservation.granted_us if reservation is not None else -1,
+            sent_us=reservation.sent_us if reservation is not None else -1,
             ended_us=now_us,
             gave_up=gave_up,
             fault=fault,

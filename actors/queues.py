@@ -54,12 +54,26 @@ class Reservation(msgspec.Struct, gc=False, eq=False):
     ending: str = ""
 
 
+class Taken(msgspec.Struct, gc=False, eq=False):
+    """A call that its provider has taken and not answered yet: the reservation of the attempt that was taken, whose
+    claims stay until the answer says what they were used for, and its lane.
+
+    `settled`: the answer has said so. `attempts` are those of the call up to the last one that was heard.
+    """
+
+    reservation: Reservation
+    lane: int
+    attempts: int
+    settled: bool = False
+
+
 class Ticket(msgspec.Struct, gc=False, eq=False):
     """The record of one live call: a few hundred bytes, not a task.
 
     `calling` is the encoded `APICalling`, kept and never read here. `deadline_us` 0 means none. `attempts` counts those
     that count, `grants` also those that were never begun; `reservation` is that of the last grant; `wrote` says that a
-    byte has left in any of them; `reply` is the encoded `Reply` of the last one that ended.
+    byte has left in any of them; `reply` is the encoded `Reply` of the last one that ended. Once its provider has
+    `taken` it, what waits and is sent are polls, in a lane of theirs.
     """
 
     call_id: int
@@ -75,11 +89,13 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     priority: int
     flow: str
     calling: bytes
+    max_attempts: int = 4
     state: State = State.QUEUED
     attempts: int = 0
     wrote: bool = False
     reservation: Reservation | None = None
     reply: bytes = b""
+    taken: Taken | None = None
 
     @property
     def input_tokens(self) -> int:

@@ -63,6 +63,7 @@ def answered(made: Made, endpoint: int, answer: Answer, *, at_us: int, jitter: i
         jitter=jitter,
         refused=answer.refused,
         poll_lane=answer.poll_lane,
+        poll_wait_us=answer.poll_wait_us,
         poll=answer.poll,
     )
     return encode(outcome), ms.encode_to_keep(reply)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from actors.messages import GaveUp
 
-MAX_ATTEMPTS = 4
 BACKOFF_FIRST_US = 500_000
 BACKOFF_MOST_US = 30_000_000
 HINT_MOST_US = 120_000_000
@@ -19,6 +18,8 @@ BARRIER_MOST_US = 60_000_000
 POLL_LEAST_US = 200_000
 POLL_MOST_US = 60_000_000
 POLL_ATTEMPTS = 6
+POLL_WITHIN_US = 60_000_000
+LAST_POLL_US = 1_000_000
 
 
 def backoff_us(attempts: int, jitter: int, hint_us: int | None) -> int:
@@ -27,10 +28,20 @@ def backoff_us(attempts: int, jitter: int, hint_us: int | None) -> int:
     return max(hint_us or 0, jitter * reach >> 32)
 
 
-def poll_wait_us(wait_us: int, jitter: int, hint_us: int = 0) -> int:
-    """The wait before a poll: a fifth more or less, so that calls that came together do not ask together for ever."""
-    spread = wait_us * 4 // 5 + (jitter * (wait_us * 2 // 5) >> 32)
-    return max(hint_us, min(POLL_MOST_US, max(POLL_LEAST_US, spread)))
+def poll_at_us(now_us: int, wait_us: int, jitter: int, hint_us: int, deadline_us: int) -> int | None:
+    """When to ask again after a wait of a fifth more or less, so that calls that came together do not ask together for
+    ever: at once without a wait, and never before the provider's hint. None: not before the deadline.
+
+    A wait that would outlast the deadline is cut, for a last poll a second before it.
+    """
+    if wait_us:
+        wait_us = wait_us * 4 // 5 + (jitter * (wait_us * 2 // 5) >> 32)
+        wait_us = min(POLL_MOST_US, max(POLL_LEAST_US, wait_us))
+    at_us = now_us + max(wait_us, hint_us)
+    if not deadline_us or at_us < deadline_us:
+        return at_us
+    last_us = deadline_us - LAST_POLL_US
+    return last_us if now_us + hint_us <= last_us and now_us < last_us else None
 
 
 def next_poll_wait_us(wait_us: int) -> int:
@@ -63,9 +74,9 @@ class RetryBudget:
         return True
 
 
-def refusal(attempts: int, hint_us: int | None, budget: RetryBudget, *, exempt: bool) -> GaveUp:
+def refusal(attempts: int, most: int, hint_us: int | None, budget: RetryBudget, *, exempt: bool) -> GaveUp:
     """Why there is no further attempt, or "": then the budget has paid for it, unless it is exempt."""
-    if attempts >= MAX_ATTEMPTS:
+    if attempts >= most:
         return "attempts"
     if hint_us is not None and hint_us > HINT_MOST_US:
         return "hint"

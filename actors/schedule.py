@@ -14,6 +14,7 @@ from heapq import heappop
 from typing import Literal
 
 from actors.admission import EndpointState, LaneState
+from actors.again import Again
 from actors.effects import Barred, Dropped, Effect, Left, Queued, ScheduleStatistics
 from actors.learned import meter_of
 from actors.limits import UNBOUNDED, Cost, admissible, capacity_fault, cost_of, output_that_fits
@@ -31,7 +32,7 @@ from actors.messages import (
     Unsent,
     encode,
 )
-from actors.moves import Moves, cancelled_fault
+from actors.moves import cancelled_fault
 from actors.queues import State, Ticket, seq_of
 from actors.telling import tell
 
@@ -40,7 +41,7 @@ __all__ = ["Schedule"]
 _DRAIN_ORDER = ("", "finish", "discard", "stop")
 
 
-class Schedule(Moves):
+class Schedule(Again):
     """Every decision about every call of one engine."""
 
     # --- what there is ---
@@ -131,6 +132,7 @@ class Schedule(Moves):
             priority=route.priority,
             flow=route.flow,
             calling=calling,
+            max_attempts=route.max_attempts,
         )
         fault = self._objection(ticket, lane, now_us)
         if fault is not None or lane is None:
@@ -197,7 +199,8 @@ class Schedule(Moves):
             lane = self._lanes[victim.lane]
             self._dequeue(victim, lane)
             victim.attempts += 1
-            victim.reply = encode(Reply(fault=message.fault))
+            if victim.taken is None:  # else what stands there says that the provider has it
+                victim.reply = encode(Reply(fault=message.fault))
             self._retry(victim, lane, message, effects, now_us)
         return self._dispatch(effects, now_us)
 
@@ -278,6 +281,9 @@ class Schedule(Moves):
             if lane.barrier.until_us > now_us:
                 lane.was_away()
             effects.append(Barred(lane.number, lane.barrier.until_us))
+        if message.verdict in ("done", "later"):
+            lane.budget.deposit()
+            lane.barrier.passed(reservation.sent_us)
         self._conclude(ticket, lane, message, effects, now_us)
         return self._dispatch(effects, now_us)
 
@@ -285,11 +291,11 @@ class Schedule(Moves):
         """What an attempt's verdict means for the call."""
         verdict = message.verdict
         if verdict == "done":
-            lane.budget.deposit()
-            lane.barrier.passed(ticket.sent_us)
             self._finish(ticket, "completed", effects, now_us)
         elif verdict == "cancelled" or (ticket.ending == "cancelled" and verdict != "failed"):
             self._finish(ticket, "cancelled", effects, now_us, fault=cancelled_fault(sent=ticket.wrote))
+        elif verdict == "later" and ticket.taken is not None:
+            self._ask_later(ticket, ticket.taken, message, effects, now_us)
         elif verdict == "retry" or (verdict == "unknown" and ticket.retry_unknown):
             self._retry(ticket, lane, message, effects, now_us)
         else:
@@ -379,6 +385,7 @@ class Schedule(Moves):
             reservations_given_back=self._ledger.given_back,
             late_messages=self._late,
             retries=self._retries,
+            taken=self._taken,
             submitted=self._submitted,
             ended=dict(self._ended),
             lanes=tuple(lane.statistics(now_us) for lane in self._lanes.values()),

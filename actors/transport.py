@@ -20,7 +20,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """How one attempt ended, as the transport saw it.
 
     `input_tokens` and `output_tokens` count only with `charge="usage"`. `keep`: the connection can serve another call.
-    `barrier`, `hint_us`, `exempt`, `refused`, `poll_lane` and `poll` are those of `actors.messages.Outcome`. `observed`
+    `barrier`, `hint_us`, `exempt`, `refused` and those of polls are those of `actors.messages.Outcome`. `observed`
     is what its head says of the provider's limits, unless the attempt was told of that already.
     """
 
@@ -36,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     refused: Refused = ""
     observed: tuple[Observed, ...] = ()
     poll_lane: int = 0
+    poll_wait_us: int = 0
     poll: bytes = b""
 
 

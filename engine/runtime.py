@@ -295,6 +295,7 @@ class Engine:
         live = {
             "queued": schedule.queued,
             "backing_off": schedule.backing_off,
+            "taken": schedule.taken,
             "in_handlers": hook_bus.in_handlers,
             "granted": schedule.granted,
             "in_flight": schedule.granted + schedule.sent,

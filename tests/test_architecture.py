@@ -50,6 +50,7 @@ HOUSE = (
     Room("actors.admission", "pure", "msgspec"),
     Room("actors.ledger", "pure", "msgspec"),
     Room("actors.moves", "pure", "msgspec"),
+    Room("actors.again", "pure"),
     Room("actors.schedule", "pure", "msgspec"),
     Room("actors.transport", "pure", "msgspec"),
     Room("actors.reports", "pure", "msgspec"),

@@ -30,6 +30,7 @@ from engine.switchboard import OnUsage
 from engine.testing.replies import ProviderReply, error_reply, is_span, reply_of
 from engine.testing.script import Request, Script, decider
 from engine.transports.answers import answer_of, counted, lost_answer
+from engine.transports.polls import with_poll
 
 
 class ScriptedProvider:
@@ -142,12 +143,14 @@ class ScriptedProvider:
             at_s=trio.current_time(),
             call_id=calling.call_id,
             attempt=attempt,
-            body=json.loads(bytes(calling.body)),
+            body=json.loads(bytes(calling.body) or b"{}"),
             account=account,
             connection=connection,
             flow=calling.flow,
             priority=calling.priority,
             chance=chances.fault,
+            method=calling.method,
+            path=calling.path,
         )
         try:
             reply = reply_of(self._decide(request))
@@ -266,7 +269,8 @@ class ScriptedConnection:
         reading = _reading(self._transport.account, reply, body)
         if reading.usage is not None:
             self._transport.on_usage(calling, reading.usage)
-        return answer_of(reading, status=reply.status, body=body, keep=not cut)
+        answer = answer_of(reading, status=reply.status, body=body, keep=not cut)
+        return with_poll(answer, calling, reading.poll, httpx.URL(self._transport.account.spec.url))
 
 
 def _reading(account: Account, reply: ProviderReply, body: bytes | None = None) -> Reading:

@@ -24,6 +24,7 @@ class Request(NamedTuple):
     came as far as this; as any provider, it does not know of connections that could not be made. `connection` counts
     from 1. `chance` is a fraction of at least 0 and below 1, drawn from the provider's seed for this attempt of this
     call: for faults by chance. `status` is what the request is answered with, and 0 if nothing or not decided yet.
+    `path` is empty where it is that of the account's address. A poll (`method` is ``"GET"``) has an empty `body`.
     """
 
     at_s: float
@@ -36,6 +37,8 @@ class Request(NamedTuple):
     priority: int
     chance: float
     status: int = 0
+    method: str = "POST"
+    path: str = ""
 
     @property
     def prompt(self) -> str:

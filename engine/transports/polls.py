@@ -9,21 +9,25 @@ from __future__ import annotations
 import httpx
 import msgspec
 
-from actors.messages import EMPTY, APICalling
+from actors.messages import EMPTY, APICalling, Fault, encode
 from actors.retrying import next_poll_wait_us
+from actors.transport import Answer
+from engine.transports.streams import place_of
 
 
-def poll_of(calling: APICalling, address: str, url: httpx.URL) -> tuple[APICalling, int] | None:
-    """The next poll of a call that went to `url`, and the wait before it, in microseconds; None: not at this address.
+def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL) -> Answer:
+    """An answer with the verdict ``later`` to a call that went to `url`, and the poll that is to follow it, at
+    `address`; empty: where this poll went. A failure, if that is at another origin, or nowhere. Any other answer as it
+    is.
 
-    The first poll follows at once, and the wait grows with every one that comes to nothing. An empty address is that of
-    the poll itself; where the work was asked for it is none.
+    The first poll follows at once, and the wait grows with every one that comes to nothing.
     """
-    again = calling.lane == calling.poll_lane
-    path = _path_at(address, url) if address else calling.path if again else None
-    if path is None:
-        return None
-    wait_us = calling.poll_wait_us if again else 0
+    if answer.verdict != "later":
+        return answer
+    polled = calling.lane == calling.poll_lane
+    path = _path_at(address, url) if address else calling.path if polled else None
+    if path is None or not calling.poll_lane:
+        return _refused(answer, address, url)
     poll = msgspec.structs.replace(
         calling,
         lane=calling.poll_lane,
@@ -33,9 +37,10 @@ def poll_of(calling: APICalling, address: str, url: httpx.URL) -> tuple[APICalli
         output_tokens=0,
         streaming=False,
         body=EMPTY,
-        poll_wait_us=next_poll_wait_us(calling.poll_wait_us) if again else calling.poll_wait_us,
+        poll_wait_us=next_poll_wait_us(calling.poll_wait_us) if polled else calling.poll_wait_us,
     )
-    return poll, wait_us
+    wait_us = calling.poll_wait_us if polled else 0
+    return msgspec.structs.replace(answer, poll_lane=poll.lane, poll_wait_us=wait_us, poll=encode(poll))
 
 
 def _path_at(address: str, url: httpx.URL) -> str | None:
@@ -51,3 +56,15 @@ def _path_at(address: str, url: httpx.URL) -> str | None:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
+
+
+def _refused(answer: Answer, address: str, url: httpx.URL) -> Answer:
+    code, where = "no_poll_address", "there later, and not where"
+    if address:
+        code = "untrusted_poll_address"
+        where = "at another address, which is not asked: only the origin that a call went to is sent its key"
+    place, status = place_of(url.host, _origin(url)[2]), answer.reply.status
+    message = f"{place} took the call and says that its answer will be {where}. The work was begun and may be billed."
+    fault = Fault("MalformedReply", message, status=status, code=code, sent=True)
+    reply = msgspec.structs.replace(answer.reply, fault=fault)
+    return msgspec.structs.replace(answer, verdict="failed", charge="kept", reply=reply)

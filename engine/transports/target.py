@@ -20,18 +20,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import httpx
-import msgspec
 
 from actors.clock import now_us
 from actors.errors import UsageError
-from actors.messages import APICalling, Fault, Observed, encode
+from actors.messages import APICalling, Observed
 from actors.transport import Answer
 from engine.log import debugging, log
 from engine.providers.limit_headers import read_limits
-from engine.retry import Advice
 from engine.secret import Secret
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
-from engine.transports.polls import poll_of
+from engine.transports.polls import with_poll
 from engine.transports.streams import place_of
 
 if TYPE_CHECKING:
@@ -148,28 +146,10 @@ class Target:
         reading = self.format.read(status, named, body, now_s=time.time())
         self.learn(calling, reading)
         observed = self.limits_in(named)
-        later = reading.advice.verdict == "later"
-        poll = poll_of(calling, reading.poll, self.url) if later and calling.poll_lane else None
-        if later and poll is None:
-            reading = self._nowhere(reading, status)
         answer = answer_of(
             reading, status=status, body=shown, keep=keep, flaw=flaw, secrets=self.secrets, observed=observed
         )
-        if poll is None:
-            return answer
-        asked, wait_us = poll
-        hint_us = max(wait_us, answer.hint_us or 0)
-        return msgspec.structs.replace(answer, hint_us=hint_us, poll_lane=asked.lane, poll=encode(asked))
-
-    def _nowhere(self, reading: Reading, status: int) -> Reading:
-        """The answer comes later, but at an address that is not asked, or not said."""
-        place = "at another address, which is not asked: only the origin that a call went to is sent its key"
-        if not reading.poll:
-            place = "later, and not where"
-        message = f"{self.place} took the call and says that its answer will be {place}. The work may be billed."
-        code = "untrusted_poll_address" if reading.poll else "no_poll_address"
-        fault = Fault("MalformedReply", message, status=status, code=code, sent=True)
-        return msgspec.structs.replace(reading, advice=Advice("failed", "kept", kind="MalformedReply"), fault=fault)
+        return with_poll(answer, calling, reading.poll, self.url)
 
     def limits_in(self, headers: Mapping[str, str]) -> tuple[Observed, ...]:
         """What an answer's headers, by lower-case name, say of the provider's limits."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 from quota_history import QuotaHistory, earliest
 from schedule_order import ModelCall, ModelLane
 from schedule_standing import Standing
@@ -18,7 +19,8 @@ from schedule_standing import Standing
 from actors.messages import CallRoute, ConnectAttemptFailed, Observed, OpenEndpoint, OpenLane, Outcome, Unsent
 
 HINT_LIMIT_US = 120_000_000
-MAX_ATTEMPTS = 4
+POLL_ATTEMPTS = 6
+POLL_TIMEOUT_US = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class ScheduleModel(Standing):
     def at_best(self, quota: QuotaHistory, cost: int, now_us: int) -> int:
         """When there could be room at the earliest, if every call in flight gave all it holds back."""
         live = [amount for call in self.in_state("granted", "sent") for its, amount in call.held if its is quota]
+        taken = [call.taken_held for call in self.calls.values() if call.taken_held is not None and call.is_taken]
+        live += [amount for held in taken for its, amount in held if its is quota]
         live = [amount for amount in live if not amount.given_back]
         if quota.spec.burst:
             back = sum(amount.amount for amount in live) * quota.window_us
@@ -192,17 +196,27 @@ class ScheduleModel(Standing):
                 self.stamp(call, min(max(message.at_us, call.granted_us), now_us), now_us)
             self.settle(call, message, now_us)
         call.attempts += 1
+        call.tries += 1
         lane = self.lanes[call.route.lane]
         if message.barrier:
             expected.append(self.raise_barrier(lane, call, message))
         return expected + self.conclude(call, lane, message, now_us)
 
     def settle(self, call: ModelCall, message: Outcome, now_us: int) -> None:
+        """What a poll brings of a usage is that of the attempt that was taken; a poll costs what it reserved."""
+        if call.taken_held is None and message.verdict == "later":
+            call.taken_held = call.held
+            return
         if message.charge == "nothing":
             self.give_back(call, now_us)
             return
         self.settled += 1
-        for quota, entry in call.held:
+        held = call.held
+        if call.taken_held is not None and message.charge == "usage":
+            held = [] if call.taken_settled else call.taken_held
+            self.settled += not call.taken_settled
+            call.taken_settled = True
+        for quota, entry in held:
             used = quota.cost(message.input_tokens, message.output_tokens)
             keeps_all = quota.spec.settle == "reserved"
             if message.charge == "usage" and used > entry.amount:
@@ -226,15 +240,46 @@ class ScheduleModel(Standing):
                 lane.strikes = 0
             lane.budget_fifths += 1
             return [self.end(call, ("completed", "", ""))]
+        if message.verdict == "later":
+            if call.sent_us >= lane.barrier_until_us:
+                lane.strikes = 0
+            lane.budget_fifths += 1
         if call.cancelled:
             return [self.end(call, ("cancelled", "", "CallCancelled"), ("cancelled", "", ""), ("failed", "", ""))]
         if message.verdict == "cancelled":
             return [self.end(call, ("cancelled", "", "CallCancelled"), ("cancelled", "", ""))]
+        if message.verdict == "later":
+            return [self.ask_later(call, message, now_us)]
         if again:
             return [self.try_again(call, lane, message, message.hint_us, message.exempt, now_us)]
         if message.verdict == "unknown" and 0 < call.route.deadline_us <= now_us:
             return [self.end(call, ("failed", "deadline", ""))]
         return [self.end(call, ("failed", "", ""))]
+
+    def ask_later(self, call: ModelCall, message: Outcome, now_us: int) -> Expected:
+        """The call waits, in the lane of polls, for the next of them; its limits from before hold what it took."""
+        call.route = msgspec.structs.replace(
+            call.route, lane=message.poll_lane, input_tokens=0, retry_unknown=True,
+            timeout_us=min(call.route.timeout_us, POLL_TIMEOUT_US),
+        )  # fmt: skip
+        call.output_tokens = 0
+        call.tries, call.calling = 0, message.poll
+        deadline_us = call.route.deadline_us
+        if 0 < deadline_us <= now_us:
+            return self.end(call, ("failed", "deadline", ""))
+        if self.draining in ("discard", "stop"):
+            return self.end(call, ("failed", "shutdown", ""))
+        wait_us = message.poll_wait_us
+        if wait_us:
+            wait_us = min(60_000_000, max(200_000, wait_us * 4 // 5 + (message.jitter * (wait_us * 2 // 5) >> 32)))
+        hint_us = message.hint_us or 0
+        since_us = min(message.at_us, now_us)
+        return_us = since_us + max(wait_us, hint_us)
+        if 0 < deadline_us <= return_us:
+            last_us = deadline_us - 1_000_000
+            return_us = last_us if since_us < last_us and since_us + hint_us <= last_us else deadline_us
+        call.state, call.return_us = "backing", max(now_us, return_us)
+        return Expected("later", call.route.call_id, ((call.return_us,),))
 
     def try_again(
         self,
@@ -246,11 +291,11 @@ class ScheduleModel(Standing):
         now_us: int,
     ) -> Expected:
         """Backoff, or every reason against it: the schedule may name any of those that hold."""
-        step = min(30_000_000, 500_000 * 2 ** (call.attempts - 1))
+        step = min(30_000_000, 500_000 * 2 ** (call.tries - 1))
         since_us = message.at_us if isinstance(message, Outcome) else now_us
         return_us = max(now_us, since_us + max(hint_us or 0, (message.jitter * step) >> 32))
         against = {
-            "attempts": call.attempts >= MAX_ATTEMPTS,
+            "attempts": call.tries >= max(call.route.max_attempts, POLL_ATTEMPTS if call.taken_held is not None else 0),
             "hint": (hint_us or 0) > HINT_LIMIT_US,
             "budget": lane.budget_fifths < 5 and not exempt,
             "deadline": 0 < call.route.deadline_us <= return_us,
@@ -264,6 +309,8 @@ class ScheduleModel(Standing):
 
     def end(self, call: ModelCall, *how: tuple[str, str, str]) -> Expected:
         """`how`: the status, `gave_up` and the kind of the fault with which it may end."""
+        if call.taken_held is not None and not call.taken_settled:
+            self.settled += 1  # nobody has said what it cost: it stays as reserved
         call.state = "ended"
         call.ended.append(how[0][0])
         return Expected("finished", call.route.call_id, how)
@@ -273,6 +320,7 @@ class ScheduleModel(Standing):
         queue = self.in_state("queued", endpoint=message.endpoint)
         if queue:
             queue[0].attempts += 1
+            queue[0].tries += 1
             lane = self.lanes[queue[0].route.lane]
             expected.append(self.try_again(queue[0], lane, message, None, exempt=False, now_us=now_us))
         self.look_at_heads(now_us)

@@ -22,7 +22,9 @@ UNIT = 2**32
 class ModelCall:
     """One call, from submit to long after its end. `state`: queued, backing, granted, sent or ended.
 
-    `tag_added` and `turn_added` are what its live attempt was charged, with its flow and at each shared quota.
+    `tag_added` and `turn_added` are what its live attempt was charged, with its flow and at each shared quota. `tries`
+    counts attempts since its provider was last heard to have taken it; `calling` is the poll it sends since, and
+    `taken_held` what the attempt that was taken holds, until that is settled.
     """
 
     route: CallRoute
@@ -41,6 +43,15 @@ class ModelCall:
     ended: list[str] = field(default_factory=list)
     tag_added: int = 0
     turn_added: dict[int, int] = field(default_factory=dict)
+    tries: int = 0
+    calling: bytes = b""
+    taken_held: list[tuple[QuotaHistory, Amount]] | None = None
+    taken_settled: bool = False
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether its provider is to answer yet, and so to say what it cost."""
+        return self.taken_held is not None and not self.taken_settled and self.state != "ended"
 
     @property
     def in_flight(self) -> bool:

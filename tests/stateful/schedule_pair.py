@@ -14,7 +14,7 @@ from quota_history import ASSUMED_SEND_US
 from schedule_model import Expected, ScheduleModel
 from schedule_order import ModelCall
 
-from actors.effects import Barred, Dropped, Finished, Granted, Queued, Retrying, Want
+from actors.effects import Barred, Dropped, Finished, Granted, Later, Queued, Retrying, Want
 from actors.messages import (
     CallRoute,
     Cancel,
@@ -104,11 +104,12 @@ class Pair:
         timeout_us: int = 600_000_000,
         output_is_guess: bool = False,
         retry_unknown: bool = False,
+        max_attempts: int = 4,
     ) -> int:
         call_id = len(self.model.calls) + 1
         route = CallRoute(
             call_id, lane, endpoint, self.now_us - age_us, deadline_us, timeout_us, input_tokens, output_tokens,
-            output_is_guess, retry_unknown, False, False, priority, flow,
+            output_is_guess, retry_unknown, False, False, priority, flow, max_attempts,
         )  # fmt: skip
         expected = self.model.submit(route, self.now_us)
         self.judge(self.schedule.submit(route, b"call %d" % call_id, self.now_us), expected)
@@ -130,7 +131,8 @@ class Pair:
         before = {call_id: call.attempts for call_id, call in self.model.calls.items()}
         expected = self.model.connect_failed(message, self.now_us)
         for call_id, attempts in before.items():
-            if self.model.calls[call_id].attempts > attempts:
+            call = self.model.calls[call_id]
+            if call.attempts > attempts and call.taken_held is None:
                 self.replies[call_id] = encode(Reply(fault=fault))
         self.judge(self.schedule.connect_failed(message, self.now_us), expected)
 
@@ -209,7 +211,7 @@ class Pair:
                 self.judge_grant(effect)
             elif isinstance(effect, Want):
                 self.wanted[effect.endpoint] = (effect.connections, effect.queued)
-            elif isinstance(effect, (Queued, Retrying, Dropped, Finished, Barred)):
+            elif isinstance(effect, (Queued, Retrying, Later, Dropped, Finished, Barred)):
                 seen = self.describe(effect, replies=replies)
                 found = [one for one in missing if one.kind == seen.kind and one.subject == seen.subject]
                 assert found, f"unexpected {seen}, of {expected}"
@@ -229,14 +231,15 @@ class Pair:
             assert expected, "a wake-up for nothing, now: the loop would spin"
             self.judge(self.schedule.wake(self.now_us), expected)
 
-    def describe(self, effect: Queued | Retrying | Dropped | Finished | Barred, *, replies: bool) -> Expected:
+    def describe(self, effect: Queued | Retrying | Later | Dropped | Finished | Barred, *, replies: bool) -> Expected:
         if isinstance(effect, Barred):
             return Expected("barred", effect.lane, ((effect.until_us,),))
         call_id = effect.ticket.call_id
         if isinstance(effect, Queued):
             return Expected("queued", call_id, ((effect.returned,),))
-        if isinstance(effect, Retrying):
-            return Expected("retrying", call_id, ((effect.at_us,),))
+        if isinstance(effect, Retrying | Later):
+            word = "later" if isinstance(effect, Later) else "retrying"
+            return Expected(word, call_id, ((effect.at_us,),))
         if isinstance(effect, Dropped):
             return Expected("dropped", call_id, ((effect.reason,),))
         ended, call = effect.ended, self.model.calls[call_id]
@@ -264,7 +267,8 @@ class Pair:
         times = (now_us, min(now_us + ASSUMED_SEND_US, stop_us), stop_us)
         assert (grant.granted_us, grant.not_after_us, grant.stop_us) == times, "promise 9"
         assert (route.call_id, grant.attempt) not in {(seen.call_id, seen.attempt) for seen in self.grants}
-        assert (grant.ticket.calling, grant.ticket.output_tokens) == (b"call %d" % route.call_id, call.output_tokens)
+        calling = call.calling or b"call %d" % route.call_id
+        assert (grant.ticket.calling, grant.ticket.output_tokens) == (calling, call.output_tokens)
         self.grants.append(self.seen(call, grant.attempt))
         self.model.grant(call, grant.attempt, now_us)
 
@@ -314,7 +318,9 @@ class Pair:
         assert stats.open_reservations == by_state["granted"]
         made = (stats.reservations_made, stats.reservations_settled, stats.reservations_given_back)
         assert made == (model.made, model.settled, model.returned), "promise 7"
-        assert stats.live_reservations == in_flight
+        taken = [call for call in model.calls.values() if call.taken_held is not None and call.state != "ended"]
+        assert stats.taken == len(taken)
+        assert stats.live_reservations == in_flight + len([call for call in taken if call.is_taken])
         assert stats.reservations_made == sum(made[1:]) + stats.live_reservations, "promise 7"
         assert stats.late_messages == model.late, "promise 7"
         assert stats.submitted == len(model.calls)

@@ -107,7 +107,7 @@ class Step(NamedTuple):
 BASIC_WORDS = ("submit", "submit", "submit", "ready", "sent", "sent", "done", "time", "time")
 ALL_WORDS = (
     *BASIC_WORDS, "lost", "connect_failed", "unsent", "retry", "retry", "failed", "unknown", "cancelled", "cancel",
-    "limit", "repeat", "submit_deadline", "oversleep", "open",
+    "limit", "repeat", "submit_deadline", "oversleep", "open", "later", "later",
 )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def play_step(pair: Pair, step: Step) -> None:
         pair.submit(
             lane=a % len(pair.model.lanes), endpoint=b % len(pair.model.endpoints), input_tokens=b % 5,
             output_tokens=c % 4, deadline_us=deadline_us, output_is_guess=a % 4 == 3, retry_unknown=c % 2 == 1,
-            timeout_us=(1, 5_000, 600_000_000)[b % 3],
+            timeout_us=(1, 5_000, 600_000_000)[b % 3], max_attempts=(4, 4, 1, 2, 7)[c % 5],
             flow=FLOWS[order % 3], priority=PRIORITIES[order // 3], age_us=AGES_US[(a + c) % 4],
         )  # fmt: skip
     elif word == "ready" and busy(pair, endpoint) < 20:
@@ -201,6 +201,14 @@ def end_attempt(pair: Pair, word: str, call_id: int, b: int, c: int) -> None:
         pair.unsent(call, ready=ready)
     elif word == "done":
         pair.outcome(call, "done", "usage" if c % 3 else "kept", at_us=at_us, ready=ready, **usage)
+    elif word == "later":
+        wait_us = 0 if call.taken_held is None else (200_000, 500_000, 90_000_000)[c % 3]
+        lane = len(pair.model.lanes) - 1 - (c % 2 if len(pair.model.lanes) > 1 else 0)
+        pair.outcome(
+            call, "later", ("kept", "usage")[c % 2], at_us=at_us, ready=ready, **usage, jitter=JITTERS[b % 4],
+            hint_us=HINTS_US[(b + c) % 7], poll=b"poll %d" % len(pair.over), poll_wait_us=wait_us,
+            poll_lane=lane if call.taken_held is None else call.route.lane,
+        )  # fmt: skip
     elif word == "retry":
         refused = c % 2 == 0
         pair.outcome(

@@ -56,6 +56,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     unsent = step_rule("unsent")
     done = step_rule("done")
     retry = step_rule("retry")
+    later = step_rule("later")
     failed = step_rule("failed")
     unknown = step_rule("unknown")
     cancel = step_rule("cancel")

@@ -231,7 +231,8 @@ def test_promise_06_all_or_nothing(layout: Layout, script: list[Step]) -> None:
     for step in script:
         play_step(pair, step)
         stats = pair.schedule.statistics(pair.now_us)
-        assert stats.permits_held == stats.live_reservations == stats.granted + stats.sent
+        assert stats.permits_held == stats.granted + stats.sent
+        assert 0 <= stats.live_reservations - stats.permits_held <= stats.taken  # those of calls that polls ask about
         open_lanes = [lane.spec for lane in pair.model.lanes.values()]
         for number, lane in enumerate(open_lanes):
             for quota in lane.quotas:
