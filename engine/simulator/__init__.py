@@ -37,6 +37,7 @@ from engine.simulator.log import LogRecords, read_log
 from engine.simulator.process import SimulatedProvider, simulated_provider
 from engine.simulator.records import (
     Arrival,
+    Aside,
     Late,
     LoopLateness,
     SimulatorStatistics,
@@ -53,6 +54,7 @@ __all__ = [
     "PROVIDERS",
     "STREAM_FAULTS",
     "Arrival",
+    "Aside",
     "ConstantLatency",
     "ExponentialLatency",
     "FaultRates",

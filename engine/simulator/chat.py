@@ -36,7 +36,8 @@ class ChatRequest(NamedTuple):
 
     `arguments` is the decoded body; where a format keeps its prompt elsewhere, with that as further ``messages``, so
     that all are counted alike. `known_input` are input tokens that need no counting. `tool` is the function to be
-    called, or empty.
+    called, or empty. `fault` is one that the request itself asks for, as by the name of its model; one that chance has
+    for it comes first.
     """
 
     arguments: Mapping[str, object]
@@ -46,6 +47,7 @@ class ChatRequest(NamedTuple):
     stream: StreamRequest | None = None
     tool: str = ""
     known_input: int = 0
+    fault: str = ""
 
 
 def count_of(arguments: Mapping[str, object], name: str, most: int) -> int | Failure | None:

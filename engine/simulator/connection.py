@@ -33,13 +33,14 @@ def now_us() -> int:
 
 class Head(NamedTuple):
     """The part of a request's head that matters here. `name` is what the caller calls his call, or empty; the names of
-    `headers` are in lower case."""
+    `headers` are in lower case; `query` is what follows the path."""
 
     method: bytes
     path: bytes
     name: bytes
     content_length: int
     headers: Iterable[tuple[bytes, bytes]]
+    query: bytes = b""
 
 
 class Connection:
@@ -96,7 +97,8 @@ class Connection:
                 length = int(value)
             elif key == b"x-penstock-call":
                 name = value
-        return Head(event.method, event.target.partition(b"?")[0], name, length, event.headers)
+        path, _, query = event.target.partition(b"?")
+        return Head(event.method, path, name, length, event.headers, query)
 
     async def body(self, head: Head, most: int) -> bytes | None:
         """Read the body to its end; None, with the rest unread, if it is longer than `most` bytes."""

@@ -16,7 +16,7 @@ import msgspec
 
 from engine.simulator.analysis import WindowWatch
 from engine.simulator.config import ProviderLimit
-from engine.simulator.records import Arrival, Late, LoopLateness, StreamEnd, StreamTotals, WorstWindow
+from engine.simulator.records import Arrival, Aside, Late, LoopLateness, StreamEnd, StreamTotals, WorstWindow
 
 MAX_LATE_RECORDS: Final = 10_000
 
@@ -42,6 +42,8 @@ class ArrivalLog:
         self._numbers: dict[str, int] = {}
         self.lates: list[Late] = []
         self.ends: list[StreamEnd] = []
+        self.asides: list[Aside] = []
+        self.asked = 0
         self._streams: Counter[str] = Counter()
         self._events = 0
         self._begun = 0
@@ -108,6 +110,12 @@ class ArrivalLog:
         if len(self.ends) < self._capacity:
             self.ends.append(end)
 
+    def aside(self, aside: Aside) -> None:
+        """Remember a request that was no call."""
+        self.asked += 1
+        if len(self.asides) < self._capacity:
+            self.asides.append(aside)
+
     def streams(self) -> StreamTotals:
         """The streams so far."""
         return StreamTotals(self._begun, self._begun - self._streams.total(), dict(self._streams), self._events)
@@ -159,6 +167,10 @@ class ArrivalLog:
         """The ends of streams from the `start`-th on, before the `stop`-th, as JSON lines."""
         return b"".join(_encode(end) + b"\n" for end in self.ends[start:stop])
 
+    def aside_lines(self, start: int, stop: int) -> bytes:
+        """The requests that were no calls from the `start`-th on, before the `stop`-th, as JSON lines."""
+        return b"".join(_encode(aside) + b"\n" for aside in self.asides[start:stop])
+
 
 class LogFile:
     """Appends to an open file what its log has gained since the last time."""
@@ -169,21 +181,25 @@ class LogFile:
         self._written = 0
         self._lates_written = 0
         self._ends_written = 0
+        self._asides_written = 0
 
     def write(self, most: int) -> bool:
-        """Append up to `most` arrivals, as many ends of streams, and all new late turns. Returns whether any are left
-        to write."""
+        """Append up to `most` arrivals, as many ends of streams, as many requests that were no calls, and all new late
+        turns. Returns whether any are left to write."""
         stop = min(len(self._log), self._written + most)
         ends = min(len(self._log.ends), self._ends_written + most)
+        asides = min(len(self._log.asides), self._asides_written + most)
         self._file.write(self._log.lines(self._written, stop))
         self._file.write(self._log.end_lines(self._ends_written, ends))
+        self._file.write(self._log.aside_lines(self._asides_written, asides))
         self._file.write(self._log.late_lines(self._lates_written))
         self._file.flush()
         self._written, self._ends_written, self._lates_written = stop, ends, len(self._log.lates)
-        return stop < len(self._log) or ends < len(self._log.ends)
+        self._asides_written = asides
+        return stop < len(self._log) or ends < len(self._log.ends) or asides < len(self._log.asides)
 
 
-_decode_line = msgspec.json.Decoder(Arrival | Late | StreamEnd).decode
+_decode_line = msgspec.json.Decoder(Arrival | Late | StreamEnd | Aside).decode
 
 
 class LogRecords(NamedTuple):
@@ -192,22 +208,26 @@ class LogRecords(NamedTuple):
     arrivals: list[Arrival]
     lates: list[Late]
     ends: list[StreamEnd]
+    asides: list[Aside]
 
 
 def read_log(data: bytes) -> LogRecords:
-    """Read a log from its JSON lines: the arrivals, the late turns and the ends of streams.
+    """Read a log from its JSON lines: the arrivals, the late turns, the ends of streams, and what was no call.
 
     Raises `msgspec.DecodeError` if a line is none of them.
     """
     arrivals: list[Arrival] = []
     lates: list[Late] = []
     ends: list[StreamEnd] = []
+    asides: list[Aside] = []
     for line in data.splitlines():
         record = _decode_line(line)
         if isinstance(record, Arrival):
             arrivals.append(record)
         elif isinstance(record, StreamEnd):
             ends.append(record)
+        elif isinstance(record, Aside):
+            asides.append(record)
         else:
             lates.append(record)
-    return LogRecords(arrivals, lates, ends)
+    return LogRecords(arrivals, lates, ends, asides)

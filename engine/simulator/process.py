@@ -67,8 +67,8 @@ class SimulatedProvider:
         return msgspec.json.decode(body, type=SimulatorStatistics)
 
     async def records(self) -> LogRecords:
-        """Every arrival so far, every turn of its loop later than the guard, every stream that is over. Raises
-        `OSError` if it is gone."""
+        """Every arrival so far, every turn of its loop later than the guard, every stream that is over, every request
+        that was no call. Raises `OSError` if it is gone."""
         return read_log(await fetch(self.config.host, self.port, "/log"))
 
     async def log(self) -> list[Arrival]:

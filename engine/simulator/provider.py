@@ -20,11 +20,12 @@ from engine.simulator.chunks import Wording
 from engine.simulator.config import SimulatorConfig
 from engine.simulator.failure import CRASH, OVERLOAD, Failure, invalid
 from engine.simulator.faults import STREAM_FAULTS, Draw, FaultTable, draw
+from engine.simulator.formats.desk import Asked, Desk, House
 from engine.simulator.formats.manner import HeadersSeen, Manner, Moment
 from engine.simulator.limits import Cost, Hold, LimitSet, Refusal
 from engine.simulator.log import ArrivalLog
-from engine.simulator.records import Arrival, Ending, SimulatorStatistics, StreamEnd
-from engine.simulator.reply import MAX_REPLY_WORDS, Answer, Completion, Headers, Prose, faulty_answer
+from engine.simulator.records import Arrival, Aside, Ending, SimulatorStatistics, StreamEnd
+from engine.simulator.reply import MAX_REPLY_WORDS, Answer, Completion, Headers, Prose, encode, faulty_answer
 from engine.simulator.script import StreamPlan
 
 CountInput = Callable[[Mapping[str, object]], int]
@@ -122,6 +123,8 @@ class Provider:
             return self._refuse(manner, attempt, at_us, "key" if request.why == "key" else "invalid", request)
         if request.stream is None and attempt.fault in STREAM_FAULTS:
             attempt = attempt._replace(fault="")
+        if request.fault and not attempt.fault:
+            attempt = attempt._replace(fault=request.fault)
         if attempt.fault == "rate_limited":
             return self._refuse(manner, attempt, at_us, "injected", self._injected_refusal())
         most = self._config.max_concurrency
@@ -136,7 +139,23 @@ class Provider:
             return self._refuse(manner, attempt, at_us, admitted.rule.dimension, failure)
         return self._admit(manner, attempt, request, cost, admitted, at_us)
 
-    def _stranger(self, manner: Manner, headers: HeadersSeen) -> Failure | None:
+    def aside(self, manner: Manner, desk: Desk, asked: Asked, name: bytes, at_us: int) -> Answer:
+        """Answer what is no call, and remember it; `manner` has the words for a failure, `name` is the caller's. The
+        request is counted here: its number need not be known."""
+        about = f"{asked.method} {asked.path}"
+        number = self._seen[about] = self._seen.get(about, 0) + 1
+        now = self._moment(at_us)
+        house = House(self._config.models, self._limits, self.statistics, self._prose.text, now)
+        stranger = None if desk.public else self._stranger(desk, asked.headers)
+        answer = stranger or desk.reply(asked._replace(number=number), house)
+        if isinstance(answer, Failure):
+            told = desk.error(answer)
+            answer = manner.fail(answer, now) if told is None else Answer(answer.status, [], encode(told))
+        call = name[:MAX_IDENTITY].decode("latin-1")
+        self.log.aside(Aside(at_us, call, asked.method, asked.path, number, answer.status))
+        return answer
+
+    def _stranger(self, manner: Manner | Desk, headers: HeadersSeen) -> Failure | None:
         """What is said to who has not the key, if one is demanded."""
         if not self._authorization:
             return None
@@ -199,6 +218,7 @@ class Provider:
             worst_windows=log.worst_windows(),
             loop=log.lateness(),
             streams=log.streams(),
+            asides=log.asked,
         )
 
     def _admit(
@@ -263,7 +283,7 @@ class Provider:
         said = self._wording(attempt, request.stream or _NO_STREAM, done, request)
         if fault == "error_in_200":
             return Answer(200, headers, manner.error_in_200(said, now))
-        return faulty_answer(fault, manner.whole(said), headers)
+        return faulty_answer(fault, manner.whole(said), headers)._replace(status=manner.success(said))
 
     def _refuse(self, manner: Manner, attempt: Attempt, at_us: int, why: str, failure: Failure) -> Judgement:
         fault = attempt.fault if why == "injected" else ""

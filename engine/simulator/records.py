@@ -84,6 +84,21 @@ class StreamTotals(msgspec.Struct, frozen=True):
     events: int = 0
 
 
+class Aside(msgspec.Struct, frozen=True, gc=False, tag="aside", tag_field="kind"):
+    """One request that was no call and counted against no limit: an answer asked for again, a record, a deletion.
+
+    `at_us` is when its last byte was read, `call` the name the caller gave it (the header ``x-penstock-call``) or
+    empty, `number` counts from 1 how often this method was asked for this path, `status` is what it was answered.
+    """
+
+    at_us: int
+    call: str
+    method: str
+    path: str
+    number: int
+    status: int
+
+
 class Late(msgspec.Struct, frozen=True, gc=False, tag="late", tag_field="kind"):
     """The loop turned `late_us` later than it was asked to, at `at_us`: more than the guard."""
 
@@ -115,7 +130,8 @@ class WorstWindow(msgspec.Struct, frozen=True):
 
 class SimulatorStatistics(msgspec.Struct, frozen=True):
     """A provider's totals since its start. `refused` and `faults` count by kind; `not_found` are requests to unknown
-    paths, which are not arrivals; `unlogged` are arrivals beyond the log's capacity."""
+    paths, which are not arrivals; `unlogged` are arrivals beyond the log's capacity; `asides` are requests that were no
+    calls, and no arrivals either."""
 
     arrivals: int
     accepted: int
@@ -130,3 +146,4 @@ class SimulatorStatistics(msgspec.Struct, frozen=True):
     worst_windows: list[WorstWindow]
     loop: LoopLateness
     streams: StreamTotals = StreamTotals()
+    asides: int = 0

@@ -21,11 +21,12 @@ from engine.simulator.config import SimulatorConfig
 from engine.simulator.connection import Connection, Head, now_us
 from engine.simulator.delivery import Delivery, Pacer
 from engine.simulator.failure import Failure
-from engine.simulator.formats.catalogue import CHAT, MODEL_PATHS, ROUTES, base_of, owner_of
+from engine.simulator.formats.catalogue import CHAT, MODEL_PATHS, PLACES, ROUTES, base_of, owner_of
+from engine.simulator.formats.desk import Asked, Desk
 from engine.simulator.formats.manner import Manner, Moment
 from engine.simulator.log import ArrivalLog, LogFile
 from engine.simulator.provider import Attempt, CountInput, Judgement, Provider
-from engine.simulator.records import Arrival, Late, SimulatorStatistics, StreamEnd
+from engine.simulator.records import Arrival, Aside, Late, SimulatorStatistics, StreamEnd
 from engine.simulator.reply import Answer, count_input, encode
 from engine.simulator.script import StreamPlan
 from engine.simulator.turnstile import Turnstile
@@ -70,6 +71,10 @@ class Simulator:
     def ends(self) -> list[StreamEnd]:
         """Every stream that is over so far, in the order of their ends."""
         return list(self._provider.log.ends)
+
+    def asides(self) -> list[Aside]:
+        """Every request so far that was no call, in order."""
+        return list(self._provider.log.asides)
 
     def lates(self) -> list[Late]:
         """Every turn of the loop later than the guard, in order."""
@@ -130,6 +135,12 @@ def _named_counter(name: str) -> CountInput:
         raise UsageError(f"simulator: count_input names {name!r}, which is no function")
     counter: CountInput = found
     return counter
+
+
+def _methods(path: bytes) -> list[bytes]:
+    """The methods that a path answers to; none if nobody knows it."""
+    plain = [b"POST"] if path in ROUTES else [b"GET"] if path in _READABLE else []
+    return list(dict.fromkeys((*plain, *PLACES.methods(path))))
 
 
 def _open_log(path: str | None) -> BinaryIO | None:
@@ -196,21 +207,30 @@ class _Server:
         manner = ROUTES.get(head.path)
         if manner is not None and head.method == b"POST":
             return await self._call(connection, head, manner)
-        if await connection.body(head, self._config.max_body_bytes) is None:
+        found = PLACES.find(head.method, head.path)
+        if found is not None and isinstance(found.served, Manner):
+            return await self._call(connection, head, found.served.at(found.name, head.headers))
+        body = await connection.body(head, self._config.max_body_bytes)
+        if body is None:
             answer = self._fail(head, Failure("too_large", 413, "The body is too large.", code="request_too_large"))
         elif head.path == b"/log" and head.method == b"GET":
             return await connection.send_parts(b"application/x-ndjson", self._log_parts())
+        elif found is not None and isinstance(found.served, Desk):
+            method, path, query = (part.decode("latin-1") for part in (head.method, head.path, head.query))
+            asked = Asked(method, path, found.name, query, head.headers, body, 0)
+            owner = owner_of(head.path)
+            answer = self._provider.aside(owner, found.served, asked, head.name, connection.read_us)
         else:
             answer = self._read(head)
         return await connection.send(answer) or await self._hung_up(connection)
 
     def _read(self, head: Head) -> Answer:
-        allowed = b"POST" if head.path in ROUTES else b"GET" if head.path in _READABLE else b""
+        allowed = b", ".join(_methods(head.path))
         if not allowed:
             self._provider.not_found += 1
             text = f"Unknown path: {head.path.decode('latin-1')[:200]}"
             return self._fail(head, Failure("not_found", 404, text, code="unknown_url"))
-        if head.method != allowed:
+        if head.path not in _READABLE or head.method != b"GET":
             text = f"This path answers to {allowed.decode()} alone."
             answer = self._fail(head, Failure("method", 405, text, code="method_not_allowed"))
             return answer._replace(headers=[*answer.headers, (b"allow", allowed)])
@@ -231,9 +251,11 @@ class _Server:
         stop = len(log)
         for start in range(0, stop, LINES_AT_ONCE):
             yield log.lines(start, min(stop, start + LINES_AT_ONCE))
-        ends = len(log.ends)
+        ends, asides = len(log.ends), len(log.asides)
         for start in range(0, ends, LINES_AT_ONCE):
             yield log.end_lines(start, min(ends, start + LINES_AT_ONCE))
+        for start in range(0, asides, LINES_AT_ONCE):
+            yield log.aside_lines(start, min(asides, start + LINES_AT_ONCE))
         if log.lates:
             yield log.late_lines()
 

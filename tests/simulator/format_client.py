@@ -61,6 +61,8 @@ ENDPOINTS = {
     "firecrawl scrape": Endpoint("firecrawl", "/v2/scrape", {"url": "https://example.org/a"}, "firecrawl_scrape"),
     "firecrawl map": Endpoint("firecrawl", "/v2/map", {"url": "https://example.org/a"}, "firecrawl_map"),
 }
+ELSEWHERE = {"aixplain"}
+"""Providers that name the model in the path, or do more than answer: they have files of tests of their own."""
 STREAMING = [name for name in ENDPOINTS if name.endswith(("chat", "compat", "responses"))]
 
 
@@ -86,11 +88,12 @@ async def stream(simulator: Simulator, name: str, **arguments: object) -> Stream
     body = json.dumps({**endpoint.body, "stream": True, **arguments}).encode()
     head = [("host", "simulator"), ("content-length", str(len(body))), *endpoint.headers.items()]
     async with connect(simulator.port) as client:
-        await _send(client, path_of(simulator, endpoint), head, body)
+        await send(client, path_of(simulator, endpoint), head, body)
         return await client.listen()
 
 
-async def _send(client: Client, path: str, head: list[tuple[str, str]], body: bytes) -> None:
+async def send(client: Client, path: str, head: list[tuple[str, str]], body: bytes) -> None:
+    """A request, without waiting for its answer."""
     http = client._http
     parts = [http.send(h11.Request(method="POST", target=path, headers=head)), http.send(h11.Data(data=body))]
     await client.stream.send_all(b"".join(part or b"" for part in [*parts, http.send(h11.EndOfMessage())]))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from engine.simulator import (
     Arrival,
+    Aside,
     Late,
     ProviderLimit,
     StreamEnd,
@@ -109,9 +110,11 @@ def test_the_file_holds_every_line_once(arrivals: list[Arrival], pauses: list[in
             log.turned(arrival.at_us, arrival.at_us + 11)
             for more in range(place % 4):
                 log.stream_ended(StreamEnd(arrival.at_us, arrival.call, more, 3, 5, "left"))
+                log.aside(Aside(arrival.at_us, arrival.call, "GET", "/jobs/1", more, 200))
     while writer.write(most):
         pass
-    assert read_log(file.getvalue()) == (arrivals, log.lates, log.ends)
+    assert read_log(file.getvalue()) == (arrivals, log.lates, log.ends, log.asides)
+    assert log.asked == len(log.asides)
 
 
 def test_streams_are_counted_by_how_they_ended() -> None:

@@ -423,7 +423,7 @@ async def test_the_ends_are_in_the_log_of_a_process(tmp_path: Path) -> None:
             assert (await client.streamed("one")).end == "cut"
         async with connect(provider.port) as client:
             assert (await client.streamed("one")).end == "done"
-        arrivals, _, ends = await provider.records()
+        arrivals, _, ends, _ = await provider.records()
         assert [(end.attempt, end.events, end.ending, end.fault) for end in ends] == [
             (1, 4, "cut", "stream_cut"), (2, 19, "done", ""),
         ]  # fmt: skip

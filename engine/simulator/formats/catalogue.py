@@ -2,7 +2,7 @@
 
 Every provider has a prefix of its own, followed by the path the real one has below its host. The paths without a prefix
 are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose
-SDK leaves the path of an address out), the others OpenAI's.
+SDK leaves the path of an address out), ``/sdk/...`` aiXplain's (for the same reason), the others OpenAI's.
 
 Pure: no trio, no I/O, no clock.
 """
@@ -12,6 +12,17 @@ from __future__ import annotations
 from typing import Final
 
 from actors.errors import UsageError
+from engine.simulator.formats.aixplain import BASE as AIXPLAIN
+from engine.simulator.formats.aixplain import AixplainRun
+from engine.simulator.formats.aixplain_desks import (
+    Deletion,
+    KeyUse,
+    ModelPage,
+    ModelsNamed,
+    Poll,
+    Record,
+    TrainingLog,
+)
 from engine.simulator.formats.anthropic import Anthropic
 from engine.simulator.formats.dialects import DeepSeek, Gemini, Groq, Nim, OllamaCompat
 from engine.simulator.formats.exa import Exa
@@ -22,6 +33,7 @@ from engine.simulator.formats.ollama import Ollama
 from engine.simulator.formats.openai_chat import OpenAIChat
 from engine.simulator.formats.openai_embed import Embeddings, NimEmbeddings, OllamaEmbeddings
 from engine.simulator.formats.openai_responses import Responses
+from engine.simulator.formats.routes import Routes, Served
 from engine.simulator.formats.tavily import TavilyExtract, TavilySearch
 
 BASES: Final = {
@@ -37,6 +49,7 @@ BASES: Final = {
     "exa": "/exa",
     "tavily": "/tavily",
     "firecrawl": "/firecrawl",
+    "aixplain": AIXPLAIN,
 }
 """The path of each provider's base address, as a client of it is given that."""
 
@@ -81,13 +94,41 @@ ROUTES: Final[dict[bytes, Manner]] = {
 }
 """Every path that takes a POST, and how it is spoken there."""
 
+_PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = (
+    ("aixplain", "POST", "/api/v1/execute/{...}", AixplainRun(1)),
+    ("aixplain", "POST", "/api/v2/execute/{...}", AixplainRun(2)),
+    ("aixplain", "GET", "/api/v1/data/{}", Poll()),
+    ("aixplain", "GET", "/api/v2/data/{}", Poll()),
+    ("aixplain", "GET", "/sdk/models", ModelsNamed()),
+    ("aixplain", "POST", "/sdk/models/paginate", ModelPage()),
+    ("aixplain", "GET", "/sdk/models/by-name/{}", Record()),
+    ("aixplain", "GET", "/sdk/models/{}", Record()),
+    ("aixplain", "DELETE", "/sdk/models/{}", Deletion()),
+    ("aixplain", "GET", "/sdk/finetune/{}/ml-logs", TrainingLog()),
+    ("aixplain", "GET", "/sdk/api-keys/usage-limits", KeyUse()),
+)
+"""By provider, method and template below its base address: paths with an open part, and whatever is no POST."""
+
+_BARE: Final = ("/sdk/",)
+"""How paths begin that are served without their provider's prefix as well."""
+PLACES: Final = Routes(
+    [
+        *((method, BASES[provider] + path, served) for provider, method, path, served in _PLACES),
+        *((method, path, served) for _, method, path, served in _PLACES if path.startswith(_BARE)),
+    ]
+)
+"""Who serves them."""
+
 _LISTING: Final = ("openai", "gemini", "groq", "deepseek", "openrouter", "nvidia_nim")
 MODEL_PATHS: Final = frozenset(
     path.encode() for path in ("/v1/models", "/models", "/ollama/v1/models", *(f"{BASES[n]}/models" for n in _LISTING))
 )
 """Where the models are listed, in OpenAI's shape."""
 
-_OWNERS: Final = {provider.encode(): manner for provider, _, manner in reversed(_ENDPOINTS)}
+_OWNERS: Final = {
+    **{provider.encode(): served for provider, _, _, served in reversed(_PLACES) if isinstance(served, Manner)},
+    **{provider.encode(): manner for provider, _, manner in reversed(_ENDPOINTS)},
+}
 
 
 def owner_of(path: bytes) -> Manner:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 from engine.simulator.chat import ChatRequest
 from engine.simulator.chunks import Wording
@@ -45,6 +45,10 @@ class Manner(ABC):
     id_header: bytes = b""
     """The header with the identity of an answer, if there is one."""
 
+    def at(self, name: str, headers: HeadersSeen) -> Self:
+        """The manner of one request, where its route leaves a part of the path open: `name` is that part."""
+        return self
+
     def credential(self, headers: HeadersSeen) -> bytes:
         """The key a request presents, as a bearer key."""
         return header(headers, b"authorization")
@@ -56,6 +60,10 @@ class Manner(ABC):
     @abstractmethod
     def whole(self, said: Wording) -> bytes:
         """The body of an answer in one piece."""
+
+    def success(self, said: Wording) -> int:
+        """The status of an answer in one piece."""
+        return 200
 
     def events(self, said: Wording) -> Events:
         """The events of an answer as a stream; asked only if a request that was read wants one."""
