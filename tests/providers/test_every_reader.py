@@ -192,6 +192,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "extract": {"urls": ["https://example.org/"]},
     "scrape": {"url": "https://example.org/"},
     "map": {"url": "https://example.org/"},
+    "run": {"model": "m", "data": "hello"},
 }
 ROWS = [(provider.name or "any_other", row) for provider in (*PROVIDERS, COMPATIBLE) for row in provider.endpoints]
 KINDS = (b"application/json", b"text/event-stream", b"text/event-stream", b"application/x-ndjson", b"text/html")
