@@ -151,9 +151,11 @@ class AixplainRun(JsonFormat):
         """A decoded answer in the common terms. Never raises, whatever was decoded."""
         body = mapping(response)
         if isinstance(body.get("choices"), list):
-            return chat_view_of(response)
+            view = chat_view_of(response)
+            said = body.get("data")  # of a stream that came in several manners, all of the text
+            return msgspec.structs.replace(view, text=said) if isinstance(said, str) and said else view
         reason = text_or_none(first_detail(body).get("finish_reason"))
-        text = text_of(body.get("data")) if state_of(body)[0] in ("done", "failed") else None
+        text = text_of(body.get("data")) if state_of(body)[0] != "later" else None
         return View(text=text, finish_reason=reason, provider_id=text_or_none(body.get("requestId")))
 
     def decode(self, body: bytes | memoryview) -> object:
