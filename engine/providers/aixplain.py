@@ -119,7 +119,9 @@ class AixplainRun(JsonFormat):
         if isinstance(found.get("choices"), list) and "status" not in found:
             state = "failed" if problem_in(found) else "done"
         kept = kept_headers(headers)
-        if state == "done" or (state == "later" and self.polls is None):
+        if state == "later" and self.polls is None:
+            state = "done" if address else "nothing"
+        if state == "done":
             return Reading(usage, None, Advice("done", charge), kept)
         request_id = request_id_of(headers, found)
         if state == "later":

@@ -175,6 +175,7 @@ def test_who_asks_for_himself_has_his_answer() -> None:
     reading = read(recorded("response_promise.json"), 201, SUBMITTED)
     assert (reading.advice.verdict, reading.fault, reading.poll) == ("done", None, "")
     assert AIXPLAIN.name != SUBMITTED.name
+    assert read({"completed": False}, 200, SUBMITTED).advice.verdict == "failed"
 
 
 def test_a_poll_that_is_over() -> None:

@@ -172,15 +172,14 @@ def of_call(call: Call) -> ModelResponse:
     error = call.error
     body = mapping(call.response)
     if error is None:
-        view = call.view if "choices" in body else None
-        return of_body(body, **({"data": view.text or ""} if view is not None else {}))
-    if isinstance(error, UsageError | NotAdmitted):
-        raise error
+        return of_body(body, **({"data": call.view.text or ""} if "choices" in body else {}))
     told = facts_of(error)
-    if isinstance(error, DeadlineExceeded) or error.gave_up == "deadline":
-        return timed_out(**told)
     if isinstance(error, ProviderError) and (error.status or 0) >= 300:
         return failed(error.message, error_code=body.get("error_code"), **told)
+    if isinstance(error, DeadlineExceeded) or error.gave_up == "deadline":
+        return timed_out(**told)
+    if isinstance(error, UsageError | NotAdmitted):
+        raise error
     if body and state_of(body)[0] == "failed" and isinstance(error, ProviderError):
         return of_body(body, status=ResponseStatus.FAILED, completed=True)
     if isinstance(error, MalformedReply) and error.message.startswith(FAILED):
