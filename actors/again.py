@@ -37,8 +37,8 @@ class Again(Moves):
         exempt = outcome is not None and outcome.exempt
         taken = ticket.taken
         attempts, most = ticket.attempts, ticket.max_attempts
-        if taken is not None:
-            attempts, most = attempts - taken.attempts, max(most, POLL_ATTEMPTS)
+        if taken is not None:  # its answer is there to be had, and polls have a limit of their own
+            attempts, most, exempt = attempts - taken.attempts, max(most, POLL_ATTEMPTS), True
         ended_us = min(outcome.at_us, now_us) if outcome is not None else now_us
         at_us = max(now_us, ended_us + backoff_us(attempts, message.jitter, hint_us))
         gave_up: GaveUp = ""

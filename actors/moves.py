@@ -54,6 +54,7 @@ class Moves:
         self._late = 0
         self._retries = 0
         self._taken = 0
+        self._polling = 0  # those of them that are in flight
         self._ended: dict[str, int] = {"completed": 0, "failed": 0, "cancelled": 0, "skipped": 0, "aborted": 0}
 
     # --- time ---
@@ -160,6 +161,7 @@ class Moves:
         endpoint.in_flight += 1
         lane.permits_held += 1
         self._in_flight += 1
+        self._polling += ticket.taken is not None
         claims = self._ledger.reserve(ticket.cost, lane.meters, now_us)
         number = ticket.grants + 1
         ticket.reservation = Reservation(number, now_us, claims, flow_fare, lane_fares)
@@ -261,6 +263,7 @@ class Moves:
             lane.was_away()
         lane.permits_held -= 1
         self._in_flight -= 1
+        self._polling -= ticket.taken is not None
         self._endpoints[ticket.endpoint].in_flight -= 1
         self._changed[ticket.endpoint] = None
         self._touch(lane)

@@ -364,8 +364,8 @@ class Schedule(Again):
 
     @property
     def waiting(self) -> int:
-        """How many of them are queued or backing off."""
-        return len(self._live) - self._in_flight
+        """How many of them are queued or backing off, or wait for an answer that comes later."""
+        return len(self._live) - self._in_flight + self._polling
 
     # --- what anybody may look at ---
 

@@ -126,7 +126,7 @@ class AixplainRun(JsonFormat):
         request_id = request_id_of(headers, found)
         if state == "later":
             text = "aiXplain took the call and had no answer yet when it was given up. The work goes on, and is billed"
-            fault = Fault("ProviderUnavailable", text, status=status, request_id=request_id, sent=True)
+            fault = Fault("OutcomeUnknown", text, detail="later", status=status, request_id=request_id, sent=True)
             return Reading(None, fault, Advice("later", "kept"), kept, poll=address)
         if state == "failed":
             problem = one_line(problem_in(found) or FAILED, SENTENCE_CHARS)

@@ -107,8 +107,8 @@ def state_of(body: Mapping[str, object]) -> tuple[State, str]:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is one, and not an answer: a whole address, or a path."""
-    return text.startswith(("http://", "https://", "/")) and not any(letter.isspace() for letter in text)
+    """Whether a text is one, and not an answer."""
+    return text.startswith(("http://", "https://")) and not any(letter.isspace() for letter in text)
 
 
 def problem_in(body: Mapping[str, object]) -> str:

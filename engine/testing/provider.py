@@ -270,7 +270,7 @@ class ScriptedConnection:
         if reading.usage is not None:
             self._transport.on_usage(calling, reading.usage)
         answer = answer_of(reading, status=reply.status, body=body, keep=not cut)
-        return with_poll(answer, calling, reading.poll, httpx.URL(self._transport.account.spec.url))
+        return with_poll(answer, calling, reading.poll, self._transport.account.spec.url)
 
 
 def _reading(account: Account, reply: ProviderReply, body: bytes | None = None) -> Reading:

@@ -15,7 +15,7 @@ from actors.transport import Answer
 from engine.transports.streams import place_of
 
 
-def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL) -> Answer:
+def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL | str) -> Answer:
     """An answer with the verdict ``later`` to a call that went to `url`, and the poll that is to follow it, at
     `address`; empty: where this poll went. A failure, if that is at another origin, or nowhere. Any other answer as it
     is.
@@ -24,6 +24,7 @@ def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL)
     """
     if answer.verdict != "later":
         return answer
+    url = httpx.URL(url)
     polled = calling.lane == calling.poll_lane
     path = _path_at(address, url) if address else calling.path if polled else None
     if path is None or not calling.poll_lane:

@@ -154,7 +154,7 @@ def test_an_answer_in_openais_shape_is_one() -> None:
         (recorded("response_promise.json"), PROMISE),
         ({"status": "IN_PROGRESS", "data": PROMISE}, PROMISE),
         ({"data": PROMISE}, PROMISE),
-        ({"data": "/api/v1/data/1", "completed": False}, "/api/v1/data/1"),
+        ({"data": PROMISE, "completed": False}, PROMISE),
         (recorded("response_poll_early.json"), ""),
         ({"completed": False}, ""),
         ({"completed": False, "status": "PENDING"}, ""),

@@ -94,7 +94,8 @@ def assert_reading(reading: object, status: int) -> None:
     msgspec.msgpack.encode((advice, reading.headers))
     if fault is not None:
         encode(fault)
-        assert issubclass(getattr(engine.errors, fault.kind), ProviderError)
+        whose = ProviderError if advice.verdict != "later" else (ProviderError, TransportError)
+        assert issubclass(getattr(engine.errors, fault.kind), whose)
         assert "\n" not in fault.message
         engine.errors.error_of(fault, call_id=1).__repr__().encode()
 

@@ -291,6 +291,7 @@ class ScheduleModel(Standing):
         now_us: int,
     ) -> Expected:
         """Backoff, or every reason against it: the schedule may name any of those that hold."""
+        exempt = exempt or call.taken_held is not None
         step = min(30_000_000, 500_000 * 2 ** (call.tries - 1))
         since_us = message.at_us if isinstance(message, Outcome) else now_us
         return_us = max(now_us, since_us + max(hint_us or 0, (message.jitter * step) >> 32))

@@ -141,7 +141,7 @@ async def _asked(model: ModelData, call: Call, of: Any = of_call) -> ModelRespon
         await model._access.engine.invoke(call)
     except DeadlineExceeded:
         return None
-    if isinstance(call.error, OutcomeUnknown) and call.error.reason == "timeout":
+    if isinstance(call.error, OutcomeUnknown) and call.error.reason in ("timeout", "later"):
         return None
     response: ModelResponse = of(call)
     return response
