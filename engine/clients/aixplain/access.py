@@ -103,8 +103,9 @@ class Access:
 
     def poll_call(self, url: str, **options: Any) -> Call | None:
         """One poll of this address; None: it is of another origin than the two configured ones."""
-        parts = urlsplit(self._origin_of_runs() + url if url.startswith("/") and url[1:2] != "/" else url)
+        whole = self._origin_of_runs() + url if url.startswith("/") and url[1:2] != "/" else url
         try:
+            parts = urlsplit(whole)
             origin = _key_of_origin(parts)
         except ValueError:
             return None

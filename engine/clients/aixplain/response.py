@@ -15,7 +15,7 @@ from typing import Any
 from engine.call import Call
 from engine.clients.aixplain.enums import ResponseStatus
 from engine.errors import DeadlineExceeded, MalformedReply, NotAdmitted, PenstockError, ProviderError, UsageError
-from engine.providers.aixplain_answers import FAILED, problem_in, state_of, text_of, word_of
+from engine.providers.aixplain_answers import FAILED, problem_in, sentence_of, state_of, text_of, word_of
 from engine.providers.wire import mapping
 
 TIMED_OUT = "No response from the service."
@@ -209,6 +209,8 @@ def of_poll(call: Call) -> ModelResponse:
         return failed(f"{FAILED} Details: the poll's answer does not say whether the run is completed", completed=False)
     response = of_call(call)
     response.completed = False
+    if response.status_code is not None:
+        response.error_message = sentence_of(response.status_code, call.response, call.reply.body)
     return response
 
 
