@@ -97,7 +97,7 @@ def test_a_portal_of_ones_own(platform: Platform) -> None:
         assert model.run("hello").data == "hi"
         limited = Model("m-1", settings=settings)
         assert limited.run("hello").data == "hi"
-        assert limited.run("hello", timeout=0.1).error_message == "No response from the platform."
+        assert limited.run("hello", timeout=0.1).error_message == "No response from the service."
         assert len(engine.statistics().endpoints) >= 2
     assert KEY not in repr(model)
 
