@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from engine.call import Call
 from engine.clients.aixplain.enums import ResponseStatus
-from engine.clients.aixplain.response import ModelResponse, failed, of_call
-from engine.errors import NotAdmitted, PenstockError, ProviderError, UsageError
+from engine.clients.aixplain.response import ModelResponse, of_call
+from engine.errors import NotAdmitted, PenstockError, UsageError
 from engine.providers.wire import StreamChunk
 from engine.streaming import ReplyStream
 
@@ -33,7 +33,6 @@ class ModelResponseStreamer:
     def __init__(self, stream: ReplyStream) -> None:
         self.status = ResponseStatus.IN_PROGRESS
         self._stream = stream
-        self._problem = ""
         self._over = False
 
     @property
@@ -49,30 +48,22 @@ class ModelResponseStreamer:
             try:
                 chunk = await anext(self._stream)
             except StopAsyncIteration:
-                return self._last(of_call(self.call))
+                return self._last()
             except (UsageError, NotAdmitted) as error:
                 if self.call.error is not error:
                     self._over = True
                     raise
-                return self._last(self._failure())
+                return self._last()
             except PenstockError:
-                return self._last(self._failure())
-            if chunk.type == "error":
-                self._problem = self._problem or chunk.content or ""
-            elif response := _piece(chunk):
+                return self._last()
+            if response := _piece(chunk):
                 return response
         raise StopAsyncIteration
 
-    def _failure(self) -> ModelResponse:
-        """The last response of a run that failed; raises where `of_call` does."""
+    def _last(self) -> ModelResponse:
+        """The response that says how it ended; raises where `of_call` does."""
         self._over = True
         response = of_call(self.call)
-        if self._problem and isinstance(self.call.error, ProviderError):
-            response = failed(self._problem, error_code=response.error_code)
-        return response
-
-    def _last(self, response: ModelResponse) -> ModelResponse:
-        self._over = True
         response.data = ""  # it has come, piece by piece
         self.status = response.status
         return response
