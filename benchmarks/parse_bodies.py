@@ -79,6 +79,7 @@ ROWS = (
     Row("firecrawl", "scrape", "firecrawl-py", "firecrawl_scrape/response.json", ("data", "markdown"),
         sdk_text=("markdown",)),
     Row("firecrawl", "map", "firecrawl-py", "firecrawl_map/response.json", ("links", ..., "description")),
+    Row("inferneo", "chat", "openai", "inferneo_chat/response.json", stream="inferneo_chat/stream.sse"),
 )
 # fmt: on
 """Who has no SDK of his own for this format is read beside openai's, which his documentation names."""

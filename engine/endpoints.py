@@ -192,6 +192,10 @@ class OpenaiEmbedEndpoint(Endpoint, provider="openai", endpoint="embed"):
     """OpenAI's embeddings."""
 
 
+class OpenaiCompletionsEndpoint(Endpoint, provider="openai", endpoint="completions"):
+    """OpenAI's older text completions."""
+
+
 class AnthropicMessagesEndpoint(Endpoint, provider="anthropic", endpoint="chat"):
     """Anthropic's Messages."""
 
@@ -258,6 +262,14 @@ class FirecrawlMapEndpoint(Endpoint, provider="firecrawl", endpoint="map"):
 
 class AixplainRunEndpoint(Endpoint, provider="aixplain", endpoint="run"):
     """aiXplain's run of a model; `model` is its id."""
+
+
+class InferneoChatEndpoint(Endpoint, provider="inferneo", endpoint="chat"):
+    """Inferneo's chat completions."""
+
+
+class InferneoCompletionsEndpoint(Endpoint, provider="inferneo", endpoint="completions"):
+    """Inferneo's text completions."""
 
 
 def match_endpoint(provider: str, endpoint: str = "chat") -> type[Endpoint]:

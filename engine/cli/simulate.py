@@ -195,7 +195,8 @@ async def _run(config: SimulatorConfig) -> None:
 
 def addresses(simulator: Simulator) -> str:
     """The base address of every provider, a line each."""
-    return "\n".join(f"{name:<12} {simulator.address(name)}" for name in PROVIDERS)
+    width = max(map(len, PROVIDERS))
+    return "\n".join(f"{name:<{width}} {simulator.address(name)}" for name in PROVIDERS)
 
 
 def limits_of(requests: int | None, tokens: int | None, like: ProviderLimit) -> tuple[ProviderLimit, ...]:

@@ -18,6 +18,7 @@ from engine.providers.documents import json_body
 from engine.providers.lookup import EndpointSpec, api_key
 from engine.providers.wire import Encoded, WireFormat
 from engine.secret import Secret
+from engine.transports.client import HttpClient
 
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*")
@@ -40,12 +41,14 @@ class Caller:
         key: Secret | None = None,
         hook_registry: HookRegistry | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        http_client: HttpClient | None = None,
     ) -> None:
         self.spec = spec
         self.lane = lane
         self.hook_registry = hook_registry if hook_registry is not None else HookRegistry()
         self._key = key
         self._max_connections = max_connections
+        self._http_client = http_client
 
     @property
     def lane_name(self) -> str:
@@ -69,7 +72,7 @@ class Caller:
           MissingKey: the service wants a key, and there is none.
         """
         key = api_key(self.spec, self._key.reveal() if self._key is not None else None, os.environ)
-        return Account(self.spec, Secret(key) if key is not None else None, self._max_connections)
+        return Account(self.spec, Secret(key) if key is not None else None, self._max_connections, self._http_client)
 
     def call(
         self,

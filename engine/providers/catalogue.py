@@ -18,11 +18,14 @@ from engine.errors import UsageError
 from engine.providers.aixplain import AIXPLAIN
 from engine.providers.anthropic_messages import AnthropicMessages
 from engine.providers.chat_dialects import DIALECTS
+from engine.providers.completions import GENERIC as GENERIC_COMPLETIONS
+from engine.providers.completions import INFERNEO, Completions
+from engine.providers.completions import OPENAI as OPENAI_COMPLETIONS
 from engine.providers.embeddings import GENERIC, NVIDIA_NIM, OPENAI, Embeddings
 from engine.providers.exa import ExaSearch
 from engine.providers.firecrawl import FirecrawlMap, FirecrawlScrape
 from engine.providers.ollama_native import OllamaChat
-from engine.providers.openai_chat import OpenAIChat
+from engine.providers.openai_chat import Dialect, OpenAIChat
 from engine.providers.openai_responses import OpenAIResponses
 from engine.providers.tavily import TavilyExtract, TavilySearch
 from engine.providers.wire import WireFormat
@@ -107,12 +110,17 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 CHAT_ALIASES = ("chat/completions", "chat_completions")
 _EMBED_ALIASES = ("embeddings", "embedding")
 _RESPONSE_ALIASES = ("responses",)
+_COMPLETION_ALIASES = ("completion", "v1/completions")
 
 
 def _chat(name: str, defaults: Defaults = Defaults(), path: str = "") -> EndpointRow:  # noqa: B008  # it is frozen
     return EndpointRow(
         name="chat", format=OpenAIChat(DIALECTS[name]), path=path, aliases=CHAT_ALIASES, defaults=defaults
     )
+
+
+def _completions(dialect: Dialect, path: str = "") -> EndpointRow:
+    return EndpointRow(name="completions", format=Completions(dialect), path=path, aliases=_COMPLETION_ALIASES)
 
 
 _NIM = Defaults(quotas=(Quota("requests", 40, 60.0, name="account"),), concurrency_limit=8)
@@ -133,6 +141,7 @@ PROVIDERS: tuple[Provider, ...] = (
             _chat("openai"),
             EndpointRow(name="response", format=OpenAIResponses(), aliases=_RESPONSE_ALIASES),
             EndpointRow(name="embed", format=Embeddings(OPENAI), aliases=_EMBED_ALIASES),
+            _completions(OPENAI_COMPLETIONS),
         ),
         source="platform.openai.com/docs/api-reference",
         read_on=_READ_ON,
@@ -278,6 +287,18 @@ PROVIDERS: tuple[Provider, ...] = (
         source="docs.aixplain.com/getting-started/api-requests; aiXplain's SDK 0.2.48",
         read_on=_READ_ON,
     ),
+    Provider(
+        name="inferneo",
+        base_url="http://localhost:8000",
+        key_env=("INFERNEO_API_KEY",),
+        key_required=False,
+        endpoints=(
+            _chat("inferneo", path="/v1/chat/completions"),
+            _completions(INFERNEO, path="/v1/completions"),
+        ),
+        source="github.com/omkar-droid/inferneo at 3492952, github.com/deepdik/inferneo-docs",
+        read_on=_READ_ON,
+    ),
 )
 
 COMPATIBLE = Provider(
@@ -288,6 +309,7 @@ COMPATIBLE = Provider(
         _chat("generic"),
         EndpointRow(name="response", format=OpenAIResponses(), aliases=_RESPONSE_ALIASES),
         EndpointRow(name="embed", format=Embeddings(GENERIC), aliases=_EMBED_ALIASES),
+        _completions(GENERIC_COMPLETIONS),
     ),
 )
 """What a service that is not in the catalogue is taken for: it speaks OpenAI's formats at the address given with it."""

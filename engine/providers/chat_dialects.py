@@ -12,6 +12,7 @@ from engine.providers.chat_options import (
     DeepSeekOptions,
     GeminiOptions,
     GroqOptions,
+    InferneoOptions,
     NvidiaNimOptions,
     OllamaOptions,
     OpenAIOptions,
@@ -57,6 +58,8 @@ _ROWS = (
     ),
     # docs.ollama.com/api/openai-compatibility: what it does not know it ignores.
     Dialect("ollama", _OLD_CAP, stream_usage=True, options=OllamaOptions, ends_with_done=True),
+    # Its server (omkar-droid/inferneo 3492952): fields it does not know are ignored, so is stream_options.
+    Dialect("inferneo", _OLD_CAP, options=InferneoOptions, ends_with_done=True),
     Dialect("generic", options=ChatOptions),
 )
 

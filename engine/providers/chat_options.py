@@ -155,6 +155,16 @@ class OllamaOptions(ChatOptions, kw_only=True, gc=False):
     reasoning_effort: Annotated[str, Meta(description="none, low, medium, high, max")] | UnsetType = UNSET
 
 
+class InferneoOptions(ChatOptions, kw_only=True, gc=False):
+    """What its server adds. `priority`: the higher is served first. `stop` is ignored in its streams."""
+
+    top_k: int | UnsetType = UNSET
+    min_p: Fraction = UNSET
+    repetition_penalty: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    ignore_eos: Flag = UNSET
+    priority: int | UnsetType = UNSET
+
+
 def required_of(options: type[msgspec.Struct]) -> frozenset[str]:
     """The arguments that a schema cannot do without."""
     return frozenset(field.name for field in msgspec.structs.fields(options) if field.required)

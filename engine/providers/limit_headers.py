@@ -6,7 +6,7 @@ used any more, so a bucket's period is reset * limit / used. What tells no perio
 that of another period would be kept in the wrong place. A limit of zero or less is unknown (Azure).
 
 Names and meanings: platform.openai.com/docs/guides/rate-limits, console.groq.com/docs/rate-limits,
-docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/limits, all read 2026-11-20.
+docs.anthropic.com/en/api/rate-limits, openrouter.ai/docs/limits, deepdik/inferneo-docs, all read 2026-11-20.
 
 Pure: no trio, no I/O, no clock. Never raises, whatever a provider sends.
 """
@@ -77,6 +77,8 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     ),
     # Of its free models: 20 a minute, and so many a day until midnight UTC.
     "openrouter": (_openai_names("", "requests", 0.0),),
+    # Documented, with 60 a minute; the server itself sends none. What resets later than that is of its day.
+    "inferneo": (_openai_names("", "requests", MINUTE_S),),
 }
 
 

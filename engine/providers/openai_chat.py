@@ -44,7 +44,7 @@ class Dialect(msgspec.Struct, frozen=True):
     refused: Mapping[str, object] = {}
     stream_usage: bool = False
     rest_is_output: bool = False
-    options: type[ChatOptions] = ChatOptions
+    options: type[msgspec.Struct] = ChatOptions
     closed: bool = False
     exclusive: tuple[tuple[str, str], ...] = ()
     message_names: bool = True
@@ -112,7 +112,7 @@ class OpenAIChat(JsonFormat):
         Raises:
           msgspec.DecodeError: it is not JSON, however leniently read.
         """
-        return decode_stream(body) if is_stream(body) else decode_json(body)
+        return self.decode_stream(body) if is_stream(body) else decode_json(body)
 
     def decode_stream(self, body: bytes | memoryview) -> object:
         """A recorded stream as the one answer that it makes up. Never raises."""

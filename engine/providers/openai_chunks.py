@@ -241,10 +241,11 @@ def is_stream(body: bytes | memoryview) -> bool:
     return _STREAM_START.match(body) is not None
 
 
-def decode_stream(body: bytes | memoryview) -> dict[str, object]:
-    """A recorded stream of events as the one answer that it makes up. Never raises."""
+def decode_stream(body: bytes | memoryview, assembler: ChatAssembler | None = None) -> dict[str, object]:
+    """A recorded stream of events as the one answer that it makes up, by this assembler, a chat's if none is given.
+    Never raises."""
     reader = (EventReader if is_stream(body) else LineReader)(cap_bytes=len(body))
-    assembler = ChatAssembler()
+    assembler = assembler or ChatAssembler()
     for event in [*reader.feed(bytes(body)), *reader.end()]:
         assembler.feed(event)
     return assembler.response()

@@ -125,6 +125,7 @@ def _is_end(events: Sequence[Event]) -> bool:
                 finished.add(index)
                 continue
             said = mapping(mapping(choice).get("delta"))
-            if index not in finished and any(value for field, value in said.items() if field != "role"):
+            more = mapping(choice).get("text") or any(value for field, value in said.items() if field != "role")
+            if index not in finished and more:
                 return False
     return bool(finished)

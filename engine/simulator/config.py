@@ -211,7 +211,8 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     `limit_changes` are in the order of their instants. Without `limit_headers` nobody is told of the limits: no headers
     with an answer, and no wait with a refusal, which still names its dimension.
     `port` 0 takes a free one. `key`, if given, is demanded as a bearer key; it is in no repr and no log.
-    `max_concurrency` 0 means no such limit; over it the answer is `concurrency_status`.
+    `max_concurrency` 0 means no such limit; over it the answer is `concurrency_status`. A prompt of more than
+    `max_input_tokens` is refused; 0: none is.
     `output_tokens` is the output of a request that sets no cap; `output` says whether an answer uses the ``cap`` in
     full, a length ``drawn`` from 1 to it, or is ``short``: `output_tokens`, and no more than the cap.
     `count_input` names a function ``"module:name"`` that counts the input
@@ -235,6 +236,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     stream: StreamShape = StreamShape()
     max_concurrency: int = 0
     concurrency_status: Literal[429, 503] = 429
+    max_input_tokens: int = 0
     output_tokens: int = 16
     output: Literal["cap", "drawn", "short"] = "cap"
     count_input: str = ""
@@ -248,6 +250,7 @@ class SimulatorConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         _whole("port", self.port, 0, 65_535)
         _whole("seed", self.seed, 0, 2**63 - 1)
         _whole("max_concurrency", self.max_concurrency, 0)
+        _whole("max_input_tokens", self.max_input_tokens, 0)
         _whole("output_tokens", self.output_tokens, 1)
         _whole("max_body_bytes", self.max_body_bytes, 1)
         _whole("log_capacity", self.log_capacity, 0)

@@ -43,7 +43,8 @@ class Events:
     preamble: bytes = b""
     """What is sent before the first event, as soon as the answer begins."""
     error: bytes = b""
-    """What is sent in an event's place when the stream fails; an orderly end follows it."""
+    """What is sent in an event's place when the stream fails; an orderly end follows it. Empty where a stream that
+    fails is cut off."""
     total: int
     tail_at: int
     usage_at: int | None

@@ -8,7 +8,8 @@ Pure: no trio, no I/O.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from engine.simulator.limits import Refusal
 
@@ -20,8 +21,8 @@ Why: TypeAlias = Literal[
 
 class Failure(NamedTuple):
     """What is wrong. `status` and `message` are those of a provider that has no others of its own, `code` and `param`
-    OpenAI's. `wait_us` is when to come back, None where nobody knows; `refusal` is the limit's, if one refused; and
-    `identity` is that of the answer."""
+    OpenAI's. `wait_us` is when to come back, None where nobody knows; `refusal` is the limit's, if one refused;
+    `identity` is that of the answer; and `details` are the faults one by one, where a provider lists them."""
 
     why: Why
     status: int
@@ -32,6 +33,7 @@ class Failure(NamedTuple):
     refusal: Refusal | None = None
     model: str = ""
     identity: str = ""
+    details: Sequence[Mapping[str, Any]] = ()
 
     @property
     def never(self) -> bool:

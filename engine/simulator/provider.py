@@ -79,6 +79,7 @@ class Provider:
     def __init__(self, config: SimulatorConfig, *, origin_us: int, unix_s: int, count_input: CountInput) -> None:
         self._config = config
         self._unix_s = unix_s
+        self._origin_us = origin_us
         self._unix_at_0_us = unix_s * 1_000_000 - origin_us
         self._count_input = count_input
         self._limits = LimitSet(config.limits, origin_us, config.limit_changes)
@@ -145,7 +146,8 @@ class Provider:
         about = f"{asked.method} {asked.path}"
         number = self._seen[about] = self._seen.get(about, 0) + 1
         now = self._moment(at_us)
-        house = House(self._config.models, self._limits, self.statistics, self._prose.text, now)
+        up_us = at_us - self._origin_us
+        house = House(self._config.models, self._limits, self.statistics, self._prose.text, now, up_us)
         stranger = None if desk.public else self._stranger(desk, asked.headers)
         answer = stranger or desk.reply(asked._replace(number=number), house)
         if isinstance(answer, Failure):
@@ -173,6 +175,8 @@ class Provider:
             counted = int(self._count_input(request.arguments)) + request.known_input
         except Exception as error:  # noqa: BLE001  # the user's own function: what it cannot count must not end the server
             return invalid(f"The input cannot be counted: {error!r}")
+        if 0 < self._config.max_input_tokens < counted:
+            return manner.too_long(counted, self._config.max_input_tokens)
         if manner.spends == "input":
             return Cost(counted, 0)
         per_choice = self._config.output_tokens if request.output_cap is None else request.output_cap

@@ -65,6 +65,8 @@ class StreamPlan:
         self._chances = chances
         self.events = stream.total
         self.ending: Ending = _ENDINGS.get(fault, "done")
+        if self.ending == "error" and not stream.error:
+            self.ending = "cut"
         self.struck_at: int | None = None
         if fault in _STRIKING:
             self.struck_at = self._place(faults.stream_at)

@@ -111,7 +111,7 @@ async def test_providers_is_a_table_that_survives_a_pipe(penstock: Penstock) -> 
     assert rows["provider"] == ["provider", "endpoints", "address", "key variable", "set"]
     assert rows["openai"] == [
         "openai",
-        "chat, response, embed",
+        "chat, response, embed, completions",
         "https://api.openai.com/v1",
         "OPENAI_API_KEY",
         "not set",

@@ -1,24 +1,33 @@
-"""The platforms that the tests of clients ask, and an engine around a test."""
+"""The servers on loopback that the tests of clients ask, and an engine around a test."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
+import aixplain_platform
+import inferneo_server
 import pytest
-from aixplain_platform import Platform, serving
 
 from engine import open_engine
 
 
 @pytest.fixture
-def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[Platform]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[inferneo_server.Server]:
+    """A server that answers calls as Inferneo's does, and has nothing else; no key of it in the environment."""
+    monkeypatch.delenv("INFERNEO_API_KEY", raising=False)
+    with inferneo_server.serving() as served:
+        yield served
+
+
+@pytest.fixture
+def platform(monkeypatch: pytest.MonkeyPatch) -> Iterator[aixplain_platform.Platform]:
     """aiXplain's platform on loopback, named by the environment."""
-    with serving(monkeypatch) as platform:
+    with aixplain_platform.serving(monkeypatch) as platform:
         yield platform
 
 
 @pytest.fixture
-async def service(platform: Platform) -> AsyncIterator[Platform]:
+async def service(platform: aixplain_platform.Platform) -> AsyncIterator[aixplain_platform.Platform]:
     """The platform, and an open engine that asks it."""
     async with open_engine():
         yield platform

@@ -48,6 +48,40 @@ async def test_a_stated_limit_is_lowered_by_headers_and_no_call_is_refused() -> 
             call.cancel()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_inferneos_documented_headers_are_learned_from_one_call(stream: bool) -> None:
+    """They name no dimension and reset at an instant. The server itself sends none: there is more to find out."""
+    config = SimulatorConfig(limits=(ProviderLimit("requests", 60, 60.0),))
+    found: dict[str, int] = {}
+    for address in ("inferneo_documented", "inferneo"):
+        async with simulated_provider(config) as provider, open_engine() as engine:
+            model = iModel(provider="inferneo", model="m", base_url=provider.address(address), limits="learn")
+            assert (await model.invoke(messages=MESSAGES, max_tokens=5, stream=stream)).status == "completed"
+            found[address] = quotas(engine)[0].limit
+    assert found["inferneo_documented"] == 60
+    assert found["inferneo"] < 20
+
+
+async def test_inferneos_documented_headers_hold_a_stated_limit_down() -> None:
+    """The user says 500, the headers 20: none of thirty calls is refused."""
+    config = SimulatorConfig(limits=(ProviderLimit("requests", 20, 60.0),))
+    async with simulated_provider(config) as provider, open_engine() as engine:
+        address = provider.address("inferneo_documented")
+        model = iModel(provider="inferneo", endpoint="completions", model="m", base_url=address, limit_requests=500)
+        await model.invoke(prompt="Hello")
+        calls = [model.create_api_calling(prompt="Hello") for _ in range(30)]
+        for call in calls:
+            await engine.submit(call)
+        with trio.fail_after(10):
+            for call in calls[:19]:
+                await call.wait()
+        seen = await provider.statistics()
+        assert (seen.accepted, seen.refused) == (20, {})
+        assert (quotas(engine)[0].limit, quotas(engine)[0].learned) == (20, False)
+        for call in calls:
+            call.cancel()
+
+
 async def test_refusals_alone_teach_and_lose_no_call() -> None:
     """Twelve of the first sixteen are refused; in the windows that follow all complete."""
     config = SimulatorConfig(limits=(ProviderLimit("requests", 4, 0.2),), limit_headers=False)

@@ -21,6 +21,7 @@ ROWS = [
     ("openai", "chat", "OpenaiChatEndpoint", "openai_chat/openai", "https://api.openai.com/v1/chat/completions", "OPENAI_API_KEY", BEARER),
     ("openai", "response", "OpenaiResponseEndpoint", "openai_responses", "https://api.openai.com/v1/responses", "OPENAI_API_KEY", BEARER),
     ("openai", "embed", "OpenaiEmbedEndpoint", "embeddings/openai", "https://api.openai.com/v1/embeddings", "OPENAI_API_KEY", BEARER),
+    ("openai", "completions", "OpenaiCompletionsEndpoint", "completions/openai", "https://api.openai.com/v1/completions", "OPENAI_API_KEY", BEARER),
     ("anthropic", "chat", "AnthropicMessagesEndpoint", "anthropic_messages/2023-06-01", "https://api.anthropic.com/v1/messages", "ANTHROPIC_API_KEY", API_KEY),
     ("gemini", "chat", "GeminiChatEndpoint", "openai_chat/gemini", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions", "GOOGLE_API_KEY GEMINI_API_KEY", BEARER),
     ("ollama", "chat", "OllamaChatEndpoint", "openai_chat/ollama", "http://localhost:11434/v1/chat/completions", "OLLAMA_API_KEY", BEARER),
@@ -38,6 +39,8 @@ ROWS = [
     ("firecrawl", "scrape", "FirecrawlScrapeEndpoint", "firecrawl_scrape", "https://api.firecrawl.dev/v2/scrape", "FIRECRAWL_API_KEY", BEARER),
     ("firecrawl", "map", "FirecrawlMapEndpoint", "firecrawl_map", "https://api.firecrawl.dev/v2/map", "FIRECRAWL_API_KEY", BEARER),
     ("aixplain", "run", "AixplainRunEndpoint", "aixplain_run", "https://models.aixplain.com/api/v2/execute", "TEAM_API_KEY AIXPLAIN_API_KEY", API_KEY),
+    ("inferneo", "chat", "InferneoChatEndpoint", "openai_chat/inferneo", "http://localhost:8000/v1/chat/completions", "INFERNEO_API_KEY", BEARER),
+    ("inferneo", "completions", "InferneoCompletionsEndpoint", "completions/inferneo", "http://localhost:8000/v1/completions", "INFERNEO_API_KEY", BEARER),
 ]  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def test_every_row_of_the_seeds_tables(
     spec = resolve(provider.upper(), f" {endpoint.upper()} ")
     assert (spec.provider, spec.endpoint, spec.format.name, spec.url) == (provider, endpoint, wire, url)
     assert spec.key_env == tuple(key_env.split())
-    assert spec.key_required is (provider != "ollama")
+    assert spec.key_required is (provider not in ("ollama", "inferneo"))
     assert header in request_headers(spec, "k")
     assert match_endpoint(provider, endpoint) is getattr(classes, cls)
 
@@ -70,6 +73,8 @@ def test_the_table_above_has_every_row_of_the_catalogue() -> None:
         ("firecrawl", "v1/scrape", "firecrawl", "scrape"),
         ("firecrawl", "/v1/map/", "firecrawl", "map"),
         ("aiXplain", "chat", "aixplain", "run"),
+        ("Inferneo", "v1/completions", "inferneo", "completions"),
+        ("openai", "completion", "openai", "completions"),
     ],
 )
 def test_aliases_of_providers_and_endpoints(alias: str, endpoint: str, provider: str, name: str) -> None:

@@ -36,7 +36,7 @@ FORMATS: dict[str, Any] = {
 STREAMING = {name: wire for name, wire in FORMATS.items() if hasattr(wire, "monitor")}
 _FOLDERS = {
     "openai response": "openai_responses", "anthropic chat": "anthropic_messages", "ollama chat": "ollama_compat",
-    "any other response": "openai_responses",
+    "any other response": "openai_responses", "any other completions": "openai_completions",
 }  # fmt: skip
 
 
@@ -189,6 +189,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "native": MESSAGES,
     "response": {"model": "m", "input": "hello"},
     "embed": {"model": "m", "input": "hello", "input_type": "query"},
+    "completions": {"model": "m", "prompt": "hello"},
     "search": {"query": "hello"},
     "extract": {"urls": ["https://example.org/"]},
     "scrape": {"url": "https://example.org/"},

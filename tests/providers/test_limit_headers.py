@@ -90,6 +90,13 @@ SAID: tuple[tuple[str, str, dict[str, str], tuple[Observed, ...]], ...] = (
     ("no reset", "own", openai("requests", 10, 5, ""), ()),
     ("only what is left of a documented period", "groq", {"x-ratelimit-remaining-tokens": "7"},
      (Observed("total_tokens", -1, 7, -1, MINUTE_US),)),
+    ("inferneo's minute, until an instant", "inferneo", openai("", 60, 59, "1755777630"),
+     (Observed("requests", 60, 59, 30_000_000, MINUTE_US),)),
+    ("inferneo's minute, in seconds", "inferneo", openai("", 60, 0, "12"),
+     (Observed("requests", 60, 0, 12_000_000, MINUTE_US),)),
+    ("inferneo's minute, of which nothing is used", "inferneo", openai("", 60, 60, "0"),
+     (Observed("requests", 60, 60, 0, MINUTE_US),)),
+    ("inferneo's day", "inferneo", openai("", 3_500, 3_000, "1755820800"), ()),
     ("none", "openai", {"x-request-id": "req"}, ()),
 )
 # fmt: on
@@ -111,7 +118,7 @@ NAMES = sorted({*SAID[0][2], *recorded("openai_chat"), *recorded("anthropic_mess
 
 
 @given(
-    st.sampled_from(["openai", "groq", "anthropic", "openrouter", "own"]),
+    st.sampled_from(["openai", "groq", "anthropic", "openrouter", "inferneo", "own"]),
     st.dictionaries(
         st.sampled_from(NAMES),
         st.text(max_size=20) | st.integers(-5, 10**40).map(str) | st.floats().map(str) | st.just("9" * 400 + "h"),

@@ -43,7 +43,7 @@ def problem_of(arguments: Any, wire: OpenAIChat = GENERIC) -> InvalidCall:
 @pytest.mark.parametrize(
     ("provider", "folder", "name"),
     [("openai", "openai_chat", "request"), ("openai", "openai_chat", "request_tools"), ("groq", "groq_chat", "request")]
-    + [(name, f"{name}_chat", "request") for name in FORMATS if name not in ("openai", "groq", "ollama")]
+    + [(name, f"{name}_chat", "request") for name in FORMATS if name not in ("openai", "groq", "ollama", "inferneo")]
     + [("ollama", "ollama_compat", "request")],
 )
 def test_the_requests_of_the_vendors_own_clients_are_sent_as_they_send_them(

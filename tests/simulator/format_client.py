@@ -38,6 +38,7 @@ def _chat(provider: str, path: str = "/chat/completions", fixture: str = "") -> 
 
 
 _INPUT = {"model": "m", "input": "hello"}
+_PROMPT = {"model": "m", "prompt": "hello"}
 ENDPOINTS = {
     "openai chat": _chat("openai"),
     "openai responses": Endpoint("openai", "/responses", _INPUT, "openai_responses"),
@@ -60,10 +61,16 @@ ENDPOINTS = {
     "tavily extract": Endpoint("tavily", "/extract", {"urls": ["https://example.org/a"]}, "tavily_extract"),
     "firecrawl scrape": Endpoint("firecrawl", "/v2/scrape", {"url": "https://example.org/a"}, "firecrawl_scrape"),
     "firecrawl map": Endpoint("firecrawl", "/v2/map", {"url": "https://example.org/a"}, "firecrawl_map"),
+    "inferneo chat": _chat("inferneo", "/v1/chat/completions"),
+    "inferneo completions": Endpoint("inferneo", "/v1/completions", _PROMPT, "inferneo_completions"),
+    "inferneo_documented chat": _chat("inferneo_documented", "/v1/chat/completions", "inferneo_chat"),
+    "inferneo_documented completions": Endpoint(
+        "inferneo_documented", "/v1/completions", _PROMPT, "inferneo_completions"
+    ),
 }
 ELSEWHERE = {"aixplain"}
 """Providers that name the model in the path, or do more than answer: they have files of tests of their own."""
-STREAMING = [name for name in ENDPOINTS if name.endswith(("chat", "compat", "responses"))]
+STREAMING = [name for name in ENDPOINTS if name.endswith(("chat", "compat", "responses", "completions"))]
 
 
 def path_of(simulator: Simulator, endpoint: Endpoint) -> str:
@@ -116,6 +123,8 @@ def text_of(name: str, event: Any) -> str:
         return event.get("delta", {}).get("text", "")
     if name == "openai responses":
         return event["delta"] if event["type"] == "response.output_text.delta" else ""
+    if name.endswith(" completions"):
+        return event["choices"][0]["text"]
     return (event["choices"][0]["delta"].get("content") or "") if event.get("choices") else ""
 
 
@@ -127,6 +136,8 @@ def whole_text_of(name: str, body: Any) -> str:
         return "".join(block["text"] for block in body["content"] if block["type"] == "text")
     if name == "openai responses":
         return "".join(part["text"] for item in body["output"] for part in item.get("content", []))
+    if name.endswith(" completions"):
+        return body["choices"][0]["text"]
     return body["choices"][0]["message"]["content"]
 
 

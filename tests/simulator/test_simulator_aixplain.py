@@ -168,13 +168,15 @@ async def test_what_was_promised_may_be_polled_at_either_version(version: int) -
 async def test_runs_that_fail() -> None:
     async def ask(client: Client) -> dict[str, list[Any]]:
         said = {}
-        for word in ("fail", "supplier", "warn"):
+        for word in ("fail", "coded", "supplier", "warn"):
             at_once = (await run(client, word)).json()
             said[word] = [at_once, (await polled(client, await run(client, f"async-{word}")))[-1].json()]
         return said
 
     said = await asked(PLAIN, ask)
-    for answer in said["fail"]:
+    assert "error_code" not in said["fail"][0]
+    assert {answer["error_code"] for answer in said["coded"]} == {"simulated_failure"}
+    for answer in (*said["fail"], *said["coded"]):
         assert (answer["status"], answer["completed"]) == ("FAILED", True)
         assert answer["error_message"]
     assert [answer.get("status") for answer in said["supplier"]] == ["FAILED", None]
@@ -426,6 +428,27 @@ async def test_every_fault_of_a_stream_can_strike(model: str, fault: str) -> Non
     assert arrival.fault == fault
 
 
+async def test_what_chance_has_for_a_run_comes_before_what_its_model_does() -> None:
+    config = SimulatorConfig(faults=FaultRates(server_error=1.0))
+    answer, (arrival,) = await asked(
+        config,
+        lambda client: run(client, "stream-cut", options={"stream": True}),
+        lambda simulator: simulator.log(),
+    )
+    assert (answer.status, arrival.fault) == (500, "server_error")
+
+
+async def test_a_stream_is_charged_by_its_usage_where_it_has_one() -> None:
+    config = SimulatorConfig(output="short", output_tokens=6)
+
+    async def ask(client: Client) -> None:
+        for model in ("stream-openai", "stream-envelope", "stream-openai-no-usage", "m"):
+            await streamed(client, model, max_tokens=100)
+
+    _, log = await asked(config, ask, lambda simulator: simulator.log())
+    assert [arrival.output_tokens for arrival in log] == [6, 100, 100, 100]
+
+
 RUN = ("POST", f"{BASE}/api/v2/execute/m")
 BY_KEY = [RUN, ("GET", f"{BASE}/api/v1/data/{'0' * 16}.1.2.now"), ("GET", f"{BASE}/sdk/finetune/m/ml-logs")]
 BY_TOKEN = [
@@ -444,11 +467,12 @@ async def test_each_path_wants_the_key_where_the_real_one_has_it(method: str, pa
     wrong = TOKEN if (method, path) in BY_KEY else {"x-api-key": "sesame"}
 
     async def ask(client: Client) -> list[Response]:
-        heads: list[dict[str, str]] = [{}, wrong, {"x-api-key": "no", "authorization": "Token no"}, right]
+        bare = {"authorization": "sesame"}
+        heads: list[dict[str, str]] = [{}, wrong, bare, {"x-api-key": "no", "authorization": "Token no"}, right]
         return [await client.request(method, path, b"{}", head) for head in heads]
 
     *refused, served = await asked(KEYED, ask)
-    assert [answer.status for answer in refused] == [401] * 3
+    assert [answer.status for answer in refused] == [401] * 4
     assert served.status == 200
     field = "message" if "/sdk/" in path else "error"
     assert all(isinstance(answer.json()[field], str) and b"sesame" not in answer.body for answer in refused)
@@ -480,6 +504,8 @@ async def test_lists_of_models() -> None:
             return (await client.request("POST", "/sdk/models/paginate", body)).json()
 
         named = await client.request("GET", "/sdk/models?ids=x,missing-y,z")
+        rest = await client.request("GET", "/sdk/models?ids=x,missing-y,z&pageNumber=1")
+        assert rest.json()["items"] == []
         return [await page(q="llm"), await page(pageNumber=1, pageSize=2), named.json(), await page(q=None)]
 
     found, second, named, everything = await asked(PLAIN, ask)

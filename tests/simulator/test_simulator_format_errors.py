@@ -52,6 +52,10 @@ REFUSED: list[tuple[str, dict[str, Any], int, str]] = [
     ("firecrawl scrape", {"only_main_content": True}, 400, "Unrecognized key in body.*only_main_content"),
     ("firecrawl scrape", {"formats": ["extract"]}, 400, "formats"),
     ("firecrawl map", {"url": "no address"}, 400, "Invalid URL"),
+    ("inferneo chat", {"temperature": -1}, 422, "greater than or equal to 0"),
+    ("inferneo completions", {"prompt": None}, 422, '"missing", "loc": ..body", "prompt"'),
+    ("inferneo_documented chat", {"top_p": 9}, 400, '"param": "top_p"'),
+    ("inferneo_documented completions", {"model": None}, 400, "Field required"),
 ]
 SHAPES = {
     "openai chat": "openai_chat/error_401.json",
@@ -73,12 +77,19 @@ SHAPES = {
     "tavily extract": "tavily_search/error_400.json",
     "firecrawl scrape": "firecrawl_scrape/error_402.json",
     "firecrawl map": "firecrawl_scrape/error_402.json",
+    "inferneo chat": "inferneo_chat/error_422.json",
+    "inferneo completions": "inferneo_chat/error_422.json",
+    "inferneo_documented chat": "inferneo_chat/error_429_documented.json",
+    "inferneo_documented completions": "inferneo_chat/error_429_documented.json",
 }
 
 
 def shape(name: str, told: Any) -> list[str]:
-    """Where a refusal is not of its provider's shape; Groq leaves out a code that it has not."""
+    """Where a refusal is not of its provider's shape; Groq leaves out a code that it has not, and Inferneo lists
+    nothing but what is wrong in a request."""
     expected = fixture(SHAPES[name])
+    if ENDPOINTS[name].provider == "inferneo":
+        expected = expected if isinstance(told.get("detail"), list) else fixture("inferneo_chat/error_400.json")
     if name == "groq chat" and "code" not in told["error"]:
         del expected["error"]["code"]
     return missing(expected, told)
@@ -169,6 +180,13 @@ TOLD: dict[str, set[str]] = {
     "groq": {"x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "retry-after"},
     "openrouter": {"x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"},
     "exa": {"retry-after"},
+    "inferneo": {"retry-after"},
+    "inferneo_documented": {
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+        "retry-after",
+    },
 }
 OVER = {
     "openai": "openai_chat/error_429_rate.json",
@@ -183,6 +201,8 @@ OVER = {
     "tavily": "tavily_search/error_429.json",
     "firecrawl": "firecrawl_scrape/error_429.json",
     "ollama": "ollama_native/error_404.json",
+    "inferneo": "inferneo_chat/error_400.json",
+    "inferneo_documented": "inferneo_chat/error_429_documented.json",
 }
 
 
@@ -269,6 +289,8 @@ IN_200: dict[str, str] = {
     "tavily extract": '"detail":{"error"',
     "nvidia_nim chat": '"title":"Internal Server Error"',
     "nvidia_nim embed": '"title":"Internal Server Error"',
+    "inferneo chat": '"detail":',
+    "inferneo completions": '"detail":',
 }
 
 
@@ -298,7 +320,7 @@ STREAM_ERRORS = {
 }
 
 
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize("name", STREAM_ERRORS)
 async def test_a_stream_fails_in_the_providers_form(name: str) -> None:
     async def body(simulator: Simulator) -> None:
         streamed = await stream(simulator, name)
@@ -319,6 +341,8 @@ async def test_a_failure_by_chance_is_told_in_the_providers_shape(name: str, fau
         assert answer.status == expected == simulator.log()[0].status
         if name.startswith("nvidia_nim"):
             assert answer.json()["status"] == status
+        elif name.startswith("inferneo ") and fault == "server_error":
+            assert answer.body == b"Internal Server Error"
         elif name != "gemini chat":
             assert shape(name, answer.json()) == []
         else:

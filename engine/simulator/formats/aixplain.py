@@ -65,9 +65,10 @@ def job_named(name: str) -> Job | None:
 
 def last_answer(job: Job, text: str, said: Behaviour, *, polled: bool) -> dict[str, Any]:
     """What a run comes to, told at once or to who polls for it."""
-    if said.end == "fail":
-        failed = {"error_message": "The model has failed. (simulated)", "error_code": "simulated_failure"}
-        return {"status": "FAILED", "completed": True, "data": "", **failed, "requestId": job.identity}
+    if said.end in ("fail", "coded"):
+        failed = {"error_message": "The model has failed. (simulated)", "requestId": job.identity}
+        coded = {"error_code": "simulated_failure"} if said.end == "coded" else {}
+        return {"status": "FAILED", "completed": True, "data": "", **failed, **coded}
     if said.end == "supplier":
         odd: dict[str, Any] = {"completed": True, "supplierError": "quota", "requestId": job.identity}
         return odd if polled else {"status": "FAILED", **odd}

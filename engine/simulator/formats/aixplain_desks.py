@@ -94,12 +94,13 @@ class ModelPage(Platform):
 
 
 class ModelsNamed(Platform):
-    """``/sdk/models?ids=a,b``."""
+    """``/sdk/models?ids=a,b``: all on the first page; a ``pageNumber`` asks for those that follow, which are none."""
 
     def reply(self, asked: Asked, house: House) -> Answer | Failure:
-        names = ",".join(parse_qs(asked.query).get("ids", [])).split(",")
+        query = parse_qs(asked.query)
+        names = ",".join(query.get("ids", [])).split(",")
         found = [name for name in names if name and behaviour_of(name).record != "missing"]
-        return _told({**_items(found), "total": len(found)})
+        return _told({**_items(found if query.get("pageNumber", ["0"]) == ["0"] else []), "total": len(found)})
 
 
 class TrainingLog(Platform):

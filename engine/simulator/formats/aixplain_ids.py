@@ -47,6 +47,7 @@ WORDS: Final[dict[str, _Change]] = {
     "now": {"now": True},
     "async": {"polls": 1},
     "fail": {"end": "fail"},
+    "coded": {"end": "coded"},
     "supplier": {"end": "supplier"},
     "warn": {"end": "warn"},
     "no-data": {"start": "no-data"},

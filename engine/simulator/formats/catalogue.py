@@ -1,8 +1,9 @@
 """Which path of the simulated provider speaks in which manner, and the address of each provider.
 
-Every provider has a prefix of its own, followed by the path the real one has below its host. The paths without a prefix
-are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose
-SDK leaves the path of an address out), ``/sdk/...`` aiXplain's (for the same reason), the others OpenAI's.
+Every provider has a prefix of its own, followed by the path the real one has below its host; Inferneo has two, for what
+its server does and for what its documentation says. The paths without a prefix are those of whoever owns them:
+``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose SDK leaves the path of an
+address out), ``/sdk/...`` aiXplain's (for the same reason), the others OpenAI's.
 
 Pure: no trio, no I/O, no clock.
 """
@@ -28,6 +29,13 @@ from engine.simulator.formats.dialects import DeepSeek, Gemini, Groq, Nim, Ollam
 from engine.simulator.formats.exa import Exa
 from engine.simulator.formats.firecrawl import FirecrawlMap, FirecrawlScrape
 from engine.simulator.formats.gateways import OpenRouter, Perplexity
+from engine.simulator.formats.inferneo import (
+    DocumentedChat,
+    DocumentedCompletions,
+    InferneoChat,
+    InferneoCompletions,
+)
+from engine.simulator.formats.inferneo_desks import PLACES as INFERNEO_PLACES
 from engine.simulator.formats.manner import Manner
 from engine.simulator.formats.ollama import Ollama
 from engine.simulator.formats.openai_chat import OpenAIChat
@@ -49,6 +57,8 @@ BASES: Final = {
     "exa": "/exa",
     "tavily": "/tavily",
     "firecrawl": "/firecrawl",
+    "inferneo": "/inferneo",
+    "inferneo_documented": "/inferneo_documented",
     "aixplain": AIXPLAIN,
 }
 """The path of each provider's base address, as a client of it is given that."""
@@ -78,6 +88,10 @@ _ENDPOINTS: Final[tuple[tuple[str, str, Manner], ...]] = (
     ("tavily", "/extract", TavilyExtract()),
     ("firecrawl", "/v2/scrape", FirecrawlScrape()),
     ("firecrawl", "/v2/map", FirecrawlMap()),
+    ("inferneo", "/v1/completions", InferneoCompletions()),
+    ("inferneo", "/v1/chat/completions", InferneoChat()),
+    ("inferneo_documented", "/v1/completions", DocumentedCompletions()),
+    ("inferneo_documented", "/v1/chat/completions", DocumentedChat()),
 )
 
 _PREFIXED: Final = {(BASES[provider] + path).encode(): manner for provider, path, manner in _ENDPOINTS}
@@ -106,6 +120,7 @@ _PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = (
     ("aixplain", "DELETE", "/sdk/models/{}", Deletion()),
     ("aixplain", "GET", "/sdk/finetune/{}/ml-logs", TrainingLog()),
     ("aixplain", "GET", "/sdk/api-keys/usage-limits", KeyUse()),
+    *INFERNEO_PLACES,
 )
 """By provider, method and template below its base address: paths with an open part, and whatever is no POST."""
 

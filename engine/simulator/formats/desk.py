@@ -35,13 +35,14 @@ class Asked(NamedTuple):
 
 class House(NamedTuple):
     """What a desk may tell of: the models of the configuration, the limits and the totals as they stand, the seeded
-    words (from where, how many), the time."""
+    words (from where, how many), the time, and how long it has been there."""
 
     models: tuple[str, ...]
     limits: LimitSet
     statistics: Callable[[], SimulatorStatistics]
     text: Callable[[int, int], str]
     now: Moment
+    up_us: int
 
 
 class Desk(ABC):

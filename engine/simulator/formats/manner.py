@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Self, TypeAlias
 from engine.simulator.chat import ChatRequest
 from engine.simulator.chunks import Wording
 from engine.simulator.events import Events
-from engine.simulator.failure import CRASH, Failure
+from engine.simulator.failure import CRASH, Failure, invalid
 from engine.simulator.limits import LimitSet
 from engine.simulator.reply import Answer, Headers, encode
 
@@ -72,6 +72,11 @@ class Manner(ABC):
     @abstractmethod
     def error(self, failure: Failure, now: Moment) -> object:
         """The body of a failure, to be encoded."""
+
+    def too_long(self, counted: int, most: int) -> Failure:
+        """What is said of a prompt that is longer than the model takes."""
+        text = f"This model's maximum context length is {most} tokens. However, your messages have {counted} tokens."
+        return invalid(text, param="messages", code="context_length_exceeded")
 
     def status(self, failure: Failure) -> int:
         """The status of a failure."""
