@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, get_args
 
 import msgspec
@@ -21,16 +21,25 @@ from engine.providers.catalogue import Auth
 from engine.providers.lookup import EndpointSpec, find, resolve
 from engine.secret import Secret
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""What an endpoint may be asked with."""
+
 
 class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
-    """What an endpoint was told. None is "not said": the catalogue's own holds.
+    """What an endpoint was told, with the fields of lionagi's and of lionfuncs' class of this name. None is "not said":
+    the catalogue's own holds.
 
     `auth_type` is ``"bearer"``, ``"x-api-key"``, ``"token"`` or ``"none"``. `default_headers` go with every request,
     over the provider's own. `kwargs` are arguments of every call, which a call's own replace. `timeout` bounds an
-    attempt, in seconds.
+    attempt, in seconds. `model_name` is the `model` of every call, unless `kwargs` or the call name one. `max_retries`
+    is how often a call is tried again (None: as `CallOptions.max_attempts` has it).
+
+    `method`, `content_type` and `endpoint_params`, names in braces in `endpoint` that `params` fills in, are for
+    `engine.clients.lionfuncs`; an endpoint of the catalogue knows them itself. `name` is a label, and `oai_compatible`
+    changes nothing. `transport_type` is ``"http"``, and `client_kwargs` are refused: there is no such client here.
 
     Raises:
-      UsageError: something is of the wrong type; the message names it and shows no key.
+      UsageError: something is of the wrong type, or cannot be meant here; the message names it and shows no key.
     """
 
     provider: str = "openai"
@@ -41,10 +50,22 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
     default_headers: dict[str, str] = {}
     timeout: float | None = None
     kwargs: dict[str, Any] = {}
+    name: str | None = None
+    model_name: str | None = None
+    method: str = "POST"
+    content_type: str = "application/json"
+    endpoint_params: list[str] | None = None
+    params: dict[str, Any] = {}
+    max_retries: int | None = None
+    transport_type: str = "http"
+    oai_compatible: bool = False
+    client_kwargs: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        for name in ("provider", "endpoint"):
+        for name in ("provider", "endpoint", "name", "model_name"):
             value: object = getattr(self, name)
+            if name in ("name", "model_name") and value is None:
+                continue
             if not isinstance(value, str) or not value.strip():
                 raise UsageError(f"{name} must be a text that is not empty, not {value!a:.60}")
         if not isinstance(self.base_url, str | None):
@@ -53,17 +74,24 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
             raise UsageError(f"timeout must be seconds, more than 0, not {self.timeout!a:.40}")
         if self.auth_type not in (None, *get_args(Auth)):
             raise UsageError('auth_type is "bearer", "x-api-key", "token" or "none"')
+        _check_transport(self.transport_type, self.client_kwargs, self.content_type)
         for name, checked in (
             ("api_key", _secret(self.api_key)),
             ("default_headers", _headers(self.default_headers)),
             ("kwargs", _arguments(self.kwargs)),
+            ("params", _arguments(self.params, "params")),
+            ("method", _method(self.method)),
+            ("max_retries", _retries(self.max_retries)),
+            ("endpoint_params", _names(self.endpoint_params)),
         ):
             msgspec.structs.force_setattr(self, name, checked)
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """Its fields, without what headers hold: that may be a key."""
+        """Its fields, without what headers hold: that may be a key. Those few know are left out where not said."""
         shown = {"default_headers": list(self.default_headers)}
-        return [(name, shown.get(name, getattr(self, name))) for name in self.__struct_fields__]
+        fields = zip(self.__struct_fields__, self.__struct_defaults__, strict=True)
+        said = [name for name, default in fields if name not in _SELDOM or getattr(self, name) not in (default, {})]
+        return [(name, shown.get(name, getattr(self, name))) for name in said]
 
     def __repr__(self) -> str:
         return f"EndpointConfig({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
@@ -81,14 +109,58 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
         """The whole address of a request."""
         return self.spec().url
 
+    def options(self) -> dict[str, Any]:
+        """What it says of the `CallOptions` of its calls."""
+        said = {"timeout_s": self.timeout, "max_attempts": None if self.max_retries is None else self.max_retries + 1}
+        return {name: value for name, value in said.items() if value is not None}
 
+
+_MOST_RETRIES = 99
 _FIELDS = frozenset(EndpointConfig.__struct_fields__)
+_SELDOM = _FIELDS - {
+    "provider", "endpoint", "base_url", "api_key", "auth_type", "default_headers", "timeout", "kwargs",
+}  # fmt: skip
 
 
-def _arguments(given: object) -> dict[str, Any]:
-    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise UsageError(f"kwargs must be a dict of arguments by their names, not {type(given).__name__}")
+def _arguments(given: object, name: str = "kwargs") -> dict[str, Any]:
+    if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given):
+        raise UsageError(f"{name} must be a dict of arguments by their names, not {type(given).__name__}")
     return dict(given)
+
+
+def _method(method: object) -> str:
+    if not isinstance(method, str) or method.upper() not in METHODS:
+        raise UsageError(f"method must be one of {', '.join(METHODS)}, not {method!a:.40}")
+    return method.upper()
+
+
+def _retries(most: object) -> int | None:
+    if most is None or (isinstance(most, int) and not isinstance(most, bool) and 0 <= most <= _MOST_RETRIES):
+        return most
+    raise UsageError(f"max_retries must be a whole number from 0 to {_MOST_RETRIES}, not {most!a:.40}")
+
+
+def _names(given: object) -> list[str] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise UsageError(f"endpoint_params must be a list of names, not {type(given).__name__}")
+    names = list(given)
+    if not all(isinstance(name, str) and name.isidentifier() for name in names):
+        raise UsageError("endpoint_params must be names, as they stand in braces in the endpoint")
+    return names
+
+
+def _check_transport(transport_type: object, client_kwargs: object, content_type: object) -> None:
+    if transport_type != "http":
+        raise UsageError(f'transport_type is "http" here, not {transport_type!a:.40}: no SDK is driven')
+    if client_kwargs != {}:
+        raise UsageError("client_kwargs are for an HTTP client that is not used here; leave them out")
+    if not isinstance(content_type, str) or not _JSON.fullmatch(content_type):
+        raise UsageError(f"content_type must be one of JSON, as application/json, not {content_type!a:.60}")
+
+
+_JSON = re.compile(r"application/([\w.-]+\+)?json( *;[\x20-\x7e]*)?", re.IGNORECASE)
 
 
 def _secret(key: object) -> Secret | None:
@@ -109,6 +181,7 @@ def _headers(headers: object) -> dict[str, str]:
     return dict(headers)
 
 
+_USUAL = EndpointConfig()
 _classes: dict[tuple[str, str], type[Endpoint]] = {}
 
 
@@ -140,7 +213,12 @@ class Endpoint:
         for name, value in kwargs.items():
             (fields if name in _FIELDS else arguments)[name] = value
         self._claim(fields)
+        if fields.get("model_name") is not None:
+            arguments.setdefault("model", fields["model_name"])
         self.config = EndpointConfig(**fields, kwargs=arguments)
+        for name in ("method", "content_type", "endpoint_params", "params"):
+            if getattr(self.config, name) not in (getattr(_USUAL, name), {}, []):
+                raise UsageError(f"{name} is what the catalogue says of its endpoint; leave it out")
         self.spec = self.config.spec()
 
     @staticmethod

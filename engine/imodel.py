@@ -163,7 +163,7 @@ class iModel:  # noqa: N801  # the name its users know
         config, self._spec = self._endpoint.config, self._endpoint.spec
         self._documented = names_of(self._spec.format.options)
         refuse_ours(config.kwargs.keys() - self._documented, _OWN_NAMES)
-        usual = {"timeout_s": config.timeout or self._spec.defaults.timeout_s}
+        usual = {"timeout_s": self._spec.defaults.timeout_s, **config.options()}
         self._given_options = options_among(kwargs, self._documented, _OWN_NAMES, usual)
         self._options = CallOptions(**self._given_options)
         self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}

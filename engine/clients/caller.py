@@ -32,6 +32,8 @@ class Caller:
     """
 
     exit_hook = False
+    call_type: type[Call] = Call
+    """What its calls are made as."""
 
     def __init__(
         self,
@@ -99,7 +101,9 @@ class Caller:
                 argument="path",
             )
         written = b"" if body is None else json_body(body)
-        return Call(self, model, Encoded(written, tokens, 0, streaming=False, method=method, path=path), options)
+        return self.call_type(
+            self, model, Encoded(written, tokens, 0, streaming=False, method=method, path=path), options
+        )
 
     def __repr__(self) -> str:
         return f"<Caller {self.endpoint_name}>"

@@ -98,7 +98,7 @@ def register_provider(provider: Provider) -> None:
         owner = _NOT_YET.get(name) or _aliases.get(name, name)
         if not name or owner in _CATALOGUE or name in _NOT_YET or (owner in _registered and owner != names[0]):
             raise UsageError(f"the name {name!r} belongs to the provider {owner or 'of no name'!r}; choose another")
-    _address(provider.base_url)
+    checked_address(provider.base_url)
     for alias in [alias for alias, name in _aliases.items() if name == names[0]]:
         del _aliases[alias]
     _registered[names[0]] = msgspec.structs.replace(provider, name=names[0])
@@ -175,7 +175,7 @@ def resolve(
       UnknownEndpoint: no such provider (and no `base_url`), no such endpoint, or an address that cannot be used.
     """
     found, row = find(provider, endpoint, compatible=base_url is not None)
-    parts = _address(found.base_url if base_url is None else base_url)
+    parts = checked_address(found.base_url if base_url is None else base_url)
     own = urlsplit(found.base_url)
     if parts.netloc == own.netloc and parts.path in ("", "/"):
         parts = parts._replace(path=own.path)  # the provider's host alone, as some of the vendors' clients are told it
@@ -184,7 +184,7 @@ def resolve(
     if headers:
         merged.update((name.lower(), value) for name, value in headers.items())
         wire = wire.headed(merged)
-    local = _is_local(parts.hostname or "")
+    local = is_local(parts.hostname or "")
     return EndpointSpec(
         provider=found.name,
         endpoint=row.name,
@@ -260,7 +260,7 @@ def _known() -> str:
 _KEY_PARAMETER = re.compile(r"(^|[_-])(api)?(key|token|sig|signature|secret|password)$", re.IGNORECASE)
 
 
-def _address(base_url: str) -> SplitResult:
+def checked_address(base_url: str) -> SplitResult:
     """The address in parts, if it is one. What is wrong with it is said without quoting it: it may hold a password."""
     text = base_url.strip()
     try:
@@ -287,7 +287,7 @@ def _address(base_url: str) -> SplitResult:
     return parts
 
 
-def _is_local(host: str) -> bool:
+def is_local(host: str) -> bool:
     """Whether a host is this machine or one of a private network: there a service usually wants no key."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])

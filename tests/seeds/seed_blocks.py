@@ -1,4 +1,5 @@
-"""Code blocks of a seed's document: found by their lines, rewritten by the agreed rewrites, run as they stand there.
+"""Code blocks of a seed's document: found by their fences, or by their lines where a document has lost those; rewritten
+by the agreed rewrites, run as they stand there.
 
 The texts come from the document itself. A block runs as a program's top level would, with ``await`` allowed; a failure
 names the line of the document.
@@ -57,3 +58,17 @@ class Block(NamedTuple):
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
                 assigned.append(names[statement.targets[0].id])
         return assigned
+
+
+def fenced(document: str) -> list[Block]:
+    """The blocks of Python between a document's fences, in order."""
+    lines = (DOCUMENTS / document).read_text("utf-8").splitlines()
+    blocks, opened = [], 0
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("```"):
+            continue
+        if opened and lines[opened - 1] == "```python":
+            blocks.append(Block(document, opened + 1, number - 1))
+        opened = 0 if opened else number
+    assert not opened, "a fence is not closed"
+    return blocks

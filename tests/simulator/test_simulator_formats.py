@@ -323,3 +323,40 @@ async def test_an_address_of_nobody_names_those_there_are() -> None:
             simulator.address("grok")
 
     await with_simulator(PLAIN, body)
+
+
+COMPLETION = {"model": "m", "prompt": "hello"}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/openai/v1/completions"])
+async def test_text_completions(path: str) -> None:
+    async def body(simulator: Simulator) -> None:
+        async with connect(simulator.port) as client:
+            for more, choices, tokens in (
+                ({}, 1, 16),
+                ({"max_tokens": 4}, 1, 4),
+                ({"n": 2, "prompt": ["a", "b"]}, 4, 64),
+                ({"prompt": [1, 2]}, 1, 16),
+            ):
+                sent = json.dumps({**COMPLETION, **more}).encode()
+                told = (await client.request("POST", path, sent)).json()
+                assert (told["object"], told["model"]) == ("text_completion", "m")
+                assert told["usage"]["completion_tokens"] == tokens
+                assert [choice["index"] for choice in told["choices"]] == list(range(choices))
+                assert {len(choice["text"].split()) for choice in told["choices"]} == {tokens // choices}
+
+    await with_simulator(PLAIN, body)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [({"prompt": None}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": []}, "prompt"), ({"model": ""}, "model"),
+     ({"n": 0}, "n"), ({"max_tokens": "4"}, "max_tokens"), ({"stream": True}, "stream")],
+)  # fmt: skip
+async def test_text_completions_that_are_refused(more: dict[str, Any], param: str) -> None:
+    async def body(simulator: Simulator) -> None:
+        async with connect(simulator.port) as client:
+            refused = await client.request("POST", "/v1/completions", json.dumps({**COMPLETION, **more}).encode())
+        assert (refused.status, refused.json()["error"]["param"]) == (400, param)
+
+    await with_simulator(PLAIN, body)

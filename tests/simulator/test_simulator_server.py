@@ -78,7 +78,7 @@ async def test_a_completion_has_openais_shape() -> None:
         ("GET", "/v1/chat/completions", b"", 405, "method_not_allowed"),
         ("POST", "/statistics", b"", 405, "method_not_allowed"),
         ("GET", "/v2/models", b"", 404, "unknown_url"),
-        ("POST", "/v1/completions", b"{}", 404, "unknown_url"),
+        ("POST", "/v1/edits", b"{}", 404, "unknown_url"),
     ],
 )
 async def test_a_wrong_request_gets_an_error_and_the_next_one_its_answer(

@@ -39,6 +39,7 @@ from engine.simulator.formats.inferneo_desks import PLACES as INFERNEO_PLACES
 from engine.simulator.formats.manner import Manner
 from engine.simulator.formats.ollama import Ollama
 from engine.simulator.formats.openai_chat import OpenAIChat
+from engine.simulator.formats.openai_completions import OpenAICompletions
 from engine.simulator.formats.openai_embed import Embeddings, NimEmbeddings, OllamaEmbeddings
 from engine.simulator.formats.openai_responses import Responses
 from engine.simulator.formats.routes import Routes, Served
@@ -70,6 +71,7 @@ CHAT: Final = OpenAIChat()
 _CHAT_PATH: Final = "/chat/completions"
 _ENDPOINTS: Final[tuple[tuple[str, str, Manner], ...]] = (
     ("openai", _CHAT_PATH, CHAT),
+    ("openai", "/completions", OpenAICompletions()),
     ("openai", "/responses", Responses()),
     ("openai", "/embeddings", Embeddings()),
     ("anthropic", "/v1/messages", Anthropic()),
@@ -99,6 +101,7 @@ ROUTES: Final[dict[bytes, Manner]] = {
     **_PREFIXED,
     b"/v1/chat/completions": CHAT,
     b"/chat/completions": CHAT,
+    b"/v1/completions": _PREFIXED[b"/openai/v1/completions"],
     b"/v1/responses": _PREFIXED[b"/openai/v1/responses"],
     b"/v1/embeddings": _PREFIXED[b"/openai/v1/embeddings"],
     b"/v1/messages": _PREFIXED[b"/anthropic/v1/messages"],

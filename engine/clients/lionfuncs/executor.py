@@ -1,0 +1,273 @@
+"""`Executor`: lionfuncs' limits and queue, as an engine with one lane, which all calls made with it share.
+
+The engine is opened by `start` and closed by `stop`, in the same task, as trio wants it; `async with` does both. Rates
+are token buckets (`rates`): what is admitted is taken from them at once, so that calls that wait do not all go at the
+same instant. What is wrong with a call is on its event; only an executor that does not run is raised.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, TypeVar
+
+import trio
+
+from actors.transport import Transport
+from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
+from engine.call_options import CallOptions
+from engine.clients.caller import Caller
+from engine.clients.lionfuncs.coroutines import COROUTINES, CoroutineTransport, Work
+from engine.clients.lionfuncs.events import NetworkRequestEvent, NotedCall, shown_headers
+from engine.clients.lionfuncs.rates import bucket
+from engine.config import EngineConfig, EngineSection
+from engine.errors import EngineNotRunning, InvalidCall, PenstockError, UsageError
+from engine.lane_arguments import check_count
+from engine.opening import open_engine
+from engine.providers.wire import Encoded
+from engine.runtime import Engine
+from engine.switchboard import OnUsage, TransportFactory, http_transports
+
+Self = TypeVar("Self", bound="Executor")
+
+_YEAR_S = 366 * 86_400.0
+_LARGEST = 1 << 53
+
+
+class Executor:
+    """Runs calls under limits: ``async with Executor(requests_rate=3.0) as executor``.
+
+    Args:
+      queue_capacity: how many calls may wait; whoever submits another waits for a place.
+      concurrency_limit: how many may be in flight.
+      requests_rate, requests_period, requests_bucket_capacity: so many requests in so many seconds, from a bucket that
+        holds `requests_bucket_capacity` (default: the rate, at least 1) and is full at first. Each attempt counts. A
+        rate of None is no limit. Against jitter on the way the period is longer by a hundredth, 0.05 s at most.
+      api_tokens_rate, api_tokens_period, api_tokens_bucket_capacity: the same for the tokens that calls say they
+        consume. A call that needs more than the bucket holds FAILS at once, and nothing of it is sent.
+      num_workers: accepted and without effect. lionfuncs runs at most so many calls at a time, whatever its
+        `concurrency_limit` says; here each call that may go has a worker of its own, and `concurrency_limit` alone
+        bounds them.
+      transport: makes the transports of accounts in place of HTTP, as that of `open_engine`: for tests.
+
+    Raises:
+      UsageError: an argument is out of range; the message names it.
+    """
+
+    def __init__(
+        self,
+        queue_capacity: int = 1000,
+        concurrency_limit: int | None = 10,
+        requests_rate: float | None = 10.0,
+        requests_period: float = 1.0,
+        requests_bucket_capacity: float | None = None,
+        api_tokens_rate: float | None = None,
+        api_tokens_period: float = 60.0,
+        api_tokens_bucket_capacity: float | None = None,
+        num_workers: int = 5,
+        *,
+        transport: TransportFactory | None = None,
+    ) -> None:
+        if queue_capacity is None:
+            raise UsageError("queue_capacity must be a whole number of at least 1, not None")
+        check_count("num_workers", num_workers)
+        quotas = (
+            bucket("requests", "requests", requests_rate, requests_period, requests_bucket_capacity),
+            bucket("api_tokens", "total_tokens", api_tokens_rate, api_tokens_period, api_tokens_bucket_capacity),
+        )
+        self.lane = LaneDescription(
+            "executor",
+            quotas=tuple(quota for quota in quotas if quota is not None),
+            queue_capacity=check_count("queue_capacity", queue_capacity),
+            concurrency_limit=check_count("concurrency_limit", concurrency_limit),
+        )
+        self.max_connections = max(MAX_CONNECTIONS, concurrency_limit or 0)
+        self._transport = transport
+        self._coroutines = Caller(COROUTINES, self.lane, max_connections=self.max_connections)
+        self._works: weakref.WeakValueDictionary[int, NotedCall] = weakref.WeakValueDictionary()
+        self._own: AbstractAsyncContextManager[Engine] | None = None
+        self._engine: Engine | None = None
+        self._opened_by: trio.lowlevel.Task | None = None
+
+    # --- while it runs ---
+
+    @property
+    def is_running(self) -> bool:
+        """Whether calls are taken."""
+        return self._engine is not None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that runs its calls: statistics, observers, and calls of models of another kind.
+
+        Raises:
+          EngineNotRunning: the executor was not started, or was stopped. It is a `RuntimeError`.
+        """
+        if self._engine is None:
+            raise EngineNotRunning(
+                "Executor is not running. Call start() first, or use it as `async with Executor(...)`. Nothing was sent"
+            )
+        return self._engine
+
+    async def start(self) -> None:
+        """Take calls from now on. No effect on one that runs. `stop` has to be called by the same task.
+
+        Raises:
+          UsageError: this is not trio.
+        """
+        if self._own is None:
+            section = EngineSection(
+                max_queued=max(EngineSection().max_queued, self.lane.queue_capacity or 0), drain_deadline_s=_YEAR_S
+            )
+            own = open_engine(EngineConfig(engine=section), transport=self._transports(section))
+            self._engine = await own.__aenter__()
+            self._own, self._opened_by = own, trio.lowlevel.current_task()
+        await trio.lowlevel.checkpoint()
+
+    async def stop(self, graceful: bool = True) -> None:
+        """Take no more calls, and end. No effect on one that does not run.
+
+        `graceful`: what was submitted runs to its end, however long it takes. Else what has not ended is CANCELLED at
+        once, also what is in flight; a call that had left may be billed, and its error says so. In either case whoever
+        still waits in `acompletion` for a place in the queue gets an event that is CANCELLED.
+
+        Cancellation ends everything at once.
+
+        Raises:
+          UsageError: another task started it.
+        """
+        if self._own is None or self._engine is None:
+            await trio.lowlevel.checkpoint()
+            return
+        if trio.lowlevel.current_task() is not self._opened_by:
+            raise UsageError("the executor was started by another task, and has to be stopped there")
+        engine = self._engine
+        self._engine = None
+        try:
+            if not graceful:
+                await engine.drain(queue="discard", deadline_s=0)
+        except BaseException as error:
+            await self._leave(type(error), error, error.__traceback__)
+            raise
+        await self._leave(None, None, None)
+
+    async def __aenter__(self: Self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Left normally, it stops gracefully; by an exception or by cancellation, at once."""
+        if error is None:
+            await self.stop()
+        elif self._own is not None:
+            self._engine = None
+            await self._leave(kind, error, traceback)
+
+    async def _leave(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            await own.__aexit__(kind, error, traceback)
+
+    def _transports(self, section: EngineSection) -> TransportFactory:
+        usual = self._transport or http_transports(section)
+
+        def make(account: Account, on_usage: OnUsage) -> Transport:
+            return CoroutineTransport(self._work) if account.spec is COROUTINES else usual(account, on_usage)
+
+        return make
+
+    def _work(self, call_id: int) -> Work:
+        work = self._works[call_id].work
+        assert work is not None, "only calls with work are noted"
+        return work
+
+    # --- calls ---
+
+    async def submit(self, call: NotedCall) -> None:
+        """Queue a call, once there is a place. What is wrong with it is on the call, which then has ended.
+
+        Raises:
+          EngineNotRunning: the executor does not run.
+        """
+        try:
+            await self.engine.submit(call)
+        except EngineNotRunning:
+            raise
+        except PenstockError as error:
+            if not call.over:
+                call.skip(error)
+
+    async def submit_task(
+        self,
+        api_call_coroutine: Callable[[], Awaitable[Any]],
+        endpoint_url: str | None = None,
+        method: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+        payload: Any = None,
+        num_api_tokens_needed: int = 0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> NetworkRequestEvent:
+        """Run a coroutine of your own under the executor's limits; its event is returned at once, submitted.
+
+        `api_call_coroutine` makes it, without arguments. What it returns is the event's `response_body`, with status
+        200; a tuple ``(status, headers, body)`` says all three, and a status that is no success is FAILED. What it
+        raises is on the event. It is run once, in a task of the executor's, and cancelled by `event.cancel()` or a
+        `stop` that is not graceful. The other arguments are for the event; headers are shown on it without keys.
+
+        Raises:
+          EngineNotRunning: the executor does not run.
+        """
+        self.engine  # noqa: B018  # raises if there is none
+        try:
+            request: Encoded | InvalidCall = _request(api_call_coroutine, num_api_tokens_needed)
+        except InvalidCall as error:
+            request = error
+        call = NotedCall(self._coroutines, "", request, _ONCE, Work(api_call_coroutine))
+        self._works[call.id] = call
+        event = NetworkRequestEvent(
+            call,
+            endpoint_url=endpoint_url,
+            method=method,
+            headers=shown_headers(headers or {}),
+            payload=payload,
+            num_api_tokens_needed=num_api_tokens_needed,
+            metadata=metadata,
+        )
+        await self.submit(call)
+        return event
+
+    def __repr__(self) -> str:
+        return f"<Executor {'running' if self.is_running else 'stopped'}>"
+
+
+_ONCE = CallOptions(timeout_s=_YEAR_S, max_attempts=1)
+"""How a coroutine is run: as long as it takes, and not again."""
+
+
+def _request(make: object, tokens: object) -> Encoded:
+    if not callable(make):
+        raise InvalidCall(
+            f"api_call_coroutine is a function that makes a coroutine, not {type(make).__name__}; nothing was run",
+            argument="api_call_coroutine",
+        )
+    return Encoded(b"", tokens_of(tokens), 0, streaming=False)
+
+
+def tokens_of(value: object) -> int:
+    """How many API tokens a call consumes.
+
+    Raises:
+      InvalidCall: it is no such number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+        raise InvalidCall(
+            f"the API tokens of a call are a whole number of at least 0, not {value!a:.40}; nothing was sent",
+            argument="num_tokens_to_consume",
+        )
+    return value
