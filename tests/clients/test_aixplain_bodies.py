@@ -100,3 +100,6 @@ def test_what_may_be_produced_is_reserved() -> None:
     assert call.request.output_cap == 77
     assert call.request.input_tokens > 0
     assert llm._access.submit_call("m-1", body).request.output_cap == 77
+    counted = an_llm(api_key="none", settings={"count_tokens": lambda _: 1_000})
+    for made in (counted._access.run_call("m-1", body), counted._access.submit_call("m-1", body)):
+        assert made.request.input_tokens >= 1_000

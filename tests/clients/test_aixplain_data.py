@@ -102,7 +102,7 @@ def test_no_key_gets_out_by_accident() -> None:
         assert KEY.encode() not in pickle.dumps(model._access.key)
 
 
-@pytest.mark.parametrize("setting", ["provider", "api_key", "model", "base_url", "endpoint"])
+@pytest.mark.parametrize("setting", ["provider", "api_key", "model", "base_url", "endpoint", "temperature", "limits_"])
 def test_settings_are_the_engines(setting: str) -> None:
     with pytest.raises(UsageError, match=setting):
         Model("m-1", settings={setting: "x"})

@@ -109,6 +109,14 @@ async def test_reasoning_and_tool_calls_stand_beside_the_text(service: Platform)
     assert [response.data for response in found] == ["", "", ""]
 
 
+async def test_a_function_of_the_settings_sees_every_chunk(service: Platform) -> None:
+    service.answers("m-1", stream('data: {"data":"a"}', DONE))
+    seen: list[str] = []
+    streamer = a_model(settings={"streaming_process_func": lambda chunk: seen.append(chunk.type)}).run_stream("hello")
+    assert [response.data async for response in streamer] == ["a", ""]
+    assert seen == ["text", "result"]
+
+
 async def test_leaving_it_ends_the_run(service: Platform) -> None:
     service.answers("m-1", stream(*['data: {"data":"a"}'] * 50, DONE))
     with trio.fail_after(20):

@@ -9,6 +9,7 @@ Holds a key and shows none. Nothing here opens a socket.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import SplitResult, urlsplit
 import msgspec
 
 from engine.accounts import LaneDescription
-from engine.call import Call, CallOptions
+from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.clients.caller import Caller
 from engine.errors import MissingKey, UsageError
 from engine.imodel import iModel
@@ -33,7 +34,9 @@ BACKEND_URL = "https://platform-api.aixplain.com"
 KEYS = ("TEAM_API_KEY", "AIXPLAIN_API_KEY")
 
 _V1, _V2 = "api/v1/execute", "api/v2/execute"
-_OURS = ("provider", "endpoint", "base_url", "api_key", "model")
+_OURS = {"self", "kwargs", "provider", "endpoint", "base_url", "api_key", "http_client"}
+_SETTINGS = (inspect.signature(iModel.__init__).parameters.keys() - _OURS) | OPTION_NAMES
+"""What may be said of the engine: arguments of `iModel` and `CallOptions`, but for those that a model has itself."""
 
 
 def key_of(given: str | None, environ: Mapping[str, str]) -> str | None:
@@ -59,8 +62,11 @@ class Access:
 
     def __init__(self, key: str | None, settings: Mapping[str, Any] | None) -> None:
         given = dict(settings or {})
-        if refused := [name for name in _OURS if name in given]:
-            raise UsageError(f"settings are of the engine (limits, lane, hooks, ...); {refused[0]} is said elsewhere")
+        if refused := sorted(given.keys() - _SETTINGS):
+            raise UsageError(
+                f"settings are of the engine (limits, lane, hooks, ...), and {refused[0]!a:.60} is none; what is sent "
+                "is said to the run"
+            )
         self.run_url = os.environ.get("MODELS_RUN_URL") or RUN_URL
         self.backend_url = (os.environ.get("BACKEND_URL") or BACKEND_URL).rstrip("/")
         self.key = Secret(key) if key else None
@@ -93,13 +99,14 @@ class Access:
     def run_call(self, model: str, body: Mapping[str, Any], *, streaming: bool = False, **options: Any) -> Call:
         """A run whose answer is waited for. `options` are those of `CallOptions`."""
         path = f"{urlsplit(self.run_url.replace(_V1, _V2)).path.rstrip('/')}/{path_of(model)}"
-        written = AIXPLAIN.written(path, body, streaming=streaming)
+        written = AIXPLAIN.written(path, body, streaming=streaming, count_text=self.runs._count_text)
         return Call(self.runs, model, written, self._with(options))
 
     def submit_call(self, model: str, body: Mapping[str, Any], **options: Any) -> Call:
         """A run of which only the beginning is waited for."""
         path = f"{urlsplit(self.run_url).path.rstrip('/')}/{path_of(model)}"
-        return Call(self._submits, model, SUBMITTED.written(path, body), self._with(options))
+        written = SUBMITTED.written(path, body, count_text=self.runs._count_text)
+        return Call(self._submits, model, written, self._with(options))
 
     def poll_call(self, url: str, **options: Any) -> Call | None:
         """One poll of this address; None: it is of another origin than the two configured ones."""

@@ -62,7 +62,8 @@ def stream(model: ModelData, body: Mapping[str, Any], *, name: str) -> ModelResp
     """A run whose answer comes in pieces. Sent when it is first read."""
     call = model._access.run_call(model.id, body, streaming=True, metadata={"name": name})
     _note("run", name, call)
-    return ModelResponseStreamer(model._access.engine.stream(call))
+    way = model._access
+    return ModelResponseStreamer(way.engine.stream(call, process=way.runs.streaming_process_func))
 
 
 async def submit(model: ModelData, body: Mapping[str, Any], *, name: str) -> ModelResponse:
