@@ -191,7 +191,7 @@ def test_a_poll_that_is_over() -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (recorded("response_failed.json"), "The model broke."),
+        (recorded("response_broken.json"), "The model broke."),
         (recorded("response_poll_supplier.json"), " - quota"),
         ({"completed": True, "error_message": "boom"}, "boom"),
         ({"status": "FAILED", "error": {"message": "inner"}}, "inner"),
