@@ -338,6 +338,10 @@ class FirecrawlMapEndpoint(Endpoint, provider="firecrawl", endpoint="map"):
     """Firecrawl's map of a site."""
 
 
+class AixplainRunEndpoint(Endpoint, provider="aixplain", endpoint="run"):
+    """aiXplain's run of a model; `model` is its id."""
+
+
 class InferneoChatEndpoint(Endpoint, provider="inferneo", endpoint="chat"):
     """Inferneo's chat completions."""
 

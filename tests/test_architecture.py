@@ -100,6 +100,7 @@ HOUSE = (
     Room("engine.batch", "outside", "trio msgspec structlog"),
     Room("engine", "shell"),
     Room("engine.clients", "shell", "trio msgspec structlog"),
+    Room("engine.portal.aixplain", "outside"),
     Room("engine.simulator", "outside", "trio msgspec h11"),
     Room("engine.testing.replies", "pure", "msgspec"),
     Room("engine.testing.script", "shell"),

@@ -15,6 +15,7 @@ import msgspec
 
 from actors.limits import Quota
 from engine.errors import UsageError
+from engine.providers.aixplain import AIXPLAIN
 from engine.providers.anthropic_messages import AnthropicMessages
 from engine.providers.chat_dialects import DIALECTS
 from engine.providers.completions import GENERIC as GENERIC_COMPLETIONS
@@ -272,6 +273,18 @@ PROVIDERS: tuple[Provider, ...] = (
             EndpointRow(name="map", format=FirecrawlMap(), aliases=("v1/map", "v2/map"), defaults=_FIRECRAWL),
         ),
         source="docs.firecrawl.dev/api-reference",
+        read_on=_READ_ON,
+    ),
+    Provider(
+        name="aixplain",
+        base_url="https://models.aixplain.com",
+        key_env=("TEAM_API_KEY", "AIXPLAIN_API_KEY"),
+        auth="x-api-key",
+        endpoints=(
+            # The model's id follows the path. Limits are of each key, so none hold for everybody.
+            EndpointRow(name="run", format=AIXPLAIN, aliases=("execute",)),
+        ),
+        source="docs.aixplain.com/getting-started/api-requests; aiXplain's SDK 0.2.48",
         read_on=_READ_ON,
     ),
     Provider(

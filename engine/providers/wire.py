@@ -68,8 +68,8 @@ class Reading(msgspec.Struct, frozen=True):
 
     With ``advice.charge == "usage"`` both sides of the usage are known. `free_tokens` is the part of the input that
     this provider does not count towards its limits (what it read from its cache). With the verdict ``later``, `poll` is
-    the address at which the answer is to be asked for, whole or relative (empty: where this was asked); the fault is
-    that of a call that is given up before it came.
+    the address at which the answer is to be asked for, whole or relative (empty: where this poll was answered); the
+    fault is that of a call that is given up before it came.
     """
 
     usage: Usage | None

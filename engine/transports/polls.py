@@ -17,17 +17,18 @@ from engine.transports.streams import place_of
 
 def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL | str) -> Answer:
     """An answer with the verdict ``later`` to a call that went to `url`, and the poll that is to follow it, at
-    `address`; empty: where this one went. A failure, if that is at another origin. Any other answer as it is.
+    `address`; empty: where this poll went. A failure, if that is at another origin, or nowhere. Any other answer as it
+    is.
 
     The first poll follows at once, and the wait grows with every one that comes to nothing.
     """
     if answer.verdict != "later":
         return answer
     url = httpx.URL(url)
-    path = _path_at(address, url) if address else calling.path
-    if path is None or not calling.poll_lane:
-        return _refused(answer, url)
     polled = calling.lane == calling.poll_lane
+    path = _path_at(address, url) if address else calling.path if polled else None
+    if path is None or not calling.poll_lane:
+        return _refused(answer, address, url)
     poll = msgspec.structs.replace(
         calling,
         lane=calling.poll_lane,
@@ -58,13 +59,13 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
-def _refused(answer: Answer, url: httpx.URL) -> Answer:
-    place = place_of(url.host, _origin(url)[2])
-    message = (
-        f"{place} took the call and says that its answer will be at another address, which is not asked: only the "
-        "origin that a call went to is sent its key. The work was begun and may be billed."
-    )
-    status = answer.reply.status
-    fault = Fault("MalformedReply", message, status=status, code="untrusted_poll_address", sent=True)
+def _refused(answer: Answer, address: str, url: httpx.URL) -> Answer:
+    code, where = "no_poll_address", "there later, and not where"
+    if address:
+        code = "untrusted_poll_address"
+        where = "at another address, which is not asked: only the origin that a call went to is sent its key"
+    place, status = place_of(url.host, _origin(url)[2]), answer.reply.status
+    message = f"{place} took the call and says that its answer will be {where}. The work was begun and may be billed."
+    fault = Fault("MalformedReply", message, status=status, code=code, sent=True)
     reply = msgspec.structs.replace(answer.reply, fault=fault)
     return msgspec.structs.replace(answer, verdict="failed", charge="kept", reply=reply)

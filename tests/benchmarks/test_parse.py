@@ -23,7 +23,8 @@ def named(rows: list[Row]) -> Any:
 
 
 def test_every_provider_of_the_catalogue_has_a_row() -> None:
-    assert {row.provider for row in ROWS} == {provider.name for provider in PROVIDERS}
+    """But for aiXplain: its SDK reads an answer only in one piece with the request for it."""
+    assert {row.provider for row in ROWS} == {provider.name for provider in PROVIDERS} - {"aixplain"}
 
 
 @named(list(ROWS))

@@ -52,7 +52,8 @@ SEARCHES = [
     ("firecrawl", "scrape", {"url": "https://example.org/a", "formats": ["markdown"]}),
     ("firecrawl", "map", {"url": "https://example.org"}),
 ]
-ROWS = [*CHATS, *EMBEDS, *SEARCHES]
+RUNS = [("aixplain", "run", {"model": "llm-m-1", "data": "Say hello."})]
+ROWS = [*CHATS, *EMBEDS, *SEARCHES, *RUNS]
 
 
 def ids(rows: list[tuple[str, str, dict[str, Any]]]) -> list[str]:
@@ -134,6 +135,29 @@ async def test_a_search_answers(
     results = call.raise_for_status().view.results
     assert results
     assert all(found.url.startswith("https://example.org") for found in results)
+
+
+@pytest.mark.parametrize("model", ["llm-m-1", "llm-async-2-m-1"])
+async def test_a_run_answers_at_once_or_later(simulator: Simulator, engine: None, model: str) -> None:
+    call = await model_of(simulator, "aixplain", "run").invoke(model=model, data="Say hello.", poll_s=0.01)
+    call.raise_for_status()
+    assert call.text
+    assert call.view.finish_reason == "stop"
+    assert call.usage is not None
+    assert call.usage.output_tokens == 6
+
+
+@pytest.mark.parametrize("model", ["llm-m-1", "llm-stream-openai-m-1"])
+async def test_a_run_streams(simulator: Simulator, engine: None, model: str) -> None:
+    async with model_of(simulator, "aixplain", "run").stream(model=model, data="Say hello.") as chunks:
+        text = "".join([str(chunk) async for chunk in chunks])
+    call = chunks.call.raise_for_status()
+    assert text
+    assert text == call.text
+    assert call.reply.streamed
+    if "openai" in model:  # envelopes tell none
+        assert call.usage is not None
+        assert call.usage.output_tokens == 6
 
 
 @pytest.mark.parametrize(("provider", "endpoint", "arguments"), ROWS, ids=ids(ROWS))

@@ -38,6 +38,7 @@ ROWS = [
     ("tavily", "extract", "TavilyExtractEndpoint", "tavily_extract", "https://api.tavily.com/extract", "TAVILY_API_KEY", BEARER),
     ("firecrawl", "scrape", "FirecrawlScrapeEndpoint", "firecrawl_scrape", "https://api.firecrawl.dev/v2/scrape", "FIRECRAWL_API_KEY", BEARER),
     ("firecrawl", "map", "FirecrawlMapEndpoint", "firecrawl_map", "https://api.firecrawl.dev/v2/map", "FIRECRAWL_API_KEY", BEARER),
+    ("aixplain", "run", "AixplainRunEndpoint", "aixplain_run", "https://models.aixplain.com/api/v2/execute", "TEAM_API_KEY AIXPLAIN_API_KEY", API_KEY),
     ("inferneo", "chat", "InferneoChatEndpoint", "openai_chat/inferneo", "http://localhost:8000/v1/chat/completions", "INFERNEO_API_KEY", BEARER),
     ("inferneo", "completions", "InferneoCompletionsEndpoint", "completions/inferneo", "http://localhost:8000/v1/completions", "INFERNEO_API_KEY", BEARER),
 ]  # fmt: skip
@@ -71,6 +72,7 @@ def test_the_table_above_has_every_row_of_the_catalogue() -> None:
         ("anthropic", "messages", "anthropic", "chat"),
         ("firecrawl", "v1/scrape", "firecrawl", "scrape"),
         ("firecrawl", "/v1/map/", "firecrawl", "map"),
+        ("aiXplain", "chat", "aixplain", "run"),
         ("Inferneo", "v1/completions", "inferneo", "completions"),
         ("openai", "completion", "openai", "completions"),
     ],

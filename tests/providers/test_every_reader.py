@@ -94,7 +94,8 @@ def assert_reading(reading: object, status: int) -> None:
     msgspec.msgpack.encode((advice, reading.headers))
     if fault is not None:
         encode(fault)
-        assert issubclass(getattr(engine.errors, fault.kind), ProviderError)
+        whose = ProviderError if advice.verdict != "later" else (ProviderError, TransportError)
+        assert issubclass(getattr(engine.errors, fault.kind), whose)
         assert "\n" not in fault.message
         engine.errors.error_of(fault, call_id=1).__repr__().encode()
 
@@ -193,6 +194,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "extract": {"urls": ["https://example.org/"]},
     "scrape": {"url": "https://example.org/"},
     "map": {"url": "https://example.org/"},
+    "run": {"model": "m", "data": "hello"},
 }
 ROWS = [(provider.name or "any_other", row) for provider in (*PROVIDERS, COMPATIBLE) for row in provider.endpoints]
 KINDS = (b"application/json", b"text/event-stream", b"text/event-stream", b"application/x-ndjson", b"text/html")

@@ -1,0 +1,150 @@
+"""Where a model's requests go and with which key: the addresses of the environment, and who asks at each of them.
+
+Runs go through an `iModel`, whose lane has the limits; submissions share that lane. What is asked besides (polls, the
+platform's records) goes through `Caller`s in a lane of its own, so that nothing of it takes a run's turn. A key is sent
+to the two configured origins and to no other, whatever address a reply names.
+
+Holds a key and shows none. Nothing here opens a socket.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from engine.accounts import LaneDescription
+from engine.call import OPTION_NAMES, Call, CallOptions
+from engine.clients.caller import Caller
+from engine.errors import MissingKey, UsageError
+from engine.imodel import iModel
+from engine.providers.aixplain import AIXPLAIN, POLLS, SUBMITTED, path_of
+from engine.providers.catalogue import Auth
+from engine.providers.documents import DOCUMENTS
+from engine.providers.lookup import resolve
+from engine.runtime import Engine
+from engine.secret import Secret
+
+RUN_URL = "https://models.aixplain.com/api/v1/execute"
+BACKEND_URL = "https://platform-api.aixplain.com"
+KEYS = ("TEAM_API_KEY", "AIXPLAIN_API_KEY")
+
+_V1, _V2 = "api/v1/execute", "api/v2/execute"
+_OURS = {"self", "kwargs", "provider", "endpoint", "base_url", "api_key", "http_client"}
+_SETTINGS = (inspect.signature(iModel.__init__).parameters.keys() - _OURS) | OPTION_NAMES
+"""What may be said of the engine: arguments of `iModel` and `CallOptions`, but for those that a model has itself."""
+
+
+def key_of(given: str | None, environ: Mapping[str, str]) -> str | None:
+    """The key that was given, else the one of the environment.
+
+    Raises:
+      UsageError: the environment holds two that differ.
+    """
+    if given:
+        return given
+    found = [environ[name] for name in KEYS if environ.get(name)]
+    if len(set(found)) > 1:
+        raise UsageError(f"Conflicting API keys: {' and '.join(KEYS)} are both set and differ; unset one of them")
+    return found[0] if found else None
+
+
+class Access:
+    """One model's way to the platform. `settings` are arguments of `iModel`: limits, `engine`, `hook_registry`, ...
+
+    Raises:
+      UsageError: a setting, an address or the key cannot be used.
+    """
+
+    def __init__(self, key: str | None, settings: Mapping[str, Any] | None) -> None:
+        given = dict(settings or {})
+        if refused := sorted(given.keys() - _SETTINGS):
+            raise UsageError(
+                f"settings are of the engine (limits, lane, hooks, ...), and {refused[0]!a:.60} is none; what is sent "
+                "is said to the run"
+            )
+        self.run_url = os.environ.get("MODELS_RUN_URL") or RUN_URL
+        self.backend_url = (os.environ.get("BACKEND_URL") or BACKEND_URL).rstrip("/")
+        self.key = Secret(key) if key else None
+        run = urlsplit(self.run_url)
+        self.runs = iModel(provider="aixplain", base_url=_origin(run), api_key=key, **given)
+        resolve("aixplain", base_url=self.backend_url)  # which says what is wrong with it
+        self._origins = (_key_of_origin(run), _key_of_origin(urlsplit(self.backend_url)))
+        self._options = self.runs.create_api_calling(model="any").options
+        self._polls = LaneDescription(f"{self.runs.lane_name} polls", quotas=(POLLS,))
+        self._submits = self._caller("submit", self.run_url, "x-api-key", waits=True)
+        self._asks = {
+            "run": self._caller("polls", _origin(run) + "/", "x-api-key"),
+            "backend": self._caller("records", self.backend_url + "/sdk", "x-api-key"),
+            "platform": self._caller("platform", self.backend_url + "/sdk/models", "token"),
+        }
+
+    def _caller(self, name: str, url: str, auth: Auth, *, waits: bool = False) -> Caller:
+        spec = msgspec.structs.replace(
+            self.runs.endpoint.spec, endpoint=name, url=url, auth=auth, format=SUBMITTED if waits else DOCUMENTS
+        )
+        if waits:
+            return Caller(spec, self.runs.lane, key=self.key, hook_registry=self.runs.hook_registry)
+        return Caller(spec, self._polls, key=self.key)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine its calls run in. Raises `EngineNotRunning` where there is none."""
+        return self.runs.engine
+
+    def run_call(self, model: str, body: Mapping[str, Any], *, streaming: bool = False, **options: Any) -> Call:
+        """A run whose answer is waited for. `options` are those of `CallOptions`."""
+        path = f"{urlsplit(self.run_url.replace(_V1, _V2)).path.rstrip('/')}/{path_of(model)}"
+        written = AIXPLAIN.written(path, body, streaming=streaming, count_text=self.runs._count_text)
+        return Call(self.runs, model, written, self._with(options))
+
+    def submit_call(self, model: str, body: Mapping[str, Any], **options: Any) -> Call:
+        """A run of which only the beginning is waited for."""
+        path = f"{urlsplit(self.run_url).path.rstrip('/')}/{path_of(model)}"
+        written = SUBMITTED.written(path, body, count_text=self.runs._count_text)
+        return Call(self._submits, model, written, self._with(options))
+
+    def poll_call(self, url: str, **options: Any) -> Call | None:
+        """One poll of this address; None: it is of another origin than the two configured ones."""
+        whole = self._origin_of_runs() + url if url.startswith("/") and url[1:2] != "/" else url
+        try:
+            parts = urlsplit(whole)
+            origin = _key_of_origin(parts)
+        except ValueError:
+            return None
+        if origin not in self._origins or "@" in parts.netloc:
+            return None
+        asks = self._asks["run" if origin == self._origins[0] else "backend"]
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return asks.call("GET", path, options=self._with(options))
+
+    def record_call(self, method: str, path: str, *, auth: Auth, **options: Any) -> Call:
+        """A call of the platform at this path below its address."""
+        below = urlsplit(self.backend_url).path
+        asks = self._asks["platform" if auth == "token" else "backend"]
+        return asks.call(method, below + path, options=self._with(options))
+
+    def check_key(self) -> None:
+        """Raise `MissingKey` where there is none: for what makes no sense without one."""
+        if self.key is None:
+            names = " or ".join(KEYS)
+            raise MissingKey(f"aixplain wants a key: set {names}, or pass api_key=. Nothing was sent.", variables=KEYS)
+
+    def _with(self, options: Mapping[str, Any]) -> CallOptions:
+        return msgspec.structs.replace(self._options, **options) if options else self._options
+
+    def _origin_of_runs(self) -> str:
+        return _origin(urlsplit(self.run_url))
+
+
+def _origin(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _key_of_origin(parts: SplitResult) -> tuple[str, str, int]:
+    """Scheme, host and port, as they are compared. Raises `ValueError` where they cannot be read."""
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)

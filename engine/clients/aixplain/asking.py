@@ -1,0 +1,175 @@
+"""What a model asks the platform, each as one async function: run, submit, poll, the log of a fine-tuning, deletion.
+
+They know a model by its data alone, so that one in trio and one in synchronous code share them. A run is one call of
+the engine: its limits, its retries, its deadline over request and polls. What the service does comes back as a
+response; what the caller did wrong is raised, and so is cancellation.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import trio
+
+from engine.call import Call
+from engine.clients.aixplain.asset import ModelData
+from engine.clients.aixplain.enums import ResponseStatus
+from engine.clients.aixplain.parameters import FinetuneStatus, finetune_status_of
+from engine.clients.aixplain.response import ModelResponse, accepted, failed, of_call, of_poll, timed_out
+from engine.clients.aixplain.streamer import ModelResponseStreamer
+from engine.errors import DeadlineExceeded, InvalidCall, OutcomeUnknown, ProviderError
+from engine.log import log
+from engine.providers.aixplain_answers import state_of
+from engine.providers.wire import mapping
+
+LEAST_WAIT_S = 0.2
+MOST_WAIT_S = 60.0
+GROWTH = 1.1
+JITTER = 0.2
+"""Waits between polls: never shorter, never longer, how much longer each time, and by how much one may differ."""
+
+ATTEMPTS = 6
+"""How often one poll is tried: it costs nothing, and the run behind it does."""
+
+_LEAST_S = 0.001
+
+
+async def run(
+    model: ModelData, body: Mapping[str, Any], *, name: str, timeout_s: float | None, wait_time: float
+) -> ModelResponse:
+    """Run a model and wait for its answer: one deadline, `timeout_s` seconds from now, over it and its polls."""
+    begun = trio.current_time()
+    poll_s = max(_number("wait_time", wait_time), LEAST_WAIT_S)
+    call = model._access.run_call(
+        model.id, body, metadata={"name": name}, deadline_s=_deadline(timeout_s), poll_s=poll_s
+    )
+    _note("run", name, call)
+    response = await _asked(model, call)
+    if response is None:
+        return timed_out()
+    address = _elsewhere(call)
+    if address and model._access.poll_call(address) is not None:
+        # The answer will be at the other one of the two configured origins, which the engine does not poll by itself.
+        left = None if timeout_s is None else max(timeout_s - (trio.current_time() - begun), _LEAST_S)
+        return await sync_poll(model, address, name=name, wait_time=wait_time, timeout_s=left)
+    return response
+
+
+def stream(model: ModelData, body: Mapping[str, Any], *, name: str) -> ModelResponseStreamer:
+    """A run whose answer comes in pieces. Sent when it is first read."""
+    call = model._access.run_call(model.id, body, streaming=True, metadata={"name": name})
+    _note("run", name, call)
+    way = model._access
+    return ModelResponseStreamer(way.engine.stream(call, process=way.runs.streaming_process_func))
+
+
+async def submit(model: ModelData, body: Mapping[str, Any], *, name: str) -> ModelResponse:
+    """Begin a run, and return where to poll it; its answer, where the service has it at once."""
+    call = model._access.submit_call(model.id, body, metadata={"name": name})
+    _note("submit", name, call)
+    response = await _asked(model, call)
+    if response is None:
+        return timed_out()
+    told = mapping(call.response)
+    return accepted(told) if call.error is None and state_of(told)[0] == "later" else response
+
+
+async def poll(model: ModelData, url: str, *, name: str, deadline_s: float | None = None) -> ModelResponse:
+    """Ask once how a run stands."""
+    options = {} if deadline_s is None else {"deadline_s": max(deadline_s, _LEAST_S)}
+    call = model._access.poll_call(_text("poll_url", url), metadata={"name": name}, max_attempts=ATTEMPTS, **options)
+    if call is None:
+        return failed(
+            "the address to poll is of another origin than MODELS_RUN_URL and BACKEND_URL, and no key is sent there. "
+            "Nothing was sent.",
+            completed=False,
+            url=url,
+        )
+    _note("poll", name, call)
+    return await _asked(model, call, of=of_poll) or timed_out()
+
+
+async def sync_poll(
+    model: ModelData, url: str, *, name: str, wait_time: float, timeout_s: float | None
+) -> ModelResponse:
+    """Ask until the run is over, at once and then after growing waits, for `timeout_s` seconds at most."""
+    deadline = trio.current_time() + (_deadline(timeout_s) or float("inf"))
+    wait_s = max(_number("wait_time", wait_time), LEAST_WAIT_S)
+    while True:
+        left = deadline - trio.current_time()
+        response = await poll(model, url, name=name, deadline_s=left if left < float("inf") else None)
+        if response.completed:
+            return response
+        if response.status is ResponseStatus.FAILED and response.error_message:
+            if response.error_message == timed_out().error_message:
+                return response
+            response.completed = True  # it says why, and will not say anything else
+            return response
+        pause_s = wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # so that pollers do not march in step
+        left = deadline - trio.current_time()
+        if pause_s >= left:
+            await trio.sleep(max(left, 0))
+            return timed_out(url=url)
+        await trio.sleep(pause_s)
+        wait_s = min(wait_s * GROWTH, MOST_WAIT_S)
+
+
+async def finetune_status(model: ModelData, after_epoch: float | None) -> FinetuneStatus:
+    """How the fine-tuning of a model stands."""
+    model._access.check_key()
+    path = f"/sdk/finetune/{quote(model.id, safe='')}/ml-logs"
+    call = await model._access.engine.invoke(model._access.record_call("GET", path, auth="x-api-key"))
+    return finetune_status_of(mapping(call.raise_for_status().response), after_epoch)
+
+
+async def delete(model: ModelData) -> None:
+    """Delete a model from the platform."""
+    model._access.check_key()
+    path = f"/sdk/models/{quote(model.id, safe='')}"
+    call = await model._access.engine.invoke(model._access.record_call("DELETE", path, auth="token"))
+    status = call.reply.status
+    if not 200 <= status <= 299:  # an answer without a body is one here
+        text = "Model Deletion Error: Make sure the model exists and you are the owner."
+        raise ProviderError(f"{text} Details: {call.error}", status=status or None) from call.error
+
+
+async def _asked(model: ModelData, call: Call, of: Any = of_call) -> ModelResponse | None:
+    """What came of a call; None where its time was up."""
+    try:
+        await model._access.engine.invoke(call)
+    except DeadlineExceeded:
+        return None
+    if isinstance(call.error, OutcomeUnknown) and call.error.reason in ("timeout", "later"):
+        return None
+    response: ModelResponse = of(call)
+    return response
+
+
+def _elsewhere(call: Call) -> str:
+    """Where the answer will be, if that is another origin than the run's."""
+    error = call.error
+    untrusted = isinstance(error, ProviderError) and error.code == "untrusted_poll_address"
+    return state_of(mapping(call.response))[1] if untrusted else ""
+
+
+def _note(what: str, name: str, call: Call) -> None:
+    log.debug(f"aixplain {what}", name=name, call=call.id)
+
+
+def _deadline(timeout_s: float | None) -> float | None:
+    return None if timeout_s is None else max(_number("timeout", timeout_s), _LEAST_S)
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise InvalidCall(f"{name} must be seconds, not {value!a:.40}; nothing was sent", argument=name)
+    return float(value)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidCall(f"{name} must be the address that a run gave, not {value!a:.40}", argument=name)
+    return value
