@@ -49,7 +49,7 @@ ROUTES = Routes(
         (b"GET", b"/v1.0/health", Found(ECHO, "")),
         (b"GET", b"/v1x0/health", None),
     ],
-    ids=str,
+    ids=lambda value: value.decode() if isinstance(value, bytes) else "",
 )
 def test_who_serves_a_path(method: bytes, path: bytes, found: Found | None) -> None:
     assert ROUTES.find(method, path) == found
