@@ -11,6 +11,7 @@ import hashlib
 import itertools
 from collections.abc import Container
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -65,13 +66,21 @@ class Account(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> tuple[str, str, bytes, int]:
-        """Equal for the same provider, address, headers, key and client, without holding the key."""
+        """Equal for the same provider, address, format, headers, way to send the key, key and client, without holding
+        the key: who is equal shares connections, and what reads their answers."""
+        spoken = self.spec.format.name, self.spec.auth, self.spec.headers
         return (
             self.spec.provider,
             self.spec.url,
-            hashlib.sha256(self.key_digest + repr(self.spec.headers).encode()).digest(),
+            hashlib.sha256(self.key_digest + repr(spoken).encode()).digest(),
             id(self.http_client),
         )
+
+    @property
+    def origin(self) -> str:
+        """The provider and the scheme, host and port of its address, as the name of the lane of its polls has them."""
+        parts = urlsplit(self.spec.url)
+        return f"{self.spec.provider} {parts.scheme}://{parts.netloc}"
 
     @property
     def key_digest(self) -> bytes:
@@ -92,8 +101,8 @@ class Model(Protocol):
         """The handlers of its calls."""
 
     @property
-    def lane(self) -> LaneDescription:
-        """Its lane, as the user described it."""
+    def lane(self) -> LaneDescription | None:
+        """Its lane, as the user described it; None: that of its account's polls. Its format says their limit."""
 
     def account(self) -> Account:
         """Its provider account.

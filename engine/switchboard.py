@@ -148,7 +148,7 @@ class Switchboard:
         self._bindings: dict[Model, Binding] = {}
         self._numbers: dict[tuple[str, str, bytes, int], int] = {}
         self._endpoints: dict[int, _Endpoint] = {}
-        self._poll_lanes: dict[int, int] = {}
+        self._lanes_of_polls: dict[tuple[str, bytes], OpenedLane] = {}
         self._learned: dict[tuple[int, str], Learned] = {}
 
     def bind(self, model: Model) -> Binding:
@@ -161,31 +161,38 @@ class Switchboard:
         if binding is None:
             try:
                 account = model.account()
-                lane = self._lanes.find(model.lane)
+                lane = self._lanes.find(model.lane) if model.lane is not None else None
                 endpoint = self._endpoint(account)
             except UsageError as error:
                 # Without the frames below: a key, or the whole environment, is among their variables, and there are
                 # loggers that show those.
                 raise error.with_traceback(None) from None
-            if lane is None:
-                lane, message = self._lanes.open(model.lane, account)
-                self._scheduler.post(ms.encode(message))
             wire = account.spec.format
-            poll_lane = self._poll_lane(endpoint, account, wire.polls) if wire.polls is not None else 0
-            binding = self._bindings[model] = Binding(lane, endpoint, wire.name, poll_lane)
+            polls = self._lane_of_polls(account, wire.polls) if wire.polls is not None else None
+            if lane is None and model.lane is not None:
+                lane = self._open_lane(model.lane, account)
+            lane = lane or polls
+            assert lane is not None, "who has no lane of its own has polls"
+            binding = Binding(lane, endpoint, wire.name, polls.number if polls is not None else 0)
+            self._bindings[model] = binding
         return binding
 
-    def _poll_lane(self, endpoint: int, account: Account, quota: Quota) -> int:
-        """Where the polls of an account wait, whichever of its models they are of."""
-        number = self._poll_lanes.get(endpoint)
-        if number is None:
-            name = f"polls of {account.name}"
-            if self._lanes.find(LaneDescription(name)) is not None:  # another key's
-                name = f"{name} ({endpoint})"
-            lane, message = self._lanes.open(LaneDescription(name, quotas=(quota,)), account)
-            self._scheduler.post(ms.encode(message))
-            number = self._poll_lanes[endpoint] = lane.number
-        return number
+    def _open_lane(self, wanted: LaneDescription, account: Account) -> OpenedLane:
+        lane, message = self._lanes.open(wanted, account)
+        self._scheduler.post(ms.encode(message))
+        return lane
+
+    def _lane_of_polls(self, account: Account, quota: Quota) -> OpenedLane:
+        """Where all polls of one key at one origin wait, whichever calls they are of."""
+        whose = account.origin, account.key_digest
+        lane = self._lanes_of_polls.get(whose)
+        if lane is None:
+            name = f"polls of {account.origin}"
+            others = sum(origin == account.origin for origin, _ in self._lanes_of_polls)
+            if others:
+                name = f"{name} ({others + 1})"
+            lane = self._lanes_of_polls[whose] = self._open_lane(LaneDescription(name, quotas=(quota,)), account)
+        return lane
 
     def learned(self, endpoint: int, model: str) -> Learned:
         """What is known by now of how this model counts its inputs and how much it answers."""

@@ -27,8 +27,8 @@ _PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*")
 class Caller:
     """One account of a service and the lane its calls go through. Compared by identity, as models are.
 
-    `key` is the key that was given; without one, the variables of `spec` are looked at when the first call is
-    submitted.
+    Without a lane of their own its calls are polls, and wait among those of their account. `key` is the key that was
+    given; without one, the variables of `spec` are looked at when the first call is submitted.
     """
 
     exit_hook = False
@@ -38,7 +38,7 @@ class Caller:
     def __init__(
         self,
         spec: EndpointSpec,
-        lane: LaneDescription,
+        lane: LaneDescription | None,
         *,
         key: Secret | None = None,
         hook_registry: HookRegistry | None = None,
@@ -55,7 +55,7 @@ class Caller:
     @property
     def lane_name(self) -> str:
         """What its lane is called."""
-        return self.lane.name
+        return self.lane.name if self.lane is not None else f"polls of {self.spec.provider}"
 
     @property
     def endpoint_name(self) -> str:

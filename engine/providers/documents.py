@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from actors.limits import Quota
 from engine.errors import InvalidCall
 from engine.estimate import CountText, estimate_text
 from engine.providers.json_format import JsonFormat
@@ -35,10 +36,14 @@ def json_body(value: object) -> bytes:
 
 
 class JsonDocuments(JsonFormat):
-    """`WireFormat` of a service whose answers are JSON documents of any shape. Immutable."""
+    """`WireFormat` of a service whose answers are JSON documents of any shape. Immutable. `polls` is the limit of calls
+    that are polls."""
 
     name = "json"
     path = ""
+
+    def __init__(self, polls: Quota | None = None) -> None:
+        self.polls = polls
 
     def encode(self, arguments: Mapping[str, object], *, count_text: CountText = estimate_text) -> Encoded:
         """The arguments as the body, as they are; it counts as nothing."""

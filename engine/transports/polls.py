@@ -20,12 +20,13 @@ def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL 
     `address`; empty: where this poll went. A failure, if that is at another origin, or nowhere. Any other answer as it
     is.
 
-    The first poll follows at once, and the wait grows with every one that comes to nothing.
+    The first poll follows at once, and the wait grows with every one that comes to nothing. A call that was a GET is
+    itself the first.
     """
     if answer.verdict != "later":
         return answer
     url = httpx.URL(url)
-    polled = calling.lane == calling.poll_lane
+    polled = calling.method == "GET"
     path = _path_at(address, url) if address else calling.path if polled else None
     if path is None or not calling.poll_lane:
         return _refused(answer, address, url)

@@ -367,7 +367,7 @@ async def test_each_key_has_a_lane_of_polls_and_its_models_share_it() -> None:
         for model in models:
             assert (await model.invoke(prompt="go")).status == "completed"
         names = [lane.name for lane in engine.statistics().scheduler.schedule.lanes]
-        polls = f"polls of later {ADDRESS}"
+        polls = "polls of later https://later.example"
         assert [name for name in names if name.startswith("polls")] == [polls, f"{polls} (2)"]
 
 

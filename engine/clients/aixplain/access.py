@@ -1,8 +1,8 @@
 """Where a model's requests go and with which key: the addresses of the environment, and who asks at each of them.
 
-Runs go through an `iModel`, whose lane has the limits; submissions share that lane. What is asked besides (polls, the
-platform's records) goes through `Caller`s in a lane of its own, so that nothing of it takes a run's turn. A key is sent
-to the two configured origins and to no other, whatever address a reply names.
+Runs go through an `iModel`, whose lane has the limits; submissions share that lane. Polls wait among the polls of
+runs, and what is asked of the platform's records in a lane of its own, so that nothing of it takes a run's turn. A key
+is sent to the two configured origins and to no other, whatever address a reply names.
 
 Holds a key and shows none. Nothing here opens a socket.
 """
@@ -24,8 +24,9 @@ from engine.errors import MissingKey, UsageError
 from engine.imodel import iModel
 from engine.providers.aixplain import AIXPLAIN, POLLS, SUBMITTED, path_of
 from engine.providers.catalogue import Auth
-from engine.providers.documents import DOCUMENTS
+from engine.providers.documents import DOCUMENTS, JsonDocuments
 from engine.providers.lookup import resolve
+from engine.providers.wire import WireFormat
 from engine.runtime import Engine
 from engine.secret import Secret
 
@@ -33,6 +34,8 @@ RUN_URL = "https://models.aixplain.com/api/v1/execute"
 BACKEND_URL = "https://platform-api.aixplain.com"
 KEYS = ("TEAM_API_KEY", "AIXPLAIN_API_KEY")
 
+_OF_RECORDS: tuple[Auth, ...] = ("x-api-key", "token")
+_POLL = JsonDocuments(POLLS)
 _V1, _V2 = "api/v1/execute", "api/v2/execute"
 _OURS = {"self", "kwargs", "provider", "endpoint", "base_url", "api_key", "http_client"}
 _SETTINGS = (inspect.signature(iModel.__init__).parameters.keys() - _OURS) | OPTION_NAMES
@@ -75,21 +78,21 @@ class Access:
         resolve("aixplain", base_url=self.backend_url)  # which says what is wrong with it
         self._origins = (_key_of_origin(run), _key_of_origin(urlsplit(self.backend_url)))
         self._options = self.runs.create_api_calling(model="any").options
-        self._polls = LaneDescription(f"{self.runs.lane_name} polls", quotas=(POLLS,))
-        self._submits = self._caller("submit", self.run_url, "x-api-key", waits=True)
+        self._aside = LaneDescription(f"{self.runs.lane_name} records", quotas=(POLLS,))
+        self._submits = self._caller("submit", self.run_url, "x-api-key", SUBMITTED)
+        self._records = {auth: self._caller("records", f"{self.backend_url}/sdk", auth) for auth in _OF_RECORDS}
+        # Of each origin, who asks there once how a run stands, and who asks until it is over.
+        addresses = (self.runs.endpoint.spec.url, self.backend_url)
         self._asks = {
-            "run": self._caller("polls", _origin(run) + "/", "x-api-key"),
-            "backend": self._caller("records", self.backend_url + "/sdk", "x-api-key"),
-            "platform": self._caller("platform", self.backend_url + "/sdk/models", "token"),
+            origin: (self._caller("poll", url, "x-api-key", _POLL), self._caller("run", url, "x-api-key", AIXPLAIN))
+            for origin, url in zip(self._origins, addresses, strict=True)
         }
 
-    def _caller(self, name: str, url: str, auth: Auth, *, waits: bool = False) -> Caller:
-        spec = msgspec.structs.replace(
-            self.runs.endpoint.spec, endpoint=name, url=url, auth=auth, format=SUBMITTED if waits else DOCUMENTS
-        )
-        if waits:
+    def _caller(self, name: str, url: str, auth: Auth, wire: WireFormat = DOCUMENTS) -> Caller:
+        spec = msgspec.structs.replace(self.runs.endpoint.spec, endpoint=name, url=url, auth=auth, format=wire)
+        if wire is SUBMITTED:
             return Caller(spec, self.runs.lane, key=self.key, hook_registry=self.runs.hook_registry)
-        return Caller(spec, self._polls, key=self.key)
+        return Caller(spec, self._aside if wire.polls is None else None, key=self.key)
 
     @property
     def engine(self) -> Engine:
@@ -108,25 +111,24 @@ class Access:
         written = SUBMITTED.written(path, body, count_text=self.runs._count_text)
         return Call(self._submits, model, written, self._with(options))
 
-    def poll_call(self, url: str, **options: Any) -> Call | None:
-        """One poll of this address; None: it is of another origin than the two configured ones."""
+    def poll_call(self, url: str, *, waits: bool = False, **options: Any) -> Call | None:
+        """One poll of this address, or, if it `waits`, as many as there must be until the run is over. None: it is of
+        another origin than the two configured ones."""
         whole = self._origin_of_runs() + url if url.startswith("/") and url[1:2] != "/" else url
         try:
             parts = urlsplit(whole)
             origin = _key_of_origin(parts)
         except ValueError:
             return None
-        if origin not in self._origins or "@" in parts.netloc:
+        if origin not in self._asks or "@" in parts.netloc:
             return None
-        asks = self._asks["run" if origin == self._origins[0] else "backend"]
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return asks.call("GET", path, options=self._with(options))
+        return self._asks[origin][waits].call("GET", path, options=self._with(options))
 
     def record_call(self, method: str, path: str, *, auth: Auth, **options: Any) -> Call:
         """A call of the platform at this path below its address."""
         below = urlsplit(self.backend_url).path
-        asks = self._asks["platform" if auth == "token" else "backend"]
-        return asks.call(method, below + path, options=self._with(options))
+        return self._records[auth].call(method, below + path, options=self._with(options))
 
     def check_key(self) -> None:
         """Raise `MissingKey` where there is none: for what makes no sense without one."""

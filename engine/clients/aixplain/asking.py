@@ -7,7 +7,6 @@ response; what the caller did wrong is raised, and so is cancellation.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +15,6 @@ import trio
 
 from engine.call import Call
 from engine.clients.aixplain.asset import ModelData
-from engine.clients.aixplain.enums import ResponseStatus
 from engine.clients.aixplain.parameters import FinetuneStatus, finetune_status_of
 from engine.clients.aixplain.response import ModelResponse, accepted, failed, of_call, of_poll, timed_out
 from engine.clients.aixplain.streamer import ModelResponseStreamer
@@ -24,12 +22,6 @@ from engine.errors import DeadlineExceeded, InvalidCall, OutcomeUnknown, Provide
 from engine.log import log
 from engine.providers.aixplain_answers import state_of
 from engine.providers.wire import mapping
-
-LEAST_WAIT_S = 0.2
-MOST_WAIT_S = 60.0
-GROWTH = 1.1
-JITTER = 0.2
-"""Waits between polls: never shorter, never longer, how much longer each time, and by how much one may differ."""
 
 ATTEMPTS = 6
 """How often one poll is tried: it costs nothing, and the run behind it does."""
@@ -42,7 +34,7 @@ async def run(
 ) -> ModelResponse:
     """Run a model and wait for its answer: one deadline, `timeout_s` seconds from now, over it and its polls."""
     begun = trio.current_time()
-    poll_s = max(_number("wait_time", wait_time), LEAST_WAIT_S)
+    poll_s = max(_number("wait_time", wait_time), _LEAST_S)
     call = model._access.run_call(
         model.id, body, metadata={"name": name}, deadline_s=_deadline(timeout_s), poll_s=poll_s
     )
@@ -77,17 +69,11 @@ async def submit(model: ModelData, body: Mapping[str, Any], *, name: str) -> Mod
     return accepted(told) if call.error is None and state_of(told)[0] == "later" else response
 
 
-async def poll(model: ModelData, url: str, *, name: str, deadline_s: float | None = None) -> ModelResponse:
+async def poll(model: ModelData, url: str, *, name: str) -> ModelResponse:
     """Ask once how a run stands."""
-    options = {} if deadline_s is None else {"deadline_s": max(deadline_s, _LEAST_S)}
-    call = model._access.poll_call(_text("poll_url", url), metadata={"name": name}, max_attempts=ATTEMPTS, **options)
+    call = model._access.poll_call(_text("poll_url", url), metadata={"name": name}, max_attempts=ATTEMPTS)
     if call is None:
-        return failed(
-            "the address to poll is of another origin than MODELS_RUN_URL and BACKEND_URL, and no key is sent there. "
-            "Nothing was sent.",
-            completed=False,
-            url=url,
-        )
+        return _foreign(url)
     _note("poll", name, call)
     return await _asked(model, call, of=of_poll) or timed_out()
 
@@ -95,26 +81,19 @@ async def poll(model: ModelData, url: str, *, name: str, deadline_s: float | Non
 async def sync_poll(
     model: ModelData, url: str, *, name: str, wait_time: float, timeout_s: float | None
 ) -> ModelResponse:
-    """Ask until the run is over, at once and then after growing waits, for `timeout_s` seconds at most."""
-    deadline = trio.current_time() + (_deadline(timeout_s) or float("inf"))
-    wait_s = max(_number("wait_time", wait_time), LEAST_WAIT_S)
-    while True:
-        left = deadline - trio.current_time()
-        response = await poll(model, url, name=name, deadline_s=left if left < float("inf") else None)
-        if response.completed:
-            return response
-        if response.status is ResponseStatus.FAILED and response.error_message:
-            if response.error_message == timed_out().error_message:
-                return response
-            response.completed = True  # it says why, and will not say anything else
-            return response
-        pause_s = wait_s * random.uniform(1 - JITTER, 1 + JITTER)  # so that pollers do not march in step
-        left = deadline - trio.current_time()
-        if pause_s >= left:
-            await trio.sleep(max(left, 0))
-            return timed_out(url=url)
-        await trio.sleep(pause_s)
-        wait_s = min(wait_s * GROWTH, MOST_WAIT_S)
+    """Ask until the run is over, for `timeout_s` seconds at most: one call of the engine's, which polls by itself."""
+    call = model._access.poll_call(
+        _text("poll_url", url),
+        waits=True,
+        metadata={"name": name},
+        max_attempts=ATTEMPTS,
+        deadline_s=_deadline(timeout_s),
+        poll_s=max(_number("wait_time", wait_time), _LEAST_S),
+    )
+    if call is None:
+        return _foreign(url)
+    _note("poll", name, call)
+    return await _asked(model, call) or timed_out(url=url)
 
 
 async def finetune_status(model: ModelData, after_epoch: float | None) -> FinetuneStatus:
@@ -146,6 +125,14 @@ async def _asked(model: ModelData, call: Call, of: Any = of_call) -> ModelRespon
         return None
     response: ModelResponse = of(call)
     return response
+
+
+def _foreign(url: str) -> ModelResponse:
+    text = (
+        "the address to poll is of another origin than MODELS_RUN_URL and BACKEND_URL, and no key is sent there. "
+        "Nothing was sent."
+    )
+    return failed(text, completed=False, url=url)
 
 
 def _elsewhere(call: Call) -> str:
