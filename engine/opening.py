@@ -35,9 +35,14 @@ def current_engine() -> Engine:
     """
     engine = _current.get()
     if engine is None:
+        how = (
+            ""
+            if trio.lowlevel.in_trio_run()
+            else ", under trio (trio.run(main); engine.portal has an engine for others)"
+        )
         raise EngineNotRunning(
-            "no engine is open here. Open one around the code, `async with open_engine():`, or use the model alone, "
-            "`async with iModel(...) as model:`"
+            f"no engine is open here. Open one around the code, `async with open_engine():`{how}. A model, and a client "
+            "that is a context manager, opens one of its own: `async with iModel(...) as model:`"
         )
     return engine
 

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
+import trio
 
 from engine.accounts import LaneDescription
 from engine.call import OPTION_NAMES, Call, CallOptions
@@ -98,6 +99,11 @@ class Access:
     def engine(self) -> Engine:
         """The engine its calls run in. Raises `EngineNotRunning` where there is none."""
         return self.runs.engine
+
+    def now(self) -> float:
+        """The time of the engine's clock. Raises `EngineNotRunning` where there is none, and so no trio perhaps."""
+        self.engine  # noqa: B018  # raises
+        return trio.current_time()
 
     def run_call(self, model: str, body: Mapping[str, Any], *, streaming: bool = False, **options: Any) -> Call:
         """A run whose answer is waited for. `options` are those of `CallOptions`."""

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-import trio
-
 from engine.call import Call
 from engine.clients.aixplain.asset import ModelData
 from engine.clients.aixplain.parameters import FinetuneStatus, finetune_status_of
@@ -33,7 +31,7 @@ async def run(
     model: ModelData, body: Mapping[str, Any], *, name: str, timeout_s: float | None, wait_time: float
 ) -> ModelResponse:
     """Run a model and wait for its answer: one deadline, `timeout_s` seconds from now, over it and its polls."""
-    begun = trio.current_time()
+    begun = model._access.now()
     poll_s = max(_number("wait_time", wait_time), _LEAST_S)
     call = model._access.run_call(
         model.id, body, metadata={"name": name}, deadline_s=_deadline(timeout_s), poll_s=poll_s
@@ -45,7 +43,7 @@ async def run(
     address = _elsewhere(call)
     if address and model._access.poll_call(address) is not None:
         # The answer will be at the other one of the two configured origins, which the engine does not poll by itself.
-        left = None if timeout_s is None else max(timeout_s - (trio.current_time() - begun), _LEAST_S)
+        left = None if timeout_s is None else max(timeout_s - (model._access.now() - begun), _LEAST_S)
         return await sync_poll(model, address, name=name, wait_time=wait_time, timeout_s=left)
     return response
 
