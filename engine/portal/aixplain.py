@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
-from engine.clients.aixplain import asking
+from engine.clients.aixplain import asking, checks
 from engine.clients.aixplain import factory as trio_factory
 from engine.clients.aixplain.asset import Asset, LLMData, ModelData
 from engine.clients.aixplain.enums import AssetStatus, Function, FunctionType, ResponseStatus, Supplier
@@ -109,21 +109,22 @@ class Model(ModelData):
 
     def run_async(self, data: Any, name: str = NAME, parameters: dict[str, Any] | None = None) -> ModelResponse:
         """Begin a run: IN_PROGRESS, with the `url` to poll, or the answer, if it is there at once."""
-        return self._engine.call(asking.submit, self, self._body(data, parameters), name=name)
+        return self._submit(self._body(data, parameters), name)
 
     def poll(self, poll_url: str, name: str = NAME) -> ModelResponse:
         """Ask once how a run stands."""
-        return self._engine.call(asking.poll, self, poll_url, name=name)
+        return self._engine.call(asking.poll, self, poll_url, name=checks.run_name(name))
 
     def sync_poll(
         self, poll_url: str, name: str = NAME, wait_time: float = 0.5, timeout: float | None = 300
     ) -> ModelResponse:
         """Ask until the run is over, for `timeout` seconds at most."""
-        return self._engine.call(asking.sync_poll, self, poll_url, name=name, wait_time=wait_time, timeout_s=timeout)
+        told = checks.run_name(name)
+        return self._engine.call(asking.sync_poll, self, poll_url, name=told, wait_time=wait_time, timeout_s=timeout)
 
     def check_finetune_status(self, after_epoch: int | None = None) -> FinetuneStatus:
         """How its fine-tuning stands."""
-        return self._engine.call(asking.finetune_status, self, after_epoch)
+        return self._engine.call(asking.finetune_status, self, checks.number("after_epoch", after_epoch))
 
     def delete(self) -> None:
         """Delete it from the platform."""
@@ -132,11 +133,15 @@ class Model(ModelData):
     def _run(self, body: dict[str, Any], name: str, timeout: float | None, wait_time: float, *, stream: bool) -> Any:
         if stream:
             return self._stream(body, name)
-        return self._engine.call(asking.run, self, body, name=name, timeout_s=timeout, wait_time=wait_time)
+        told = checks.run_name(name)
+        return self._engine.call(asking.run, self, body, name=told, timeout_s=timeout, wait_time=wait_time)
+
+    def _submit(self, body: dict[str, Any], name: str) -> ModelResponse:
+        return self._engine.call(asking.submit, self, body, name=checks.run_name(name))
 
     def _stream(self, body: dict[str, Any], name: str) -> ModelResponseStreamer:
         self._check_streaming()
-        return ModelResponseStreamer(self._engine.iterate(_responses(self, body, name)))
+        return ModelResponseStreamer(self._engine.iterate(_responses(self, body, checks.run_name(name))))
 
 
 async def _responses(model: ModelData, body: dict[str, Any], name: str) -> AsyncIterator[ModelResponse]:
@@ -167,18 +172,8 @@ class LLM(LLMData, Model):
         response_format: Any = None,
     ) -> Any:
         """Generate text and wait for it; with `stream` a `ModelResponseStreamer`."""
-        body = self._llm_body(
-            data,
-            parameters,
-            context=context,
-            prompt=prompt,
-            history=history,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            top_p=top_p,
-            response_format=response_format,
-        )
-        return self._run(body, name, timeout, wait_time, stream=stream)
+        fields = (context, prompt, history, temperature, max_tokens, top_p, response_format)
+        return self._run(self._llm_body(data, parameters, *fields), name, timeout, wait_time, stream=stream)
 
     def run_async(  # type: ignore[override]  # as the seed has it
         self,
@@ -195,18 +190,8 @@ class LLM(LLMData, Model):
         response_format: Any = None,
     ) -> ModelResponse:
         """Begin to generate text: IN_PROGRESS, with the `url` to poll."""
-        body = self._llm_body(
-            data,
-            parameters,
-            context=context,
-            prompt=prompt,
-            history=history,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            top_p=top_p,
-            response_format=response_format,
-        )
-        return self._engine.call(asking.submit, self, body, name=name)
+        fields = (context, prompt, history, temperature, max_tokens, top_p, response_format)
+        return self._submit(self._llm_body(data, parameters, *fields), name)
 
 
 class ModelFactory:
@@ -226,8 +211,7 @@ class ModelFactory:
         blocking, rest = _apart(settings)
         engine = blocking or default_portal().blocking
         record = engine.call(trio_factory.fetch_record, model_id, name, api_key, rest)
-        is_llm, arguments = trio_factory.model_arguments(record)
-        return (LLM if is_llm else Model)(**arguments, api_key=api_key, compat=compat, settings=settings)
+        return trio_factory.made_of(record, (Model, LLM), api_key=api_key, compat=compat, settings=settings)
 
     @classmethod
     def usage_limits(cls, api_key: str | None = None, *, settings: Mapping[str, Any] | None = None) -> list[KeyLimit]:
@@ -238,7 +222,7 @@ class ModelFactory:
 
 def _apart(settings: Mapping[str, Any] | None) -> tuple[BlockingEngine | None, dict[str, Any]]:
     """The blocking engine among the settings, and the rest."""
-    rest = dict(settings or {})
+    rest = checks.settings_of(settings)
     if not isinstance(rest.get("engine"), BlockingEngine):
         return None, rest
     engine: BlockingEngine = rest.pop("engine")

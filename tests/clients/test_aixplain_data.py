@@ -185,7 +185,7 @@ def test_from_dict_takes_the_seeds_keys() -> None:
     assert model.created_at == datetime(2026, 11, 27, 10, tzinfo=UTC)
     assert (model.is_subscribed, model.additional_info) == (True, {"k": "v"})
     assert Model.from_dict({"id": "m-1"}).version == "1.0"
-    with pytest.raises(ValueError, match="isoformat"):
+    with pytest.raises(UsageError, match="created_at is a time in ISO form"):
         Model.from_dict({"id": "m-1", "created_at": "yesterday"})
 
 

@@ -9,7 +9,7 @@ import pytest
 from aixplain_platform import KEY, Platform, Reply
 
 from actors.limits import Quota
-from engine import MissingKey, ProviderError
+from engine import MalformedReply, MissingKey, ProviderError
 from engine.clients.aixplain import LLM, AssetStatus, FinetuneStatus, Function, Model, ModelFactory, Supplier
 
 LOGS = [
@@ -57,7 +57,7 @@ async def test_why_a_fine_tuning_cannot_be_told(service: Platform, monkeypatch: 
     with pytest.raises(ProviderError, match="gone"):
         await Model("m-1").check_finetune_status()
     service.answers("ml-logs", Reply({"finetuneStatus": "odd", "modelStatus": "training", "logs": []}))
-    with pytest.raises(ValueError, match="'odd' for finetuneStatus"):
+    with pytest.raises(MalformedReply, match="'odd' for finetuneStatus"):
         await Model("m-1").check_finetune_status()
     monkeypatch.delenv("TEAM_API_KEY")
     with pytest.raises(MissingKey, match="TEAM_API_KEY"):

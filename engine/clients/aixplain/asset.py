@@ -13,8 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Self, TypeVar
 
-import msgspec
-
+from engine.clients.aixplain import checks
 from engine.clients.aixplain.access import Access, key_of
 from engine.clients.aixplain.bodies import TEMPERATURE, checked_compat, llm_body, model_body
 from engine.clients.aixplain.enums import (
@@ -23,10 +22,13 @@ from engine.clients.aixplain.enums import (
     FunctionType,
     Supplier,
     function_of,
+    function_type_of,
     status_of,
     supplier_of,
 )
-from engine.clients.aixplain.parameters import ModelParameters
+from engine.clients.aixplain.parameters import ModelParameters, parameters_of
+from engine.clients.aixplain.plain import plain
+from engine.errors import UsageError
 
 M = TypeVar("M", bound="ModelData")
 
@@ -45,11 +47,11 @@ class Asset:
         privacy: Any = "Private",
         cost: Any = None,
     ) -> None:
-        self.id = id
-        self.name = name
-        self.description = description
-        self.supplier = supplier_of(supplier)
-        self.version = version
+        self.id = checks.checked_id(id)
+        self.name = checks.of_type("name", name, str)
+        self.description = checks.of_type("description", description, str)
+        self.supplier = supplier_of(checks.of_type("supplier", supplier, dict, str, Supplier, int, optional=True))
+        self.version = checks.of_type("version", version, str, optional=True)
         self.license = license
         self.privacy = privacy
         self.cost = cost
@@ -86,20 +88,23 @@ class ModelData(Asset):
         settings: Mapping[str, Any] | None = None,
         **additional_info: Any,
     ) -> None:
-        super().__init__(id, name, description, supplier, version, cost=cost)
+        super().__init__(
+            id, name, description, supplier, version, cost=checks.of_type("cost", cost, dict, optional=True)
+        )
         self.compat = checked_compat(compat)
-        self._access = Access(key_of(api_key, os.environ), self._engine_settings(settings))
+        self.function = function_of(function)
+        self.is_subscribed = checks.of_type("is_subscribed", is_subscribed, bool)
+        self.created_at = checks.of_type("created_at", created_at, datetime, optional=True)
+        self.input_params = checks.of_type("input_params", input_params, dict, ModelParameters, optional=True)
+        self.output_params = checks.of_type("output_params", output_params, dict, ModelParameters, optional=True)
+        self.model_params = parameters_of(model_params)
+        self.supports_streaming = checks.of_type("supports_streaming", supports_streaming, bool)
+        self.status = status_of(checks.of_type("status", status, str, optional=True))
+        self.function_type = function_type_of(function_type)
+        of_engine = self._engine_settings(checks.settings_of(settings))
+        self._access = Access(key_of(checks.checked_key(api_key), os.environ), of_engine)
         self.url = self._access.run_url
         self.backend_url = self._access.backend_url
-        self.function = function_of(function)
-        self.is_subscribed = is_subscribed
-        self.created_at = created_at
-        self.input_params = input_params
-        self.output_params = output_params
-        self.model_params = ModelParameters(model_params) if model_params else None
-        self.supports_streaming = supports_streaming
-        self.status = status_of(status)
-        self.function_type = function_type
         self.additional_info: dict[str, Any] = additional_info
 
     def _engine_settings(self, settings: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -114,47 +119,39 @@ class ModelData(Asset):
     def to_dict(self) -> dict[str, Any]:
         """The model as data that JSON can hold: ten fields, those of the seed. Never its key.
 
-        Entries of `additional_info` that are None or empty are left out.
+        Entries of `additional_info` that are None or empty are left out, and one that is called ``api_key``. What JSON
+        has no word for is written as `engine.clients.aixplain.plain` says.
         """
+        kept = {name: value for name, value in self.additional_info.items() if name != "api_key" and not _empty(value)}
+        told = {name: getattr(self, name) for name in ("id", "name", "description", "supplier")}
+        told["additional_info"] = kept
+        told |= {name: getattr(self, name) for name in ("input_params", "output_params", "model_params")}
         return {
-            "id": self.id,
-            "name": self.name,
-            "description": self.description,
-            "supplier": plain(self.supplier),
-            "additional_info": {
-                name: plain(value) for name, value in self.additional_info.items() if value not in (None, [], {})
-            },
-            "input_params": plain(self.input_params),
-            "output_params": plain(self.output_params),
-            "model_params": plain(self.model_params.to_dict()) if self.model_params is not None else None,
-            "function": plain(self.function),
-            "status": plain(self.status),
+            name: plain(value) for name, value in (told | {"function": self.function, "status": self.status}).items()
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The model that a dict describes: the seed's keys, and `status` as `to_dict` writes it.
 
-        `created_at` is in ISO form; without a version it is ``"1.0"``.
+        `created_at` is in ISO form; without a version it is ``"1.0"``. What stands in ``additional_info`` stays there,
+        whatever it is called.
 
         Raises:
-          ValueError: `function` or `created_at` is none.
+          UsageError: something in it is missing, or of the wrong type, or cannot be read.
         """
-        made = data.get("created_at")
-        known = {
-            name: data[name]
-            for name in ("id", "name", "description", "api_key", "supplier", "function", "is_subscribed", "cost")
-            if data.get(name) is not None
-        }
-        parts: dict[str, Any] = {name: data.get(name) for name in ("input_params", "output_params", "model_params")}
-        return cls(
-            **known,
-            **parts,
-            version=data.get("version") or "1.0",
-            created_at=datetime.fromisoformat(made) if isinstance(made, str) else made,
-            status=status_of(data.get("status", AssetStatus.ONBOARDED)),
-            **(data.get("additional_info") or {}),
+        checks.of_type("what a model is made from", data, dict)
+        told = checks.texts_in(
+            "additional_info", checks.of_type("additional_info", data.get("additional_info") or {}, dict)
         )
+        known = {name: data[name] for name in _AS_WRITTEN if data.get(name) is not None}
+        model = cls(
+            **{"id": None, "name": "", **known},
+            version=data.get("version") or "1.0",
+            created_at=_time(data.get("created_at")),
+        )
+        model.additional_info.update(told)
+        return model
 
     def get_parameters(self) -> ModelParameters | None:
         """The parameters it documents, None if there are none."""
@@ -199,8 +196,9 @@ class LLMData(ModelData):
         settings: Mapping[str, Any] | None = None,
         **additional_info: Any,
     ) -> None:
-        if function is None or function_of(function) is not Function.TEXT_GENERATION:
+        if not _generates_text(function):
             raise AssertionError("LLM only supports large language models (i.e. text generation function)")
+        self.temperature: float | None = checks.number("temperature", temperature)
         super().__init__(
             id,
             name,
@@ -216,18 +214,35 @@ class LLMData(ModelData):
             settings=settings,
             **additional_info,
         )
-        self.temperature = None if self.compat == "0.2.48" and temperature == TEMPERATURE else temperature
+        if self.compat == "0.2.48" and self.temperature == TEMPERATURE:
+            self.temperature = None
 
-    def _llm_body(self, data: Any, parameters: Mapping[str, Any] | None, **fields: Any) -> dict[str, Any]:
-        return llm_body(data, parameters, self.temperature, self.compat, **fields)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: enums by their value, times in ISO form, the rest as text where it must be."""
-    if isinstance(value, ModelParameters):
-        return plain(value.to_dict())
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=_plain_enum)
+    def _llm_body(self, data: Any, parameters: Mapping[str, Any] | None, *fields: Any) -> dict[str, Any]:
+        """The body of a run with these fields, in the order of `LLMFields`."""
+        return llm_body(data, parameters, self.temperature, self.compat, checks.llm_fields(*fields))
 
 
-def _plain_enum(value: Any) -> Any:
-    return value.value if isinstance(value, Supplier) else str(value)
+def _generates_text(function: Any) -> bool:
+    try:
+        return function_of(function) is Function.TEXT_GENERATION
+    except UsageError:
+        return False
+
+
+_AS_WRITTEN = (
+    "id", "name", "description", "api_key", "supplier", "function", "is_subscribed", "cost", "input_params",
+    "output_params", "model_params", "status",
+)  # fmt: skip
+"""What `from_dict` hands on as it stands."""
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, list | dict) and not value)
+
+
+def _time(given: Any) -> Any:
+    """A time that may be written in ISO form."""
+    try:
+        return datetime.fromisoformat(given) if isinstance(given, str) else given
+    except ValueError:
+        raise UsageError(f"created_at is a time in ISO form, not {given!a:.60}; nothing was sent") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from engine.clients.aixplain.checks import writable
 from engine.errors import InvalidCall, UsageError
 
 Compat = Literal["0.2.34", "0.2.48"]
@@ -23,7 +24,7 @@ TEMPERATURE, TOP_P = 0.001, 1.0
 
 def checked_compat(compat: object) -> Compat:
     """The version, if it is one of those that are known."""
-    if compat not in COMPATS:
+    if not isinstance(compat, str) or compat not in COMPATS:
         raise UsageError(f"compat is one of {', '.join(COMPATS)}, not {compat!a:.40}")
     return compat  # type: ignore[return-value]  # it is one of them
 
@@ -31,41 +32,38 @@ def checked_compat(compat: object) -> Compat:
 def model_body(data: Any, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """The body of `Model.run`. A dict of data is the body; anything else stands under ``data``."""
     given = _checked(parameters)
-    if isinstance(data, Mapping):
-        return {**data, **given}
-    return {"data": data, **{name: value for name, value in given.items() if name != "data"}}
+    if not isinstance(data, Mapping):
+        return _written({"data": data, **{name: value for name, value in given.items() if name != "data"}})
+    return _written({**data, **given})
 
 
 def llm_body(
-    data: Any, parameters: Mapping[str, Any] | None, own_temperature: float | None, compat: Compat, **fields: Any
+    data: Any,
+    parameters: Mapping[str, Any] | None,
+    own_temperature: float | None,
+    compat: Compat,
+    fields: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The body of `LLM.run`: ``data``, then what was given, then the fields that nobody gave."""
+    """The body of `LLM.run`: ``data``, then what was given, then the `fields` of its own that nobody gave."""
     given = dict(_checked(parameters))
     if isinstance(data, Mapping):
         given = {**data, **given}
         if "data" not in data and "text" in data:  # the newer form of the same request
             given.pop("data", None)
-            return {**given, **_unless(given, own_temperature, compat, fields)}
+            return _written({**given, **_unless(given, own_temperature, compat, fields)})
         data = data.get("data", "")
     given.pop("data", None)
-    return {"data": data, **given, **_unless(given, own_temperature, compat, fields)}
+    return _written({"data": data, **given, **_unless(given, own_temperature, compat, fields)})
 
 
 def _unless(
     given: Mapping[str, Any], own_temperature: float | None, compat: Compat, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The fields of a language model that are not given yet, in the order in which they are sent."""
-    temperature = fields["temperature"] if fields["temperature"] is not None else own_temperature
     newer = compat == "0.2.48"
-    wanted = {
-        "context": fields["context"],
-        "prompt": fields["prompt"],
-        "history": fields["history"],
-        "temperature": temperature,
-        "max_tokens": fields["max_tokens"],
-        "top_p": fields["top_p"],
-        "response_format": fields["response_format"],
-    }
+    wanted = dict(fields)
+    if wanted["temperature"] is None:
+        wanted["temperature"] = own_temperature
     left_out = {name for name in ("temperature", "top_p") if wanted[name] is None}
     if newer and wanted["top_p"] == TOP_P:
         left_out.add("top_p")
@@ -76,5 +74,12 @@ def _unless(
 
 def _checked(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
     if parameters is not None and not isinstance(parameters, Mapping):
-        raise InvalidCall(f"parameters is a dict, not {type(parameters).__name__}; nothing was sent")
+        raise InvalidCall(
+            f"parameters is a dict, not {type(parameters).__name__}; nothing was sent", argument="parameters"
+        )
     return parameters or {}
+
+
+def _written(body: dict[str, Any]) -> dict[str, Any]:
+    writable(body)
+    return body

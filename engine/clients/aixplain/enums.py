@@ -12,6 +12,8 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 from typing import Any
 
+from engine.errors import UsageError
+
 
 class ResponseStatus(StrEnum):
     """How a run stands."""
@@ -145,12 +147,27 @@ def function_of(given: Any) -> Function | None:
     """The function that this names; None for None.
 
     Raises:
-      ValueError: it names none.
+      UsageError: it names none.
     """
     if given is None or isinstance(given, Function):
         return given
     named: Any = given.get("id") if isinstance(given, dict) else given
-    return Function(named)
+    try:
+        return Function(named)
+    except ValueError:
+        raise UsageError(f"function names what a model does, as Function or a text, not {given!a:.60}") from None
+
+
+def function_type_of(given: Any) -> FunctionType | None:
+    """The kind of function that this names; None for None.
+
+    Raises:
+      UsageError: it names none.
+    """
+    try:
+        return FunctionType(given) if given is not None else None
+    except ValueError:
+        raise UsageError(f"function_type is a FunctionType, or its value, not {given!a:.60}") from None
 
 
 def status_of(given: Any) -> AssetStatus:

@@ -6,10 +6,11 @@ parameters, the temperature it starts from; and whether it is a language model, 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -17,14 +18,20 @@ import msgspec
 from actors.limits import Quota
 from engine.call import Call
 from engine.clients.aixplain.access import Access, key_of
+from engine.clients.aixplain.asset import ModelData
 from engine.clients.aixplain.bodies import TEMPERATURE
+from engine.clients.aixplain.checks import checked_id, checked_key, of_type, settings_of
 from engine.clients.aixplain.enums import AssetStatus, Function, FunctionType, function_of
 from engine.clients.aixplain.llm import LLM
 from engine.clients.aixplain.model import Model
-from engine.errors import MalformedReply, ProviderError
+from engine.errors import MalformedReply, ProviderError, UsageError
 from engine.providers.wire import count, mapping, text_or_none
 
+M = TypeVar("M", bound=ModelData)
+
 DAY_S = 86_400.0
+
+_NOT_HAD = "Model GET Error: Failed to retrieve model"
 
 
 class KeyLimit(msgspec.Struct, frozen=True):
@@ -49,12 +56,12 @@ async def fetch_record(
     """What the platform knows of one model, found by its id or its name."""
     if bool(model_id) == bool(name):
         raise ValueError("Must provide exactly one of 'model_id' or 'name'")
+    path = f"/sdk/models/{_part('model_id', model_id)}" if model_id else f"/sdk/models/by-name/{_part('name', name)}"
     way = _way(api_key, settings)
-    path = f"/sdk/models/{quote(model_id, safe='')}" if model_id else f"/sdk/models/by-name/{quote(str(name), safe='')}"
     call = await way.engine.invoke(way.record_call("GET", path, auth="token"))
     record = mapping(call.response)
-    if call.error is not None or not isinstance(record.get("id"), str):
-        raise _failure(call, f"Model GET Error: Failed to retrieve model {model_id or name}.") from call.error
+    if call.error is not None or not text_or_none(record.get("id")):
+        raise _failure(call, f"{_NOT_HAD} {model_id or name}.") from call.error
     return dict(record)
 
 
@@ -79,32 +86,50 @@ async def fetch_limits(api_key: str | None, settings: Mapping[str, Any] | None) 
 def model_arguments(record: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
     """Whether a record is of a language model, and the arguments of the model that it describes."""
     function = function_of(record.get("function"))
+    rows = record.get("params")
     parameters = {
         row["name"]: row
-        for row in record.get("params") or ()
+        for row in (rows if isinstance(rows, list) else ())
         if isinstance(row, dict) and isinstance(row.get("name"), str)
     }
-    made = record.get("createdAt")
     version = record.get("version")
+    version = version.get("id") if isinstance(version, dict) else version
+    supplier, cost, status = (record.get(name) for name in ("supplier", "pricing", "status"))
     arguments = {
         "id": record["id"],
-        "name": record.get("name") or "",
-        "description": record.get("description") or "",
-        "supplier": record.get("supplier") or "aiXplain",
-        "version": version.get("id") if isinstance(version, dict) else version,
+        "name": text_or_none(record.get("name")) or "",
+        "description": text_or_none(record.get("description")) or "",
+        "supplier": supplier if supplier and isinstance(supplier, dict | str | int) else "aiXplain",
+        "version": str(version) if isinstance(version, int | float) else text_or_none(version),
         "function": function,
         "is_subscribed": bool(record.get("subscription")),
-        "cost": record.get("pricing"),
-        "created_at": datetime.fromisoformat(made) if isinstance(made, str) and made else None,
+        "cost": cost if isinstance(cost, dict) else None,
+        "created_at": _time(record.get("createdAt")),
         "model_params": parameters or None,
         "supports_streaming": record.get("supportsStreaming") is True,
-        "status": record.get("status") or AssetStatus.ONBOARDED,
+        "status": status if isinstance(status, str) else AssetStatus.ONBOARDED,
         "function_type": _function_type(record.get("functionType")),
     }
     is_llm = function is Function.TEXT_GENERATION
     if is_llm:
         arguments["temperature"] = _temperature(parameters)
     return is_llm, arguments
+
+
+def made_of(record: Mapping[str, Any], kinds: tuple[type[M], type[M]], **ours: Any) -> M:
+    """The model that a record describes, of the first kind, or of the second where it generates text.
+
+    What of the record cannot be read is left out, but for its id and its function.
+
+    Raises:
+      MalformedReply: one of these two is none.
+    """
+    try:
+        is_llm, arguments = model_arguments(record)
+        checked_id(record["id"])
+    except UsageError as error:  # of the platform's making
+        raise MalformedReply(f"{_NOT_HAD} {record['id']!a:.80}. Its record cannot be read: {error.message}") from None
+    return kinds[is_llm](**arguments, **ours)
 
 
 class ModelFactory:
@@ -128,11 +153,11 @@ class ModelFactory:
 
         Raises:
           ValueError: neither id nor name is given, or both are.
+          UsageError: an argument is of the wrong type, or there is no key. Nothing was sent.
           ProviderError: the platform does not know it, or did not say; the message holds what it said.
         """
-        is_llm, arguments = model_arguments(await fetch_record(model_id, name, api_key, settings))
-        made: Model = cls.models[is_llm](**arguments, api_key=api_key, compat=compat, settings=settings)
-        return made
+        record = await fetch_record(model_id, name, api_key, settings)
+        return made_of(record, cls.models, api_key=api_key, compat=compat, settings=settings)
 
     @classmethod
     async def usage_limits(
@@ -147,11 +172,25 @@ class ModelFactory:
 
 
 def _way(api_key: str | None, settings: Mapping[str, Any] | None) -> Access:
-    access = Access(
-        key_of(api_key, os.environ), {"engine": settings["engine"]} if settings and "engine" in settings else {}
-    )
+    given = settings_of(settings)
+    access = Access(key_of(checked_key(api_key), os.environ), {"engine": given["engine"]} if "engine" in given else {})
     access.check_key()
     return access
+
+
+def _part(name: str, given: object) -> str:
+    """A text as one part of a path."""
+    try:
+        return quote(str(of_type(name, given, str)), safe="")
+    except UnicodeEncodeError:
+        raise UsageError(f"{name} holds half a character, which cannot be written; nothing was sent") from None
+
+
+def _time(said: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(said) if isinstance(said, str) else None
+    except ValueError:
+        return None
 
 
 def _failure(call: Call, text: str) -> ProviderError:
@@ -180,6 +219,7 @@ def _temperature(parameters: Mapping[str, Any]) -> float:
     defaults = mapping(parameters.get("temperature")).get("defaultValues")
     first = mapping(defaults[0]).get("value") if isinstance(defaults, list) and defaults else None
     try:
-        return float(first)  # type: ignore[arg-type]  # None is a TypeError
-    except (TypeError, ValueError):
+        temperature = float(first)  # type: ignore[arg-type]  # None is a TypeError
+    except (TypeError, ValueError, OverflowError):
         return TEMPERATURE
+    return temperature if math.isfinite(temperature) else TEMPERATURE

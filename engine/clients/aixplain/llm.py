@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.clients.aixplain import asking
 from engine.clients.aixplain.asset import LLMData
 from engine.clients.aixplain.model import NAME, Model
 from engine.clients.aixplain.response import ModelResponse
@@ -49,22 +48,12 @@ class LLM(LLMData, Model):
 
         `data` is the text, or the last thing the user said; `context` a system message, `history` what was said before,
         as OpenAI has it. A field in `parameters` wins over one in a dict of `data`, that over these arguments, these
-        over the model's own. The rest is as `Model.run` has it, and so is what is raised.
+        over the model's own. Each argument must be of its type; its range is the service's to judge. The rest is as
+        `Model.run` has it, and so is what is raised.
         """
-        body = self._llm_body(
-            data,
-            parameters,
-            context=context,
-            prompt=prompt,
-            history=history,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            top_p=top_p,
-            response_format=response_format,
-        )
-        if stream:
-            return self._stream(body, name)
-        return await asking.run(self, body, name=name, timeout_s=timeout, wait_time=wait_time)
+        fields = (context, prompt, history, temperature, max_tokens, top_p, response_format)
+        body = self._llm_body(data, parameters, *fields)
+        return await self._run(body, name, timeout, wait_time, stream=stream)
 
     async def run_async(  # type: ignore[override]  # as the seed has it
         self,
@@ -81,15 +70,5 @@ class LLM(LLMData, Model):
         response_format: Any = None,
     ) -> ModelResponse:
         """Begin to generate text: a response that is IN_PROGRESS, with the `url` to poll. See `run`."""
-        body = self._llm_body(
-            data,
-            parameters,
-            context=context,
-            prompt=prompt,
-            history=history,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            top_p=top_p,
-            response_format=response_format,
-        )
-        return await asking.submit(self, body, name=name)
+        fields = (context, prompt, history, temperature, max_tokens, top_p, response_format)
+        return await self._submit(self._llm_body(data, parameters, *fields), name)

@@ -8,12 +8,15 @@ Nothing here waits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from engine.clients.aixplain.checks import of_type
 from engine.clients.aixplain.enums import AssetStatus
+from engine.errors import MalformedReply
 
 
 class Parameter(msgspec.Struct, kw_only=True):
@@ -50,6 +53,7 @@ class ModelParameters:
     """The parameters of a model by their names: ``parameters.temperature``, ``parameters.temperature = 0.5``.
 
     Raises:
+      UsageError: `input_params` is no dict of dicts.
       AttributeError: from reading or setting a name that the model does not document.
     """
 
@@ -57,7 +61,9 @@ class ModelParameters:
 
     def __init__(self, input_params: Mapping[str, Mapping[str, Any]]) -> None:
         self.parameters = {}
-        for name, said in input_params.items():
+        for name, said in of_type("the parameters of a model", input_params, Mapping).items():
+            of_type("the name of a parameter", name, str)
+            of_type(f"what is said of the parameter {name!a:.60}", said, Mapping)
             fields = {
                 field: said[wire] for field, wire in _FIELDS.items() if field != "name" and said.get(wire) is not None
             }
@@ -101,9 +107,23 @@ class ModelParameters:
             marks += ["[Fixed]"] if one.is_fixed else []
             marks += [f"[{one.data_type}]"] if one.data_type else []
             if one.available_options:
-                marks.append(f"Options: {[option.get('value') for option in one.available_options]}")
+                marks.append(f"Options: {_values(one.available_options)}")
             lines.append(f"  - {one.name}: {'Not set' if one.value is None else one.value} {' '.join(marks)}")
         return "\n".join(lines)
+
+
+def _values(options: Any) -> list[Any]:
+    """The values of options, of whatever shape the platform gave them."""
+    listed = options if isinstance(options, list | tuple) else [options]
+    return [option.get("value") if isinstance(option, Mapping) else option for option in listed]
+
+
+def parameters_of(given: Any) -> ModelParameters | None:
+    """The parameters that a dict describes; None where it is empty, or None."""
+    if isinstance(given, ModelParameters):
+        return given
+    said = of_type("model_params", given, Mapping, optional=True)
+    return ModelParameters(said) if said else None
 
 
 class FinetuneStatus(msgspec.Struct):
@@ -119,24 +139,31 @@ class FinetuneStatus(msgspec.Struct):
 def finetune_status_of(body: Mapping[str, Any], after_epoch: float | None) -> FinetuneStatus:
     """The status that the platform's log tells: of the last epoch, or of the first one after `after_epoch`.
 
-    Several rows of one epoch are one: each loss is the last that was logged.
+    Several rows of one epoch are one: each loss is the last that was logged. What is no number is passed over.
+
+    Raises:
+      MalformedReply: its log is no list, or one of the two statuses is none.
     """
-    epochs: dict[float, dict[str, Any]] = {}
-    for row in body.get("logs") or ():
-        if isinstance(row, Mapping) and isinstance(row.get("epoch"), int | float):
-            losses = epochs.setdefault(float(row["epoch"]), {})
-            losses |= {name: row[name] for name in ("trainLoss", "evalLoss") if row.get(name) is not None}
+    epochs: dict[float, dict[str, float]] = {}
+    logs = body.get("logs") or []
+    if not isinstance(logs, list):
+        raise MalformedReply(f"the platform's log of the fine-tuning is no list, but {type(logs).__name__}")
+    for row in logs:
+        if isinstance(row, Mapping) and (number := _number(row.get("epoch"))) is not None:
+            said = {name: _number(row.get(name)) for name in ("trainLoss", "evalLoss")}
+            losses = epochs.setdefault(number, {})
+            losses |= {name: value for name, value in said.items() if value is not None}
     known = sorted(epochs)
     if after_epoch is not None:
         known = [epoch for epoch in known if epoch > after_epoch][:1]
     epoch = known[-1] if known else None
-    losses = epochs[epoch] if epoch is not None else {}
+    last = epochs[epoch] if epoch is not None else {}
     return FinetuneStatus(
         status=_status(body, "finetuneStatus"),
         model_status=_status(body, "modelStatus"),
         epoch=epoch,
-        training_loss=losses.get("trainLoss"),
-        validation_loss=losses.get("evalLoss"),
+        training_loss=last.get("trainLoss"),
+        validation_loss=last.get("evalLoss"),
     )
 
 
@@ -145,4 +172,15 @@ def _status(body: Mapping[str, Any], name: str) -> AssetStatus:
     try:
         return AssetStatus(said)
     except ValueError:
-        raise ValueError(f"the platform says {said!a:.80} for {name}, which is no status of an asset") from None
+        text = f"the platform says {said!a:.80} for {name}, which is no status of an asset"
+        raise MalformedReply(text) from None
+
+
+def _number(value: object) -> float | None:
+    """A finite number of the platform's; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an int that no float holds
+        return None
