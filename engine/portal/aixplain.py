@@ -18,6 +18,7 @@ from typing import Any, Self
 from engine.clients.aixplain import asking, checks
 from engine.clients.aixplain import factory as trio_factory
 from engine.clients.aixplain.asset import Asset, LLMData, ModelData
+from engine.clients.aixplain.bodies import checked_compat
 from engine.clients.aixplain.enums import AssetStatus, Function, FunctionType, ResponseStatus, Supplier
 from engine.clients.aixplain.factory import KeyLimit
 from engine.clients.aixplain.model import NAME
@@ -209,6 +210,7 @@ class ModelFactory:
     ) -> Model:
         """The model of this id, or of this name: an `LLM` where it generates text."""
         blocking, rest = _apart(settings)
+        checked_compat(compat)
         engine = blocking or default_portal().blocking
         record = engine.call(trio_factory.fetch_record, model_id, name, api_key, rest)
         return trio_factory.made_of(record, (Model, LLM), api_key=api_key, compat=compat, settings=settings)

@@ -94,8 +94,7 @@ async def test_a_stream_has_all_the_fields(service: Platform) -> None:
 
 def test_what_may_be_produced_is_reserved() -> None:
     llm = an_llm(api_key="none")
-    body = llm._llm_body("hello", {"max_tokens": 77}, context=None, prompt=None, history=TURNS, temperature=None,
-                         max_tokens=128, top_p=1.0, response_format=None)  # fmt: skip
+    body = llm._llm_body("hello", {"max_tokens": 77}, None, None, TURNS, None, 128, 1.0, None)
     call = llm._access.run_call("m-1", body)
     assert call.request.output_cap == 77
     assert call.request.input_tokens > 0

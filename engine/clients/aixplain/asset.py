@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Self, TypeVar
 
 from engine.clients.aixplain import checks
-from engine.clients.aixplain.access import Access, key_of
+from engine.clients.aixplain.access import access_of, key_of
 from engine.clients.aixplain.bodies import TEMPERATURE, checked_compat, llm_body, model_body
 from engine.clients.aixplain.enums import (
     AssetStatus,
@@ -102,7 +102,7 @@ class ModelData(Asset):
         self.status = status_of(checks.of_type("status", status, str, optional=True))
         self.function_type = function_type_of(function_type)
         of_engine = self._engine_settings(checks.settings_of(settings))
-        self._access = Access(key_of(checks.checked_key(api_key), os.environ), of_engine)
+        self._access = access_of(key_of(checks.checked_key(api_key), os.environ), of_engine, id)
         self.url = self._access.run_url
         self.backend_url = self._access.backend_url
         self.additional_info: dict[str, Any] = additional_info
@@ -122,13 +122,12 @@ class ModelData(Asset):
         Entries of `additional_info` that are None or empty are left out, and one that is called ``api_key``. What JSON
         has no word for is written as `engine.clients.aixplain.plain` says.
         """
-        kept = {name: value for name, value in self.additional_info.items() if name != "api_key" and not _empty(value)}
-        told = {name: getattr(self, name) for name in ("id", "name", "description", "supplier")}
-        told["additional_info"] = kept
-        told |= {name: getattr(self, name) for name in ("input_params", "output_params", "model_params")}
-        return {
-            name: plain(value) for name, value in (told | {"function": self.function, "status": self.status}).items()
+        told = {name: plain(getattr(self, name)) for name in _WRITTEN}
+        info = told["additional_info"].items()
+        told["additional_info"] = {
+            name: value for name, value in info if name != "api_key" and value is not None and value not in ([], {})
         }
+        return told
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -144,7 +143,7 @@ class ModelData(Asset):
         told = checks.texts_in(
             "additional_info", checks.of_type("additional_info", data.get("additional_info") or {}, dict)
         )
-        known = {name: data[name] for name in _AS_WRITTEN if data.get(name) is not None}
+        known = {name: data[name] for name in _READ if data.get(name) is not None and name != "additional_info"}
         model = cls(
             **{"id": None, "name": "", **known},
             version=data.get("version") or "1.0",
@@ -229,15 +228,12 @@ def _generates_text(function: Any) -> bool:
         return False
 
 
-_AS_WRITTEN = (
-    "id", "name", "description", "api_key", "supplier", "function", "is_subscribed", "cost", "input_params",
-    "output_params", "model_params", "status",
+_WRITTEN = (
+    "id", "name", "description", "supplier", "additional_info", "input_params", "output_params", "model_params",
+    "function", "status",
 )  # fmt: skip
-"""What `from_dict` hands on as it stands."""
-
-
-def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, list | dict) and not value)
+_READ = (*_WRITTEN, "api_key", "is_subscribed", "cost")
+"""What `to_dict` writes, and what `from_dict` hands on as it stands."""
 
 
 def _time(given: Any) -> Any:

@@ -43,7 +43,10 @@ def checked_id(given: object) -> str:
     """
     if not isinstance(given, str) or not given:
         raise InvalidCall(f"id is that of a model on the platform, a text, not {_shown(given)}", argument="id")
-    path_of(given)
+    try:
+        path_of(given)
+    except InvalidCall as error:
+        raise InvalidCall(f"id: {error.message.removeprefix('model: ')}", argument="id") from None
     return given
 
 
@@ -137,6 +140,8 @@ def _problem(value: object) -> str:
         return f"a value of type {type(value).__name__}"
     inner: Any = ()
     if isinstance(value, Mapping):
+        if odd := [type(name).__name__ for name in value if not isinstance(name, str)]:
+            return f"a name of type {odd[0]}"
         inner = value.values()
     elif isinstance(value, list | tuple):
         inner = value

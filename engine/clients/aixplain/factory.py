@@ -17,9 +17,9 @@ import msgspec
 
 from actors.limits import Quota
 from engine.call import Call
-from engine.clients.aixplain.access import Access, key_of
+from engine.clients.aixplain.access import Access, access_of, key_of
 from engine.clients.aixplain.asset import ModelData
-from engine.clients.aixplain.bodies import TEMPERATURE
+from engine.clients.aixplain.bodies import TEMPERATURE, checked_compat
 from engine.clients.aixplain.checks import checked_id, checked_key, of_type, settings_of
 from engine.clients.aixplain.enums import AssetStatus, Function, FunctionType, function_of
 from engine.clients.aixplain.llm import LLM
@@ -128,7 +128,8 @@ def made_of(record: Mapping[str, Any], kinds: tuple[type[M], type[M]], **ours: A
         is_llm, arguments = model_arguments(record)
         checked_id(record["id"])
     except UsageError as error:  # of the platform's making
-        raise MalformedReply(f"{_NOT_HAD} {record['id']!a:.80}. Its record cannot be read: {error.message}") from None
+        problem = error.message.removesuffix(" Nothing was sent.")
+        raise MalformedReply(f"{_NOT_HAD} {record['id']!a:.80}. Its record cannot be read: {problem}") from None
     return kinds[is_llm](**arguments, **ours)
 
 
@@ -156,6 +157,7 @@ class ModelFactory:
           UsageError: an argument is of the wrong type, or there is no key. Nothing was sent.
           ProviderError: the platform does not know it, or did not say; the message holds what it said.
         """
+        checked_compat(compat)
         record = await fetch_record(model_id, name, api_key, settings)
         return made_of(record, cls.models, api_key=api_key, compat=compat, settings=settings)
 
@@ -172,8 +174,7 @@ class ModelFactory:
 
 
 def _way(api_key: str | None, settings: Mapping[str, Any] | None) -> Access:
-    given = settings_of(settings)
-    access = Access(key_of(checked_key(api_key), os.environ), {"engine": given["engine"]} if "engine" in given else {})
+    access = access_of(key_of(checked_key(api_key), os.environ), settings_of(settings), "")
     access.check_key()
     return access
 
