@@ -101,7 +101,7 @@ class Model(ModelData):
         wait_time: float = 0.5,
         stream: bool = False,
     ) -> Any:
-        """Run it and wait for the answer; with `stream` a `ModelResponseStreamer`."""
+        """Run it and wait for the answer; with `stream` a `ModelResponseStreamer`, which no `timeout` bounds."""
         return self._run(self._body(data, parameters), name, timeout, wait_time, stream=stream)
 
     def run_stream(self, data: Any, parameters: dict[str, Any] | None = None) -> ModelResponseStreamer:

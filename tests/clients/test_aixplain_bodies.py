@@ -90,15 +90,3 @@ async def test_a_stream_has_all_the_fields(service: Platform) -> None:
     streamer = await llm.run("hello", context="CTX", stream=True, parameters={"options": {"raw": True}})
     assert "".join([response.data async for response in streamer]) == "a"
     assert service.seen[0].body == OLDER | {"context": "CTX", "options": {"raw": True, "stream": True}}
-
-
-def test_what_may_be_produced_is_reserved() -> None:
-    llm = an_llm(api_key="none")
-    body = llm._llm_body("hello", {"max_tokens": 77}, None, None, TURNS, None, 128, 1.0, None)
-    call = llm._access.run_call("m-1", body)
-    assert call.request.output_cap == 77
-    assert call.request.input_tokens > 0
-    assert llm._access.submit_call("m-1", body).request.output_cap == 77
-    counted = an_llm(api_key="none", settings={"count_tokens": lambda _: 1_000})
-    for made in (counted._access.run_call("m-1", body), counted._access.submit_call("m-1", body)):
-        assert made.request.input_tokens >= 1_000

@@ -96,6 +96,17 @@ def test_the_addresses_are_those_when_it_is_built(monkeypatch: pytest.MonkeyPatc
         Model("m-1", api_key=KEY)
 
 
+def test_objects_for_one_model_share_their_way_unless_they_have_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = {id(Model("m-1", api_key=KEY)._access) for _ in range(20)}
+    assert len(ways) == 1
+    others = [Model("m-2", api_key=KEY), Model("m-1", api_key="other-key-1"), Model("m-1", api_key=KEY, settings={
+        "limit_requests": 1
+    })]  # fmt: skip
+    monkeypatch.setenv("BACKEND_URL", "https://back.example")
+    others.append(Model("m-1", api_key=KEY))
+    assert len(ways | {id(model._access) for model in others}) == 5
+
+
 def test_no_key_gets_out_by_accident() -> None:
     for model in (Model("m-1", "N", api_key=KEY), LLM("m-1", "N", api_key=KEY, function=TEXT)):
         assert KEY not in f"{model!r} {model} {model.to_dict()} {vars(model)}"

@@ -89,6 +89,8 @@ async def test_a_model_that_does_not_stream_says_so_and_nothing_is_sent(service:
         model.run_stream("hello")
     with pytest.raises(AssertionError, match=says):
         await model.run("hello", stream=True)
+    with pytest.raises(AssertionError, match=r"^Model ' \(m-1\)' does not support streaming$"):
+        Model("m-1").run_stream("hello")  # the text of the SDK, for a model without a name
     assert service.seen == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 import trio
 from aixplain_pages import Promised, ours, promises_of
@@ -13,6 +14,7 @@ from engine.clients import aixplain as in_trio
 from engine.clients.aixplain import LLM, Function, Model, ModelFactory, ResponseStatus
 from engine.portal import aixplain as blocking
 from engine.simulator import Simulator, SimulatorConfig, serve
+from engine.testing import ProviderReply, ScriptedProvider, in_virtual_time, scripted_engine
 
 PAGE = "aixplain-llm.md"
 PROMISED = promises_of(PAGE)
@@ -94,8 +96,18 @@ async def test_a_language_model_from_its_record(platform: Simulator) -> None:
     assert (await llm.run("hello")).status is ResponseStatus.SUCCESS
 
 
-async def test_limits_hold_for_its_runs(platform: Simulator) -> None:
+@in_virtual_time
+async def test_limits_hold_for_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first may produce 150 of the 200 of a minute and uses 10: the second goes at once, and the third, which does
+    not fit beside what both have used, when the minute is over."""
+    monkeypatch.setenv("TEAM_API_KEY", KEY)
+    usage = {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}
+    answer = {"status": "SUCCESS", "completed": True, "data": "hi", "usage": usage}
+    provider = ScriptedProvider(ProviderReply(body=msgspec.json.encode(answer), delay_s=0.0))
     llm = an_llm(settings={"limit_tokens": 200, "interval": 60})
-    assert (await llm.run("hello", max_tokens=100)).status is ResponseStatus.SUCCESS
-    assert (await llm.run("hello", max_tokens=100)).status is ResponseStatus.SUCCESS  # settled with what was used
-    assert (await llm.run("hello", max_tokens=190, timeout=0.1)).error_message == "No response from the service."
+    async with scripted_engine(provider):
+        for cap in (150, 150, 190):
+            assert (await llm.run("hello", max_tokens=cap)).status is ResponseStatus.SUCCESS
+    first, second, third = provider.times
+    assert second - first < 1
+    assert 59 < third - first < 62
