@@ -110,8 +110,6 @@ def llm_fields(*given: Any) -> dict[str, Any]:
     """
     fields = dict(zip(LLMFields.__struct_fields__, given, strict=True))
     checked(fields, LLMFields, provider="aixplain", closed=False)
-    for name in ("temperature", "top_p"):
-        number(name, fields[name])
     return fields
 
 
