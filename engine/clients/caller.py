@@ -31,7 +31,6 @@ class Caller:
     given; without one, the variables of `spec` are looked at when the first call is submitted.
     """
 
-    exit_hook = False
     call_type: type[Call] = Call
     """What its calls are made as."""
 
@@ -42,12 +41,14 @@ class Caller:
         *,
         key: Secret | None = None,
         hook_registry: HookRegistry | None = None,
+        exit_hook: bool = False,
         max_connections: int = MAX_CONNECTIONS,
         http_client: HttpClient | None = None,
     ) -> None:
         self.spec = spec
         self.lane = lane
         self.hook_registry = hook_registry if hook_registry is not None else HookRegistry()
+        self.exit_hook = exit_hook
         self._key = key
         self._max_connections = max_connections
         self._http_client = http_client
