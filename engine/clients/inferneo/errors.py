@@ -9,6 +9,7 @@ Nothing here waits. No message holds a key: what looks like one in a server's se
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +27,8 @@ from engine.errors import (
 from engine.providers.wire import mapping, text_or_none
 
 _SENTENCE_CHARS = 2_000
+_BOUNDS = re.compile(r"\b(timeout_s|first_byte_s|idle_s)\b")
+"""What the engine calls the bounds that a client's `timeout` sets."""
 
 
 class InferneoError(Exception):
@@ -71,7 +74,8 @@ class InferneoAPIError(InferneoError):
 
 
 class InferneoTimeoutError(InferneoError):
-    """No whole answer within `timeout`, or within a call's `deadline_s`. The request may have been served."""
+    """No whole answer within `timeout` (a call's own is `timeout_s`), or within a call's `deadline_s`. The request may
+    have been served."""
 
 
 def failure_of(call: Call) -> InferneoError | None:
@@ -88,7 +92,7 @@ def error_from(error: PenstockError) -> InferneoError:
     """The engine's error in the document's classes, where no answer came."""
     timed_out = isinstance(error, DeadlineExceeded) or (isinstance(error, OutcomeUnknown) and error.reason == "timeout")
     if timed_out:
-        return InferneoTimeoutError(error.message)
+        return InferneoTimeoutError(_BOUNDS.sub("timeout", error.message))
     return InferneoError(error.message, argument=error.argument if isinstance(error, InvalidCall) else "")
 
 
