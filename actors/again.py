@@ -1,8 +1,9 @@
 """After an attempt that did not end its call: another attempt, or a poll where the provider answers later.
 
-Either way the call holds no place, permit or worker until its wait is over, and comes back with its old number. A call
-that was taken waits in the lane of its provider's polls; its deadline bounds all of it, and a poll that fails is tried
-again by itself. Whether and when is said in `retrying`; the moves themselves stand in `moves`.
+Either way the call holds no place, permit or worker until its wait is over. An attempt comes back with the call's old
+number; a poll with a new one, so that calls that are not done ask in turn, and none of them keeps a newer one waiting.
+A call that was taken waits in the lane of its provider's polls, and a poll that fails is tried again by itself; its
+deadline bounds all of it, or else a day. Whether and when is said in `retrying`; the moves stand in `moves`.
 
 Pure: no trio, no clock, no random, no I/O.
 """
@@ -17,7 +18,7 @@ from actors.limits import cost_of
 from actors.messages import ConnectAttemptFailed, GaveUp, Outcome
 from actors.moves import Moves
 from actors.queues import State, Taken, Ticket
-from actors.retrying import POLL_ATTEMPTS, POLL_WITHIN_US, backoff_us, poll_at_us, refusal
+from actors.retrying import POLL_ATTEMPTS, POLL_WITHIN_US, POLLED_FOR_US, backoff_us, poll_at_us, refusal
 
 
 class Again(Moves):
@@ -47,7 +48,7 @@ class Again(Moves):
         elif ticket.deadline_us and at_us >= ticket.deadline_us:
             gave_up = "deadline"
         else:
-            gave_up = refusal(attempts, most, hint_us, lane.budget, exempt=exempt)
+            gave_up = refusal(attempts, most, hint_us if taken is None else None, lane.budget, exempt=exempt)
         if gave_up:
             self._finish(ticket, "failed", effects, now_us, gave_up=gave_up, was_queued=outcome is None)
             return
@@ -61,9 +62,11 @@ class Again(Moves):
         ticket.calling = message.poll
         ticket.lane = message.poll_lane
         ticket.cost = cost_of(0, 0)
+        ticket.seq = self._next_seq()
         ticket.retry_unknown = True  # asking twice costs nothing but a poll
         ticket.timeout_us = min(ticket.timeout_us, POLL_WITHIN_US)
-        if ticket.deadline_us and ticket.deadline_us <= now_us:
+        ticket.deadline_us = ticket.deadline_us or now_us + POLLED_FOR_US
+        if ticket.deadline_us <= now_us:
             self._expire(ticket, effects, now_us, was_queued=False)
             return
         if self._draining in ("discard", "stop"):

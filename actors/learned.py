@@ -76,11 +76,12 @@ class LearnedWindow(SlidingWindow):
         return True
 
     def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
-        """An attempt was served. What was refused stood in its level, and its provider had not counted it."""
+        """An attempt was served, or taken. What was refused stood in its level, and its provider had not counted it."""
         while self._refused and self._refused[0][0] <= sent_us:
             self._refused.popleft()
         level = max(claim.amount, claim.level - sum([amount for _, amount in self._refused]))
         self.learner.accepted(level, claim.amount, sent_us, now_us)
+        self._land(claim)  # though what it cost may be for a later answer to say
         self.limit = self.learner.limit
         if not self.learner.pause_us:
             self.not_before_us = now_us

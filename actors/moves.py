@@ -48,6 +48,7 @@ class Moves:
         self._changed: dict[int, None] = {}
         self._last_alike: tuple[Cost, int] = (cost_of(0, 0), 0)
         self._submitted = 0
+        self._last_seq = 0
         self._tied = False  # whether any lanes share a quota
         self._ledger = Ledger()
         self._in_flight = 0
@@ -63,7 +64,7 @@ class Moves:
         """Deadlines that have passed end their calls, backoffs that are over return theirs, ripe lanes get dirty."""
         effects: list[Effect] = []
         while self._deadlines and self._deadlines[0][0] <= now_us:
-            _, call_id = heappop(self._deadlines)
+            call_id = self._pop_deadline()
             if self._deadline_stands(call_id):
                 ticket = self._live[call_id]
                 self._expire(ticket, effects, now_us, was_queued=self._withdraw(ticket))
@@ -83,6 +84,14 @@ class Moves:
             if self._lanes[number].wake_us == at_us:
                 self._touch(self._lanes[number])  # a barrier that has ended may change whose turn it is
         return effects
+
+    def _pop_deadline(self) -> int:
+        """Take the first of the deadlines off; the call may be watched again."""
+        call_id = heappop(self._deadlines)[1]
+        ticket = self._live.get(call_id)
+        if ticket is not None:
+            ticket.watched = False
+        return call_id
 
     def _deadline_stands(self, call_id: int) -> bool:
         ticket = self._live.get(call_id)
@@ -229,9 +238,14 @@ class Moves:
         if matters or lane.number in self._dirty:
             self._touch(lane)
 
+    def _next_seq(self) -> int:
+        self._last_seq += 1
+        return self._last_seq
+
     def _watch_deadline(self, ticket: Ticket) -> None:
         """A call that waits ends at its deadline by timer; one in flight is stopped by its worker instead."""
-        if ticket.deadline_us:
+        if ticket.deadline_us and not ticket.watched:
+            ticket.watched = True
             heappush(self._deadlines, (ticket.deadline_us, ticket.call_id))
 
     def _dequeue(self, ticket: Ticket, lane: LaneState) -> None:

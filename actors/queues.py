@@ -73,7 +73,7 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     `calling` is the encoded `APICalling`, kept and never read here. `deadline_us` 0 means none. `attempts` counts those
     that count, `grants` also those that were never begun; `reservation` is that of the last grant; `wrote` says that a
     byte has left in any of them; `reply` is the encoded `Reply` of the last one that ended. Once its provider has
-    `taken` it, what waits and is sent are polls, in a lane of theirs.
+    `taken` it, what waits and is sent are polls, in a lane of theirs. `watched`: its deadline stands in the heap.
     """
 
     call_id: int
@@ -96,6 +96,7 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
     reservation: Reservation | None = None
     reply: bytes = b""
     taken: Taken | None = None
+    watched: bool = False
 
     @property
     def input_tokens(self) -> int:

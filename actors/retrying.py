@@ -19,6 +19,7 @@ POLL_LEAST_US = 200_000
 POLL_MOST_US = 60_000_000
 POLL_ATTEMPTS = 6
 POLL_WITHIN_US = 60_000_000
+POLLED_FOR_US = 86_400_000_000
 LAST_POLL_US = 1_000_000
 
 
@@ -32,16 +33,16 @@ def poll_at_us(now_us: int, wait_us: int, jitter: int, hint_us: int, deadline_us
     """When to ask again after a wait of a fifth more or less, so that calls that came together do not ask together for
     ever: at once without a wait, and never before the provider's hint. None: not before the deadline.
 
-    A wait that would outlast the deadline is cut, for a last poll a second before it.
+    A wait that would end in the deadline's last second or after it is cut, for a last poll a second before it.
     """
     if wait_us:
         wait_us = wait_us * 4 // 5 + (jitter * (wait_us * 2 // 5) >> 32)
         wait_us = min(POLL_MOST_US, max(POLL_LEAST_US, wait_us))
     at_us = now_us + max(wait_us, hint_us)
-    if not deadline_us or at_us < deadline_us:
-        return at_us
     last_us = deadline_us - LAST_POLL_US
-    return last_us if now_us + hint_us <= last_us and now_us < last_us else None
+    if at_us > last_us and now_us + hint_us <= last_us and now_us < last_us:
+        return last_us
+    return at_us if at_us < deadline_us else None
 
 
 def next_poll_wait_us(wait_us: int) -> int:
@@ -63,7 +64,7 @@ class RetryBudget:
         return self._fifths / 5
 
     def deposit(self) -> None:
-        """A call has completed."""
+        """A call has completed, or was taken."""
         self._fifths += 1
 
     def withdraw(self) -> bool:

@@ -122,7 +122,7 @@ class Schedule(Again):
             call_id=route.call_id,
             lane=route.lane,
             endpoint=route.endpoint,
-            seq=self._submitted,
+            seq=self._next_seq(),
             submitted_us=route.submitted_us,
             deadline_us=route.deadline_us,
             timeout_us=timeout_us,
@@ -273,8 +273,8 @@ class Schedule(Again):
         lane = self._release(ticket)
         learns = self._settle(ticket, reservation, lane, message, now_us)
         ticket.wrote = ticket.wrote or message.wrote
-        if reply:
-            ticket.reply = reply
+        if reply and (message.wrote or ticket.taken is None):
+            ticket.reply = reply  # a poll that did not leave says nothing of what was sent before
         # Where limits are learned, what was learned from a refusal is the barrier, unless the provider asks for a wait.
         if message.barrier and (not learns or message.hint_us is not None):
             lane.barrier.refused(reservation.sent_us, message.at_us, message.hint_us)
@@ -346,7 +346,7 @@ class Schedule(Again):
             heappop(wakes)
         deadlines = self._deadlines
         while deadlines and not self._deadline_stands(deadlines[0][1]):
-            heappop(deadlines)
+            self._pop_deadline()
         returns = self._returns
         while returns and not self._return_stands(returns[0]):
             heappop(returns)
@@ -366,6 +366,11 @@ class Schedule(Again):
     def waiting(self) -> int:
         """How many of them are queued or backing off, or wait for an answer that comes later."""
         return len(self._live) - self._in_flight + self._polling
+
+    @property
+    def taken(self) -> int:
+        """How many of them their providers have taken and not answered yet."""
+        return self._taken
 
     # --- what anybody may look at ---
 

@@ -142,6 +142,11 @@ class SchedulerActor:
         return f"<SchedulerActor: {self._schedule.live} live calls, {self._schedule.waiting} of them waiting>"
 
     @property
+    def taken(self) -> int:
+        """How many calls their providers have taken and will answer later."""
+        return self._schedule.taken
+
+    @property
     def failed(self) -> bool:
         """Whether a bug has ended it: calls that are live then will never be heard of."""
         return self._failed

@@ -166,8 +166,11 @@ class Lanes:
 
     def open(self, wanted: LaneDescription, account: Account) -> tuple[OpenedLane, OpenLane]:
         """Open a lane that is not there yet, for a model of this account; the message is for the scheduler."""
-        wanted = self._configured.get(wanted.name, wanted)
-        number = next(self._numbers)
+        name, number = wanted.name, next(self._numbers)
+        wanted = self._configured.get(name, wanted)
+        if name in self._opened:  # the polls of another key
+            name = f"{name} ({number})"
+            wanted = msgspec.structs.replace(wanted, name=name)
         own = tuple(quota.spec(next(self._quota_numbers)) for quota in wanted.quotas or ())
         learned: tuple[QuotaSpec, ...] = ()
         if (learn_s := wanted.learn_s) is not None:

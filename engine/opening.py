@@ -37,7 +37,7 @@ def current_engine() -> Engine:
     if engine is None:
         how = "" if trio.lowlevel.in_trio_run() else ", under trio (trio.run(main); engine.portal is for all others)"
         raise EngineNotRunning(
-            f"no engine is open here. Open one around the code, `async with open_engine():`{how}. A model, and a client "
+            f"no engine is open here. Open one around the code, `async with open_engine():`{how}. A model, or a client "
             "that is a context manager, opens its own: `async with iModel(...) as model:`"
         )
     return engine

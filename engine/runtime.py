@@ -220,9 +220,9 @@ class Engine:
     async def drain(self, *, queue: Literal["finish", "discard"] = "finish", deadline_s: float | None = None) -> None:
         """Take no more calls and wait until none is live.
 
-        ``finish`` lets what is queued or backing off run to its end, however long that takes; `deadline_s` (default 30)
-        then bounds what is still in flight. ``discard`` ends it (``aborted``, or ``failed`` if it had been attempted),
-        and the deadline counts at once. What is in flight at the deadline is dropped (`OutcomeUnknown`).
+        ``finish`` lets what is queued, backs off or is to be answered later run to its end, however long that takes;
+        `deadline_s` (default 30) then bounds what is in flight. ``discard`` ends it (``aborted``, ``failed`` if it was
+        attempted), and the deadline counts at once. What is in flight then is dropped (`OutcomeUnknown`).
 
         Cancellation: leaves the engine closed to new calls, and the live ones going on.
         """
@@ -239,11 +239,14 @@ class Engine:
         if queue == "finish":
             await self._finish_handlers(deadline_s)
         self._post(ms.Drain(queue))
-        if queue == "finish":
-            await self._watch("none_waiting")
-        with trio.move_on_after(deadline_s):
-            await self.wait_quiet()
-            return
+        while True:
+            if queue == "finish":
+                await self._watch("none_waiting")
+            with trio.move_on_after(deadline_s):
+                await self.wait_quiet()
+                return
+            if queue == "discard" or not self._scheduler.taken:  # by a provider that answers later, meanwhile
+                break
         self._stop_handlers()
         self._post(ms.Drain("stop"))
         await self._watch("quiet")

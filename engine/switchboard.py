@@ -187,11 +187,8 @@ class Switchboard:
         whose = account.origin, account.key_digest
         lane = self._lanes_of_polls.get(whose)
         if lane is None:
-            name = f"polls of {account.origin}"
-            others = sum(origin == account.origin for origin, _ in self._lanes_of_polls)
-            if others:
-                name = f"{name} ({others + 1})"
-            lane = self._lanes_of_polls[whose] = self._open_lane(LaneDescription(name, quotas=(quota,)), account)
+            described = LaneDescription(f"polls of {account.origin}", quotas=(quota,))
+            lane = self._lanes_of_polls[whose] = self._open_lane(described, account)
         return lane
 
     def learned(self, endpoint: int, model: str) -> Learned:

@@ -15,19 +15,27 @@ from actors.transport import Answer
 from engine.transports.streams import place_of
 
 
-def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL | str) -> Answer:
-    """An answer with the verdict ``later`` to a call that went to `url`, and the poll that is to follow it, at
-    `address`; empty: where this poll went. A failure, if that is at another origin, or nowhere. Any other answer as it
-    is.
+def request_path(calling: APICalling, url: httpx.URL) -> bytes:
+    """Path and query of the request of a call to an endpoint at `url`."""
+    path = calling.path.encode("ascii")
+    if not path:
+        return url.raw_path
+    return path if path.startswith(b"/") else b"%b/%b" % (url.raw_path.rstrip(b"/"), path)
+
+
+def with_poll(answer: Answer, calling: APICalling, address: str, endpoint: httpx.URL | str) -> Answer:
+    """An answer with the verdict ``later`` to a call to an `endpoint`, and the poll that is to follow it, at `address`;
+    empty: where this poll went. A failure, if that is at another origin, or nowhere. Any other answer as it is.
 
     The first poll follows at once, and the wait grows with every one that comes to nothing. A call that was a GET is
-    itself the first.
+    itself the first. Where the answer will be stands in the reply's headers, as ``location``.
     """
     if answer.verdict != "later":
         return answer
-    url = httpx.URL(url)
+    endpoint = httpx.URL(endpoint)
+    url = endpoint.copy_with(raw_path=request_path(calling, endpoint))
     polled = calling.method == "GET"
-    path = _path_at(address, url) if address else calling.path if polled else None
+    path = path_at(address, url) if address or polled else None
     if path is None or not calling.poll_lane:
         return _refused(answer, address, url)
     poll = msgspec.structs.replace(
@@ -41,19 +49,25 @@ def with_poll(answer: Answer, calling: APICalling, address: str, url: httpx.URL 
         body=EMPTY,
         poll_wait_us=next_poll_wait_us(calling.poll_wait_us) if polled else calling.poll_wait_us,
     )
-    wait_us = calling.poll_wait_us if polled else 0
-    return msgspec.structs.replace(answer, poll_lane=poll.lane, poll_wait_us=wait_us, poll=encode(poll))
+    found = ("location", str(url.copy_with(raw_path=path.encode("ascii"))))
+    return msgspec.structs.replace(
+        answer,
+        reply=msgspec.structs.replace(answer.reply, headers=(*answer.reply.headers, found)),
+        poll_lane=poll.lane,
+        poll_wait_us=calling.poll_wait_us if polled else 0,
+        poll=encode(poll),
+    )
 
 
-def _path_at(address: str, url: httpx.URL) -> str | None:
-    """Path and query of an address, if it is one of the same origin."""
+def path_at(address: str, url: httpx.URL | str) -> str | None:
+    """Path and query of an address, whole or relative to `url`, if it is of the same origin; else None."""
+    url = httpx.URL(url)
     try:
         found = url.join(address)
+        same = not found.userinfo and _origin(found) == _origin(url)  # which decodes the host, if it can be decoded
     except (httpx.InvalidURL, ValueError):
         return None
-    if found.userinfo or _origin(found) != _origin(url):
-        return None
-    return found.raw_path.decode("ascii")
+    return found.raw_path.decode("ascii") if same else None
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:

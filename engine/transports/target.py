@@ -29,7 +29,7 @@ from engine.log import debugging, log
 from engine.providers.limit_headers import read_limits
 from engine.secret import Secret
 from engine.transports.answers import Undecodable, answer_of, decompressed, lost_answer, without
-from engine.transports.polls import with_poll
+from engine.transports.polls import request_path, with_poll
 from engine.transports.streams import place_of
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ class Target:
 
     def path_of(self, calling: APICalling) -> bytes:
         """Path and query of a call's request."""
-        path = calling.path.encode("ascii")
-        if not path:
-            return self.url.raw_path
-        return path if path.startswith(b"/") else b"%b/%b" % (self.url.raw_path.rstrip(b"/"), path)
+        return request_path(calling, self.url)
 
     def note_request(self, calling: APICalling) -> int:
         """A line in the log for a request that is about to leave. When that was, or -1 if nobody reads it."""
@@ -143,7 +140,8 @@ class Target:
                 body = shown = decompressed(body, coding, cap_bytes=self.cap_bytes)
             except Undecodable as error:
                 body, flaw, keep = b"", str(error), False
-        reading = self.format.read(status, named, body, now_s=time.time())
+        read = self.format.read_poll if calling.poll_lane and calling.method == "GET" else self.format.read
+        reading = read(status, named, body, now_s=time.time())
         self.learn(calling, reading)
         observed = self.limits_in(named)
         answer = answer_of(

@@ -21,6 +21,7 @@ from actors.messages import CallRoute, ConnectAttemptFailed, Observed, OpenEndpo
 HINT_LIMIT_US = 120_000_000
 POLL_ATTEMPTS = 6
 POLL_TIMEOUT_US = 60_000_000
+DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class ScheduleModel(Standing):
         self.down_endpoints: set[int] = set()
         self.draining = ""
         self.made = self.settled = self.returned = self.late = 0
+        self.last_seq = -1
 
     # --- what it is told ---
 
@@ -68,6 +70,10 @@ class ScheduleModel(Standing):
         self.look_at_heads(now_us)
         return expected
 
+    def next_seq(self) -> int:
+        self.last_seq += 1
+        return self.last_seq
+
     def passed(self, call: ModelCall) -> Expected:
         gave_up, kind = ("deadline", "") if call.attempts else ("", "DeadlineExceeded")
         return self.end(call, ("failed", gave_up, kind))
@@ -77,7 +83,7 @@ class ScheduleModel(Standing):
         for quota in self.lanes[route.lane].quotas:
             if quota.limit < quota.spec.limit and now_us - quota.told_us > 2 * quota.window_us:
                 quota.set_limit(quota.spec.limit, now_us)
-        call = ModelCall(route, len(self.calls), route.output_tokens)
+        call = ModelCall(route, self.next_seq(), route.output_tokens)
         refusal = self.refusal(call, now_us)
         self.calls[route.call_id] = call
         if refusal:
@@ -261,8 +267,9 @@ class ScheduleModel(Standing):
         call.route = msgspec.structs.replace(
             call.route, lane=message.poll_lane, input_tokens=0, retry_unknown=True,
             timeout_us=min(call.route.timeout_us, POLL_TIMEOUT_US),
+            deadline_us=call.route.deadline_us or now_us + DAY_US,
         )  # fmt: skip
-        call.output_tokens = 0
+        call.output_tokens, call.seq = 0, self.next_seq()
         call.tries, call.calling = 0, message.poll
         deadline_us = call.route.deadline_us
         if 0 < deadline_us <= now_us:
@@ -275,9 +282,10 @@ class ScheduleModel(Standing):
         hint_us = message.hint_us or 0
         since_us = min(message.at_us, now_us)
         return_us = since_us + max(wait_us, hint_us)
-        if 0 < deadline_us <= return_us:
-            last_us = deadline_us - 1_000_000
-            return_us = last_us if since_us < last_us and since_us + hint_us <= last_us else deadline_us
+        last_us = deadline_us - 1_000_000
+        if return_us > last_us > since_us and since_us + hint_us <= last_us:
+            return_us = last_us
+        return_us = min(return_us, deadline_us)
         call.state, call.return_us = "backing", max(now_us, return_us)
         return Expected("later", call.route.call_id, ((call.return_us,),))
 
@@ -297,7 +305,7 @@ class ScheduleModel(Standing):
         return_us = max(now_us, since_us + max(hint_us or 0, (message.jitter * step) >> 32))
         against = {
             "attempts": call.tries >= max(call.route.max_attempts, POLL_ATTEMPTS if call.taken_held is not None else 0),
-            "hint": (hint_us or 0) > HINT_LIMIT_US,
+            "hint": (hint_us or 0) > HINT_LIMIT_US and call.taken_held is None,
             "budget": lane.budget_fifths < 5 and not exempt,
             "deadline": 0 < call.route.deadline_us <= return_us,
             "shutdown": self.draining in ("discard", "stop"),

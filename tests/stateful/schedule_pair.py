@@ -158,7 +158,9 @@ class Pair:
         message = Outcome(
             call.route.call_id, call.live_attempt, call.route.endpoint, ready, at_us, verdict, charge, **fields,  # type: ignore[arg-type]  # literals and keywords drawn by Hypothesis
         )  # fmt: skip
-        reply = self.replies[call.route.call_id] = encode(Reply(status=len(self.over) + 1))
+        reply = encode(Reply(status=len(self.over) + 1))
+        if message.wrote or call.taken_held is None:
+            self.replies[call.route.call_id] = reply
         expected = self.model.outcome(call, message, self.now_us)
         self.over.append(message)
         self.judge(self.schedule.outcome(message, reply, self.now_us), expected)
