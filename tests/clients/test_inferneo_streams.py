@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -70,14 +70,13 @@ def test_an_event_without_choices_is_a_chunk_with_an_empty_one(
 ) -> None:
     """A usage, or what a proxy says of the prompt: at its place, and the page's loop goes over it."""
     usage = event({"id": "c", "choices": [], "usage": USAGE, "filter": {"hate": "safe"}})
-    for said, ask, page in (
-        ([completion_event("a"), completion_event("", "stop")], client.completions.create, as_the_page),
-        ([chat_event(content="a"), chat_event("stop")], client.chat.completions.create, as_the_page_chats),
-    ):
-        pieces = [usage, *said, DONE] if first else [*said, usage, DONE]
-        server.answers = [Reply(pieces=pieces)]
-        least = PROMPT if said[0].find(b'"text"') > 0 else CHAT
-        chunks: list[Any] = list(ask(**least, stream=True))  # type: ignore[operator]  # either
+    asks: list[tuple[Any, dict[str, Any], list[bytes], Callable[[InferneoClient], str]]] = [
+        (client.completions.create, PROMPT, [completion_event("a"), completion_event("", "stop")], as_the_page),
+        (client.chat.completions.create, CHAT, [chat_event(content="a"), chat_event("stop")], as_the_page_chats),
+    ]
+    for create, least, said, page in asks:
+        server.answers = [Reply(pieces=[usage, *said, DONE] if first else [*said, usage, DONE])]
+        chunks = list(create(**least, stream=True))
         assert [chunk.usage is not None for chunk in chunks] == (
             [True, False, False] if first else [False, False, True]
         )
