@@ -24,7 +24,9 @@ from engine.errors import (
     Truncated,
     one_line,
 )
-from engine.providers.wire import mapping, text_or_none
+from engine.providers.documents import json_body
+from engine.providers.wire import decode_json, mapping, text_or_none
+from engine.secret import masked
 
 _SENTENCE_CHARS = 2_000
 _BOUNDS = re.compile(r"\b(timeout_s|first_byte_s|idle_s)\b")
@@ -110,18 +112,28 @@ def translated() -> Iterator[None]:
 def _answered(call: Call, error: ProviderError) -> InferneoError:
     if isinstance(error, Truncated):
         return InferneoError(error.message)
-    body = call.response
+    body = _without_keys(call.response)
     text = bytes(call.reply.body).decode("utf-8", "replace") if body is None else ""
     said = mapping(mapping(body).get("error"))
-    sentence = one_line(_sentence(body) or text, _SENTENCE_CHARS) or error.message
+    sentence = one_line(_sentence(body) or masked(text), _SENTENCE_CHARS) or error.message
     return InferneoAPIError(
         sentence,
         status_code=error.status or 0,
         code=_word(said.get("code")),
         type=_word(said.get("type")),
-        body=text or None if body is None else body,
+        body=masked(text) or None if body is None else body,
         retry_after=error.retry_after_s,
     )
+
+
+def _without_keys(body: Any) -> Any:
+    """A decoded body without the keys that it repeats, however they were escaped on the wire."""
+    try:
+        written = json_body(body).decode()
+    except InvalidCall:
+        return body
+    clean = masked(written)
+    return body if clean == written else decode_json(clean.encode())
 
 
 def _sentence(payload: object) -> str:
