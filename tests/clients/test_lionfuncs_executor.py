@@ -485,3 +485,45 @@ async def test_under_asyncio_it_says_so() -> None:
 
     with pytest.raises(UsageError, match="trio"):
         await trio.to_thread.run_sync(asyncio.run, Executor().start())
+
+
+@pytest.mark.parametrize("status", [10**400, -5, 0, 2**40, True, False])
+async def test_a_coroutine_whose_status_is_none_harms_nobody(status: int) -> None:
+    """What is no status of HTTP's is part of the body."""
+
+    async def odd() -> tuple[int, dict[str, str], str]:
+        await trio.lowlevel.checkpoint()
+        return status, {}, "x"
+
+    async def steady() -> str:
+        await trio.sleep(0.01)
+        return "paid"
+
+    async with Executor() as executor:
+        events = [await executor.submit_task(odd), await executor.submit_task(steady)]
+        for event in events:
+            await event.wait()
+    assert [(event.status, event.response_status_code) for event in events] == [(RequestStatus.COMPLETED, 200)] * 2
+    assert events[0].response_body == (status, {}, "x")
+    assert repr(events[0])
+    assert events[0].logs
+
+
+async def test_an_exception_without_a_text_is_told_by_its_name() -> None:
+    class Odd(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no")
+
+    async def fails() -> None:
+        await trio.lowlevel.checkpoint()
+        raise Odd
+
+    async with Executor() as executor:
+        event = await (await executor.submit_task(fails)).wait()
+        wrong = await executor.submit_task(fails, headers="x", metadata=5)  # type: ignore[arg-type]  # which is the point
+        await wrong.wait()
+    assert event.error_message is not None
+    assert event.error_message.startswith("Odd")
+    assert event.error_details
+    assert event.logs
+    assert (wrong.status, wrong.error_type) == (RequestStatus.FAILED, "InvalidCall")

@@ -71,10 +71,10 @@ class Work:
         return Fault(kind, f"the coroutine returned status {self.status}", status=self.status, sent=True)
 
     def _take(self, result: Any) -> None:
-        """``(status, headers, body)``, or a body alone."""
+        """``(status, headers, body)``, the status one of HTTP's, or a body alone."""
         match result:
-            case (int() as status, Mapping() as headers, body) if isinstance(result, tuple):
-                self.status, self.headers, self.body = status, dict(headers), body
+            case (int() as status, Mapping() as headers, body) if isinstance(result, tuple) and 100 <= status <= 599:
+                self.status, self.headers, self.body = int(status), dict(headers), body
             case _:
                 self.status, self.headers, self.body = 200, {"Content-Type": "application/json"}, result
 

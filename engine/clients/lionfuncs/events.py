@@ -295,7 +295,10 @@ class NetworkRequestEvent:
         raised = self._raised
         if raised is None or isinstance(raised, PenstockError):
             return raised.message if raised is not None else None
-        return masked(str(raised))
+        try:
+            return masked(str(raised))
+        except Exception as error:  # noqa: BLE001  # the user's own exception, and his own __str__
+            return f"{type(raised).__name__}, whose text cannot be had ({type(error).__name__})"
 
     @property
     def error_details(self) -> str | None:

@@ -270,9 +270,11 @@ class Executor:
         """
         self.engine  # noqa: B018  # raises if there is none
         try:
-            request: Encoded | InvalidCall = _request(api_call_coroutine, num_api_tokens_needed)
+            request: Encoded | InvalidCall = _request(
+                api_call_coroutine, num_api_tokens_needed, headers=headers, metadata=metadata
+            )
         except InvalidCall as error:
-            request = error
+            request, headers, metadata = error, None, None
         call = NotedCall(self._coroutines, "", request, _ONCE, Work(api_call_coroutine))
         self._works[call.id] = call
         event = NetworkRequestEvent(
@@ -314,7 +316,10 @@ def _too_large(error: CapacityExceeded) -> CapacityExceeded:
     )
 
 
-def _request(make: object, tokens: object) -> Encoded:
+def _request(make: object, tokens: object, **dicts: object) -> Encoded:
+    for name, given in dicts.items():
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidCall(f"{name} is a dict, not {type(given).__name__}; nothing was run", argument=name)
     if not callable(make):
         raise InvalidCall(
             f"api_call_coroutine is a function that makes a coroutine, not {type(make).__name__}; nothing was run",
