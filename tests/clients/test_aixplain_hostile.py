@@ -40,6 +40,8 @@ LEFT_OUT: list[tuple[str, Any, str, Any]] = [
     ("name", ["N"], "name", ""),
     ("description", {"a": 1}, "description", ""),
     ("version", {"id": 5}, "version", "5"),
+    ("version", 7, "version", "7"),
+    ("version", True, "version", None),
     ("version", [1], "version", None),
     ("version", {}, "version", None),
     ("supplier", [1], "supplier", Supplier.AIXPLAIN),

@@ -2,8 +2,7 @@
 
 Only types are stated there, and no ranges: a `top_p` of 9 is the service's to judge, and is sent. What has no type
 there (a model's data) has to be something that JSON can hold, as it is: NaN, bytes and sets would arrive as something
-else.
-An error names the argument, and never quotes a key.
+else. An error names the argument, and never quotes a key.
 
 Nothing here waits.
 """
@@ -127,7 +126,7 @@ def writable(body: Mapping[Any, Any]) -> None:
         except RecursionError:
             problem = "something nested too deeply, or holding itself"
         if problem:
-            raise InvalidCall(f"{name:.60}: JSON cannot hold {problem}; nothing was sent", argument=name)
+            raise InvalidCall(f"{name!a:.60}: JSON cannot hold {problem}; nothing was sent", argument=name)
 
 
 def _problem(value: object) -> str:

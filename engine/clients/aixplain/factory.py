@@ -100,7 +100,7 @@ def model_arguments(record: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
         "name": text_or_none(record.get("name")) or "",
         "description": text_or_none(record.get("description")) or "",
         "supplier": supplier if supplier and isinstance(supplier, dict | str | int) else "aiXplain",
-        "version": str(version) if isinstance(version, int | float) else text_or_none(version),
+        "version": text_or_none(version) or (str(number) if (number := count(version)) is not None else None),
         "function": function,
         "is_subscribed": bool(record.get("subscription")),
         "cost": cost if isinstance(cost, dict) else None,
