@@ -615,3 +615,11 @@ def test_no_key_is_shown_anywhere(server: Server, engine: BlockingEngine) -> Non
         seen += [repr(error), str(error), error.code, error.body, repr(error.__cause__)]
     seen += [repr(client), repr(client.completions), vars(client), repr(client.models._service._caller)]
     assert not [shown for shown in seen if KEY in repr(shown)]
+
+
+def test_the_query_of_an_address_goes_with_every_request(server: Server, engine: BlockingEngine) -> None:
+    server.answers = [Reply(body=COMPLETION), Reply(body={"object": "list", "data": []})]
+    client = InferneoClient(f"{server.url}/v1?api-version=3", engine=engine)
+    client.completions.create(**PROMPT)
+    client.models.list()
+    assert [sent.path for sent in server.sent] == ["/v1/completions?api-version=3", "/v1/models?api-version=3"]

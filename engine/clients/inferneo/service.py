@@ -103,7 +103,7 @@ class Service:
             self.chat = iModel(endpoint=_endpoint("chat", ChatEvents, said), **given)
             self.completions = iModel(endpoint=_endpoint("completions", CompletionEvents, said), **given)
         parts = urlsplit(self.chat.endpoint.spec.url)
-        self._prefix = parts.path.removesuffix(_CHAT_PATH)
+        self._prefix, self._query = parts.path.removesuffix(_CHAT_PATH), parts.query and f"?{parts.query}"
         self.base_url = parts._replace(path=self._prefix, query="").geturl()
         self._caller = Caller(
             msgspec.structs.replace(self.chat.endpoint.spec, format=DOCUMENTS, url=f"{self.base_url}/"),
@@ -176,8 +176,8 @@ class Service:
         return _answer((yield self._get(path)))
 
     def _get(self, path: str) -> Call:
-        before = quote(self._prefix, safe="/%:@!$&'()*+,;=~")
-        return self._caller.call("GET", before + path, options=CallOptions(**self._options))
+        before, behind = (quote(part, safe="/%:@!$&'()*+,;=~?") for part in (self._prefix, self._query))
+        return self._caller.call("GET", before + path + behind, options=CallOptions(**self._options))
 
 
 def _endpoint(name: str, events: Callable[[Dialect], OpenAIChat], said: dict[str, Any]) -> Endpoint:
