@@ -33,6 +33,9 @@ from engine.handling import AnswerSlot
 from engine.providers.wire import Encoded
 from engine.switchboard import Binding, Switchboard
 
+LARGEST = 1 << 53
+"""More input, output or answers than any call can be about."""
+
 
 class _Estimate(NamedTuple):
     """What to reserve for a call."""
@@ -267,6 +270,9 @@ class Intake:
         plain estimate too stays refused.
         """
         request = call.request
+        if max(request.input_tokens, request.output_cap or 0, request.choices) > LARGEST:
+            text = f"call {call.id} asks for more than anybody has: its tokens, or how many answers; nothing was sent"
+            raise InvalidCall(text, call_id=call.id)
         learned = self._switchboard.learned(binding.endpoint, call.model)
         cap = request.output_cap
         output_tokens = learned.output.guess(request.choices) if cap is None else cap

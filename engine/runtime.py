@@ -221,7 +221,7 @@ class Engine:
         """Take no more calls and wait until none is live.
 
         ``finish`` lets what is queued, backs off or is to be answered later run to its end, however long that takes;
-        `deadline_s` (default 30) then bounds what is in flight. ``discard`` ends it (``aborted``, or ``failed`` if it was
+        `deadline_s` (default 30) then bounds what is in flight. ``discard`` ends it (``aborted``, ``failed`` if it was
         attempted), and the deadline counts at once. What is in flight then is dropped (`OutcomeUnknown`).
 
         Cancellation: leaves the engine closed to new calls, and the live ones going on.

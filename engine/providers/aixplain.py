@@ -105,6 +105,15 @@ class AixplainRun(JsonFormat):
 
         A stream that does not say that it is one is read as a stream.
         """
+        return self._read(status, headers, body, now_s, polled=False)
+
+    def read_poll(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
+        """What the answer to a poll means: one that is ``completed`` is the answer, and be it an address."""
+        return self._read(status, headers, body, now_s, polled=True)
+
+    def _read(
+        self, status: int, headers: Mapping[str, str], body: bytes | memoryview, now_s: float, *, polled: bool
+    ) -> Reading:
         payload = decoded_or_none(body)
         if not 200 <= status <= 299:
             return _refused(status, headers, payload, body, now_s)
@@ -115,7 +124,7 @@ class AixplainRun(JsonFormat):
         found = mapping(payload)
         usage = self.usage_of(found)
         charge: Charge = "usage" if is_known(usage) else "kept"
-        state, address = state_of(found) if found else ("nothing", "")
+        state, address = state_of(found, polled=polled) if found else ("nothing", "")
         if isinstance(found.get("choices"), list) and "status" not in found:
             state = "failed" if problem_in(found) else "done"
         kept = kept_headers(headers)
@@ -157,7 +166,7 @@ class AixplainRun(JsonFormat):
             said = body.get("data")  # of a stream that came in several manners, all of the text
             return msgspec.structs.replace(view, text=said) if isinstance(said, str) and said else view
         reason = text_or_none(first_detail(body).get("finish_reason"))
-        text = text_of(body.get("data")) if state_of(body)[0] != "later" else None
+        text = text_of(body.get("data")) if state_of(body, polled=True)[0] != "later" else None
         return View(text=text, finish_reason=reason, provider_id=text_or_none(body.get("requestId")))
 
     def decode(self, body: bytes | memoryview) -> object:

@@ -87,9 +87,11 @@ def word_of(status: object) -> str:
     return status.strip().upper() if isinstance(status, str) else ""
 
 
-def state_of(body: Mapping[str, object]) -> tuple[State, str]:
-    """Whether this success holds the answer, and the address where it will be; an empty one is that of the poll
-    itself."""
+def state_of(body: Mapping[str, object], *, polled: bool = False) -> tuple[State, str]:
+    """Whether this success holds the answer, and the address where it will be; an empty one is that of the poll itself.
+
+    Without a status, an address is where the answer will be; to a poll that says ``completed`` it is the answer.
+    """
     word, data, completed = word_of(body.get("status")), body.get("data"), body.get("completed")
     if word in _DONE:
         return "done", ""
@@ -97,7 +99,7 @@ def state_of(body: Mapping[str, object]) -> tuple[State, str]:
         return "failed", ""
     if word not in _UNDER_WAY and completed is not False:
         return "failed", ""
-    if isinstance(data, str) and is_address(data):
+    if isinstance(data, str) and is_address(data) and not (polled and completed is True and not word):
         return "later", data
     if completed is False:
         return "later", ""

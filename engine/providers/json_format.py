@@ -104,6 +104,10 @@ class JsonFormat:
         fault = fault_for(advice, status, error, request_id_of(headers, payload))
         return Reading(usage, fault, advice, kept, self.free_tokens_in(usage))
 
+    def read_poll(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
+        """What the answer to a poll means: as that to the call itself, unless a format tells them apart."""
+        return self.read(status, headers, body, now_s=now_s)
+
     def decode(self, body: bytes | memoryview) -> object:
         """A body as Python objects, leniently.
 

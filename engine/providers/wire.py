@@ -114,6 +114,9 @@ class WireFormat(Protocol):
     def read(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
         """What this answer means. `headers` have lower-case names; `now_s` is Unix time. Never raises."""
 
+    def read_poll(self, status: int, headers: Mapping[str, str], body: bytes | memoryview, *, now_s: float) -> Reading:
+        """The same for the answer to a poll, where its provider may answer later."""
+
     def view(self, response: object) -> View:
         """A decoded answer in the common terms. Never raises, whatever was decoded."""
 

@@ -266,18 +266,17 @@ class ScriptedConnection:
             message = "the connection broke before the answer was there (scripted). The request had left."
             return lost_answer(message, status=reply.answered)
         body = b"" if cut else reply.body
-        reading = _reading(self._transport.account, reply, body)
+        reading = _reading(self._transport.account, reply, body, poll=calling.method == "GET")
         if reading.usage is not None:
             self._transport.on_usage(calling, reading.usage)
         answer = answer_of(reading, status=reply.status, body=body, keep=not cut)
         return with_poll(answer, calling, reading.poll, self._transport.account.spec.url)
 
 
-def _reading(account: Account, reply: ProviderReply, body: bytes | None = None) -> Reading:
+def _reading(account: Account, reply: ProviderReply, body: bytes | None = None, *, poll: bool = False) -> Reading:
     headers = {name.lower(): value for name, value in reply.headers.items()}
-    return account.spec.format.read(
-        reply.status, headers, reply.body if body is None else body, now_s=trio.current_time()
-    )
+    read = account.spec.format.read_poll if poll else account.spec.format.read
+    return read(reply.status, headers, reply.body if body is None else body, now_s=trio.current_time())
 
 
 def _script_failed(error: Exception) -> Answer:

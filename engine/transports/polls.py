@@ -64,11 +64,10 @@ def path_at(address: str, url: httpx.URL | str) -> str | None:
     url = httpx.URL(url)
     try:
         found = url.join(address)
+        same = not found.userinfo and _origin(found) == _origin(url)  # which decodes the host, if it can be decoded
     except (httpx.InvalidURL, ValueError):
         return None
-    if found.userinfo or _origin(found) != _origin(url):
-        return None
-    return found.raw_path.decode("ascii")
+    return found.raw_path.decode("ascii") if same else None
 
 
 def _origin(url: httpx.URL) -> tuple[str, str, int]:

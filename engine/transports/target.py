@@ -140,7 +140,8 @@ class Target:
                 body = shown = decompressed(body, coding, cap_bytes=self.cap_bytes)
             except Undecodable as error:
                 body, flaw, keep = b"", str(error), False
-        reading = self.format.read(status, named, body, now_s=time.time())
+        read = self.format.read_poll if calling.poll_lane and calling.method == "GET" else self.format.read
+        reading = read(status, named, body, now_s=time.time())
         self.learn(calling, reading)
         observed = self.limits_in(named)
         answer = answer_of(

@@ -370,6 +370,111 @@ async def test_each_key_has_a_lane_of_polls_and_its_models_share_it() -> None:
         assert other.startswith(f"{polls} (")
 
 
+@in_virtual_time
+async def test_calls_that_are_not_done_keep_no_newer_one_waiting() -> None:
+    """A hundred that go on and on, and one whose answer is there at its first poll."""
+    done: set[int] = set()
+
+    def decide(request: Request) -> ProviderReply:
+        if request.method == "POST":
+            return reply(TAKEN, 202)
+        return reply(ANSWER) if request.call_id in done else reply(RUNNING)
+
+    async with virtual_engine(ScriptedProvider(decide, delay_s=0.0)) as engine:
+        model = a_worker()
+        slow = [await engine.submit(model.create_api_calling(prompt=str(number))) for number in range(100)]
+        await trio.sleep(100)
+        begun = trio.current_time()
+        quick = model.create_api_calling(prompt="quick")
+        done.add(quick.id)
+        assert (await engine.invoke(quick)).status == "completed"
+        assert trio.current_time() - begun < 30  # five polls a second, a hundred and one ask
+        for call in slow:
+            call.cancel()
+
+
+@in_virtual_time
+async def test_limits_are_learned_while_answers_are_awaited() -> None:
+    """Of a provider that refuses nothing, as much is asked as of one that answers at once."""
+    provider = ScriptedProvider(after(10**6), delay_s=0.0)
+    async with virtual_engine(provider) as engine:
+        model = a_worker(limits="learn", interval=1)
+        calls = [await engine.submit(model.create_api_calling(prompt=str(number))) for number in range(400)]
+        await trio.sleep(60)
+        assert sum(request.method == "POST" for request in provider.requests) == 400
+        for call in calls:
+            call.cancel()
+
+
+@in_virtual_time
+async def test_a_drain_waits_for_what_was_in_flight_and_is_taken() -> None:
+    provider = ScriptedProvider(after(40), delay_s=5.0)
+    async with virtual_engine(provider) as engine:
+        call = await engine.submit(a_worker().create_api_calling(prompt="go"))
+        await trio.sleep(1.0)
+        assert call.status == "calling"
+        await engine.drain(deadline_s=6)
+        assert call.status == "completed"
+
+
+@in_virtual_time
+async def test_without_a_deadline_a_day_is_the_end() -> None:
+    async with virtual_engine(ScriptedProvider(after(10**6), delay_s=0.0)):
+        begun = trio.current_time()
+        call = await a_worker().invoke(prompt="go", poll_s=60.0)
+        assert (type(call.error).__name__, call.status) == ("OutcomeUnknown", "failed")
+        assert trio.current_time() - begun == pytest.approx(86_400, abs=1)
+        assert dict(call.reply.headers)["location"] == "https://later.example/answers/1?full=yes"
+
+
+@in_virtual_time
+async def test_a_long_wait_that_a_poll_is_told_is_kept() -> None:
+    asked: list[float] = []
+
+    def decide(request: Request) -> ProviderReply:
+        if request.method == "POST":
+            return reply(TAKEN, 202)
+        asked.append(request.at_s)
+        return reply(b"", 429, retry_after="600") if len(asked) == 1 else reply(ANSWER)
+
+    async with virtual_engine(ScriptedProvider(decide, delay_s=0.0)):
+        assert (await a_worker().invoke(prompt="go")).status == "completed"
+        assert asked[1] - asked[0] >= 600
+
+
+@in_virtual_time
+async def test_a_poll_that_did_not_leave_says_nothing_of_the_work() -> None:
+    def decide(request: Request) -> ProviderReply:
+        return reply(TAKEN, 202) if request.method == "POST" else ProviderReply(begin_s=100.0)
+
+    async with virtual_engine(ScriptedProvider(decide, delay_s=0.0)):
+        call = await a_worker().invoke(prompt="go", deadline_s=3.0)
+        assert (call.status, type(call.error).__name__) == ("failed", "OutcomeUnknown")
+        assert "did not answer" in str(call.error)
+
+
+@in_virtual_time
+@pytest.mark.parametrize(
+    "at", ["https://xn--/", "https://xn--a/", "https://[::1", "\r\n", "/\u00e9", "/\\elsewhere.example"]
+)
+async def test_no_address_harms_anybody_else(at: str) -> None:
+    """One that cannot be read is refused, and one that can be is asked for; the endpoint goes on."""
+
+    def decide(request: Request) -> ProviderReply:
+        if request.method == "POST" and request.body["prompt"] == "odd":
+            return reply(json.dumps({"state": "taken", "at": at}).encode())
+        return reply(TAKEN, 202) if request.method == "POST" else reply(ANSWER)
+
+    provider = ScriptedProvider(decide, delay_s=0.0)
+    async with virtual_engine(provider) as engine:
+        model = a_worker()
+        for _ in range(6):
+            odd = await model.invoke(prompt="odd")
+            assert odd.status == "completed" or type(odd.error).__name__ == "MalformedReply"
+        assert (await model.invoke(prompt="go")).status == "completed"
+        assert engine.statistics().endpoints[0].opened < 5
+
+
 def test_when_the_next_poll_is_due() -> None:
     """At once without a wait; a fifth more or less; not sooner than in 0.2 s nor later than in a minute; not before the
     provider's wish; and where the deadline comes first, a second before it, if that is still to come."""

@@ -34,6 +34,8 @@ def poll_after(asked: APICalling, address: str) -> APICalling | str:
         (RUN, "https://host.example/answers/1", "/answers/1"),
         (RUN, "https://host.example:443/answers/1?full=yes", "/answers/1?full=yes"),
         (RUN, "/answers/1", "/answers/1"),
+        (RUN, "result", "/result"),
+        (msgspec.structs.replace(RUN, path="/runs/7"), "result", "/runs/result"),
         (POLL, "/answers/2", "/answers/2"),
         (POLL, "", "/answers/1?full=yes"),
     ],

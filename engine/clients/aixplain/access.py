@@ -9,6 +9,7 @@ Holds a key and shows none. Nothing here opens a socket.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Mapping
@@ -26,14 +27,19 @@ from engine.imodel import iModel
 from engine.providers.aixplain import AIXPLAIN, POLLS, SUBMITTED, path_of
 from engine.providers.catalogue import Auth
 from engine.providers.documents import DOCUMENTS, JsonDocuments
-from engine.providers.lookup import resolve
+from engine.providers.lookup import checked_address
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
 from engine.secret import Secret
+from engine.transports.polls import path_at
 
 RUN_URL = "https://models.aixplain.com/api/v1/execute"
 BACKEND_URL = "https://platform-api.aixplain.com"
 KEYS = ("TEAM_API_KEY", "AIXPLAIN_API_KEY")
+
+ATTEMPTS = 6
+WITHIN_S = 60.0
+"""How often one poll is tried, and how long it may take."""
 
 _OF_RECORDS: tuple[Auth, ...] = ("x-api-key", "token")
 _POLL = JsonDocuments(POLLS)
@@ -57,6 +63,38 @@ def key_of(given: str | None, environ: Mapping[str, str]) -> str | None:
     return found[0] if found else None
 
 
+def _checked(variable: str, usual: str) -> str:
+    """An address of the environment, as a text that a request can go to.
+
+    Raises:
+      UsageError: it is none.
+    """
+    address = (os.environ.get(variable) or usual).strip().rstrip("/")
+    try:
+        parts = checked_address(address)
+        fine = address.isascii() and not parts.query and path_at("", address) is not None
+    except UsageError as error:
+        raise UsageError(f"{variable}: {error.message}") from None
+    if not fine:
+        raise UsageError(
+            f"{variable} is an address like {usual}, percent-encoded and without a query; nothing was sent"
+        )
+    return address
+
+
+def access_of(key: str | None, settings: Mapping[str, Any] | None, model: str) -> Access:
+    """A model's way to the platform. Without settings of its own all objects for one model share one: code written for
+    the SDK makes an object for each request, and an engine remembers whom it has met."""
+    if settings:
+        return Access(key, settings)
+    return _shared(key, os.environ.get("MODELS_RUN_URL"), os.environ.get("BACKEND_URL"), model)
+
+
+@functools.lru_cache(maxsize=256)
+def _shared(key: str | None, run_url: str | None, backend_url: str | None, model: str) -> Access:
+    return Access(key)
+
+
 class Access:
     """One model's way to the platform. `settings` are arguments of `iModel`: limits, `engine`, `hook_registry`, ...
 
@@ -64,29 +102,26 @@ class Access:
       UsageError: a setting, an address or the key cannot be used.
     """
 
-    def __init__(self, key: str | None, settings: Mapping[str, Any] | None) -> None:
+    def __init__(self, key: str | None, settings: Mapping[str, Any] | None = None) -> None:
         given = dict(settings or {})
         if refused := sorted(given.keys() - _SETTINGS):
             raise UsageError(
                 f"settings are of the engine (limits, lane, hooks, ...), and {refused[0]!a:.60} is none; what is sent "
                 "is said to the run"
             )
-        self.run_url = os.environ.get("MODELS_RUN_URL") or RUN_URL
-        self.backend_url = (os.environ.get("BACKEND_URL") or BACKEND_URL).rstrip("/")
+        self.run_url = _checked("MODELS_RUN_URL", RUN_URL)
+        self.backend_url = _checked("BACKEND_URL", BACKEND_URL)
         self.key = Secret(key) if key else None
         run = urlsplit(self.run_url)
         self.runs = iModel(provider="aixplain", base_url=_origin(run), api_key=key, **given)
-        resolve("aixplain", base_url=self.backend_url)  # which says what is wrong with it
-        self._origins = (_key_of_origin(run), _key_of_origin(urlsplit(self.backend_url)))
         self._options = self.runs.create_api_calling(model="any").options
-        self._aside = LaneDescription(f"{self.runs.lane_name} records", quotas=(POLLS,))
+        self._aside = LaneDescription(f"records of aixplain {self.backend_url}", quotas=(POLLS,))
         self._submits = self._caller("submit", self.run_url, "x-api-key", SUBMITTED)
         self._records = {auth: self._caller("records", f"{self.backend_url}/sdk", auth) for auth in _OF_RECORDS}
-        # Of each origin, who asks there once how a run stands, and who asks until it is over.
-        addresses = (self.runs.endpoint.spec.url, self.backend_url)
+        # At each of the two addresses, who asks there once how a run stands, and who asks until it is over.
         self._asks = {
-            origin: (self._caller("poll", url, "x-api-key", _POLL), self._caller("run", url, "x-api-key", AIXPLAIN))
-            for origin, url in zip(self._origins, addresses, strict=True)
+            url: (self._caller("poll", url, "x-api-key", _POLL), self._caller("run", url, "x-api-key", AIXPLAIN))
+            for url in (self.runs.endpoint.spec.url, self.backend_url)
         }
 
     def _caller(self, name: str, url: str, auth: Auth, wire: WireFormat = DOCUMENTS) -> Caller:
@@ -120,16 +155,14 @@ class Access:
     def poll_call(self, url: str, *, waits: bool = False, **options: Any) -> Call | None:
         """One poll of this address, or, if it `waits`, as many as there must be until the run is over. None: it is of
         another origin than the two configured ones."""
-        whole = self._origin_of_runs() + url if url.startswith("/") and url[1:2] != "/" else url
-        try:
-            parts = urlsplit(whole)
-            origin = _key_of_origin(parts)
-        except ValueError:
-            return None
-        if origin not in self._asks or "@" in parts.netloc:
-            return None
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return self._asks[origin][waits].call("GET", path, options=self._with(options))
+        for address, (once, until_over) in self._asks.items():
+            path = path_at(url, address)
+            if path is not None:
+                # A poll costs nothing, and the run behind it does.
+                usual = {"max_attempts": ATTEMPTS, "on_unknown": "retry", "timeout_s": WITHIN_S}
+                asks = until_over if waits else once
+                return asks.call("GET", path, options=self._with({**usual, **options}))
+        return None
 
     def record_call(self, method: str, path: str, *, auth: Auth, **options: Any) -> Call:
         """A call of the platform at this path below its address."""
@@ -145,14 +178,6 @@ class Access:
     def _with(self, options: Mapping[str, Any]) -> CallOptions:
         return msgspec.structs.replace(self._options, **options) if options else self._options
 
-    def _origin_of_runs(self) -> str:
-        return _origin(urlsplit(self.run_url))
-
 
 def _origin(parts: SplitResult) -> str:
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def _key_of_origin(parts: SplitResult) -> tuple[str, str, int]:
-    """Scheme, host and port, as they are compared. Raises `ValueError` where they cannot be read."""
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)

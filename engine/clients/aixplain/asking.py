@@ -16,15 +16,13 @@ from engine.clients.aixplain.asset import ModelData
 from engine.clients.aixplain.parameters import FinetuneStatus, finetune_status_of
 from engine.clients.aixplain.response import ModelResponse, accepted, failed, of_call, of_poll, timed_out
 from engine.clients.aixplain.streamer import ModelResponseStreamer
-from engine.errors import DeadlineExceeded, InvalidCall, OutcomeUnknown, ProviderError
+from engine.errors import DeadlineExceeded, InvalidCall, OutcomeUnknown, ProviderError, one_line
 from engine.log import log
 from engine.providers.aixplain_answers import state_of
 from engine.providers.wire import mapping
 
-ATTEMPTS = 6
-"""How often one poll is tried: it costs nothing, and the run behind it does."""
-
 _LEAST_S = 0.001
+_YEAR_S = 366 * 86_400
 
 
 async def run(
@@ -39,7 +37,7 @@ async def run(
     _note("run", name, call)
     response = await _asked(model, call)
     if response is None:
-        return timed_out()
+        return timed_out(url=dict(call.reply.headers).get("location"))
     address = _elsewhere(call)
     if address and model._access.poll_call(address) is not None:
         # The answer will be at the other one of the two configured origins, which the engine does not poll by itself.
@@ -69,7 +67,7 @@ async def submit(model: ModelData, body: Mapping[str, Any], *, name: str) -> Mod
 
 async def poll(model: ModelData, url: str, *, name: str) -> ModelResponse:
     """Ask once how a run stands."""
-    call = model._access.poll_call(_text("poll_url", url), metadata={"name": name}, max_attempts=ATTEMPTS)
+    call = model._access.poll_call(_text("poll_url", url), metadata={"name": name})
     if call is None:
         return _foreign(url)
     _note("poll", name, call)
@@ -84,7 +82,6 @@ async def sync_poll(
         _text("poll_url", url),
         waits=True,
         metadata={"name": name},
-        max_attempts=ATTEMPTS,
         deadline_s=_deadline(timeout_s),
         poll_s=max(_number("wait_time", wait_time), _LEAST_S),
     )
@@ -119,7 +116,8 @@ async def _asked(model: ModelData, call: Call, of: Any = of_call) -> ModelRespon
         await model._access.engine.invoke(call)
     except DeadlineExceeded:
         return None
-    if isinstance(call.error, OutcomeUnknown) and call.error.reason in ("timeout", "later"):
+    error = call.error
+    if isinstance(error, OutcomeUnknown) and (error.gave_up == "deadline" or error.reason == "timeout"):
         return None
     response: ModelResponse = of(call)
     return response
@@ -149,8 +147,9 @@ def _deadline(timeout_s: float | None) -> float | None:
 
 
 def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise InvalidCall(f"{name} must be seconds, not {value!a:.40}; nothing was sent", argument=name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _YEAR_S:
+        shown = one_line(ascii(value), 40)
+        raise InvalidCall(f"{name} must be seconds, a year at most, not {shown}; nothing was sent", argument=name)
     return float(value)
 
 

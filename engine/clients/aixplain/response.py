@@ -9,6 +9,7 @@ Nothing here waits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,7 +108,7 @@ class ModelResponse:
         quoted = ("data", "error_message", "url", "error_code")
         fields = [
             f"{name}='{value}'" if name in quoted else f"{name}={value}"
-            for name in (*_SHOWN, *_OURS)
+            for name in (*_ORDER, *_OURS)
             if (value := getattr(self, name))
         ]
         fields += [f"{name}={value!r}" for name, value in self.additional_fields.items()]
@@ -119,7 +120,6 @@ _ORDER = (
     "status", "data", "details", "completed", "error_message", "used_credits", "run_time", "usage", "asset", "url",
     "error_code",
 )  # fmt: skip
-_SHOWN = _ORDER
 _OURS = ("status_code", "retry_after_s")
 
 
@@ -133,11 +133,11 @@ def timed_out(**fields: Any) -> ModelResponse:
     return failed(TIMED_OUT, completed=False, **fields)
 
 
-def of_body(body: Mapping[str, Any], **over: Any) -> ModelResponse:
-    """The response that a body tells, with `over` in place of what it says."""
-    state, address = state_of(body)
+def of_body(body: Mapping[str, Any], *, polled: bool = True, **over: Any) -> ModelResponse:
+    """The response that a body tells, with `over` in place of what it says. `polled`: it is not that of a promise."""
+    state, address = state_of(body, polled=polled)
     said = {_ALIASES.get(name, name): value for name, value in body.items()}
-    extra = {name: value for name, value in said.items() if name not in _FIELDS or name in _OURS}
+    extra = {name: value for name, value in said.items() if name not in _FIELDS}
     status = {"done": ResponseStatus.SUCCESS, "later": ResponseStatus.IN_PROGRESS}.get(state, ResponseStatus.FAILED)
     given: dict[str, Any] = {
         "status": status,
@@ -153,14 +153,12 @@ def of_body(body: Mapping[str, Any], **over: Any) -> ModelResponse:
     if status is ResponseStatus.FAILED and not given["error_message"]:
         word = word_of(body.get("status"))
         given["error_message"] = FAILED if word in ("", "FAILED", "IN_PROGRESS") else f"{FAILED} Details: status {word}"
-    for name in _OURS:
-        extra.pop(name, None)
     return ModelResponse(**{**given, **over}, **{name: value for name, value in extra.items() if name not in over})
 
 
 def accepted(body: Mapping[str, Any]) -> ModelResponse:
     """The response of a run that goes on at the service: where to poll it, and no data yet."""
-    return of_body({**body, "completed": False}, data="", completed=False, error_message="")
+    return of_body({**body, "completed": False}, polled=False, data="", completed=False, error_message="")
 
 
 def of_call(call: Call) -> ModelResponse:
@@ -172,7 +170,8 @@ def of_call(call: Call) -> ModelResponse:
     error = call.error
     body = mapping(call.response)
     if error is None:
-        return of_body(body, **({"data": call.view.text or ""} if "choices" in body else {}))
+        said: dict[str, Any] = {"data": call.view.text or ""} if "choices" in body else {}
+        return of_body(body, **said)
     told = facts_of(error)
     if isinstance(error, ProviderError) and (error.status or 0) >= 300:
         return failed(error.message, error_code=body.get("error_code"), **told)
@@ -224,6 +223,6 @@ def _number(value: Any) -> float:
     """A number as it is; some models write theirs as texts, or as ``NaN``."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0.0
-    return number if number == number else 0.0  # NaN is not itself
+    return number if math.isfinite(number) else 0.0
