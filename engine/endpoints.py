@@ -62,12 +62,11 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
     client_kwargs: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        for name in ("provider", "endpoint", "name", "model_name"):
-            value: object = getattr(self, name)
-            if name in ("name", "model_name") and value is None:
-                continue
-            if not isinstance(value, str) or not value.strip():
-                raise UsageError(f"{name} must be a text that is not empty, not {value!a:.60}")
+        for name in ("provider", "endpoint"):
+            _check_text(name, getattr(self, name))
+        for name in ("name", "model_name"):
+            if getattr(self, name) is not None:
+                _check_text(name, getattr(self, name))
         if not isinstance(self.base_url, str | None):
             raise UsageError(f"base_url must be a text, not {type(self.base_url).__name__}")
         if self.timeout is not None and not (is_number(self.timeout) and self.timeout > 0):
@@ -117,9 +116,15 @@ class EndpointConfig(msgspec.Struct, kw_only=True, frozen=True):
 
 _MOST_RETRIES = 99
 _FIELDS = frozenset(EndpointConfig.__struct_fields__)
-_SELDOM = _FIELDS - {
-    "provider", "endpoint", "base_url", "api_key", "auth_type", "default_headers", "timeout", "kwargs",
-}  # fmt: skip
+_SELDOM = frozenset((
+    "name", "model_name", "method", "content_type", "endpoint_params", "params", "max_retries", "transport_type",
+    "oai_compatible", "client_kwargs",
+))  # fmt: skip
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(f"{name} must be a text that is not empty, not {value!a:.60}")
 
 
 def _arguments(given: object, name: str = "kwargs") -> dict[str, Any]:

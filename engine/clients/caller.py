@@ -31,10 +31,6 @@ class Caller:
     given; without one, the variables of `spec` are looked at when the first call is submitted.
     """
 
-    exit_hook = False
-    call_type: type[Call] = Call
-    """What its calls are made as."""
-
     def __init__(
         self,
         spec: EndpointSpec,
@@ -42,12 +38,14 @@ class Caller:
         *,
         key: Secret | None = None,
         hook_registry: HookRegistry | None = None,
+        exit_hook: bool = False,
         max_connections: int = MAX_CONNECTIONS,
         http_client: HttpClient | None = None,
     ) -> None:
         self.spec = spec
         self.lane = lane
         self.hook_registry = hook_registry if hook_registry is not None else HookRegistry()
+        self.exit_hook = exit_hook
         self._key = key
         self._max_connections = max_connections
         self._http_client = http_client
@@ -86,8 +84,17 @@ class Caller:
         tokens: int = 0,
         options: CallOptions = NO_OPTIONS,
     ) -> Call:
-        """A call of this path (with its query, percent-encoded), made and not sent. `body` is written as JSON now, None
-        is an empty one. `tokens` is what it counts as towards limits of tokens.
+        """A call of this path, made and not sent; the arguments are those of `request`.
+
+        Raises:
+          InvalidCall: as `request`.
+        """
+        return Call(self, model, self.request(method, path, body, tokens=tokens), options)
+
+    @staticmethod
+    def request(method: str, path: str, body: Any = None, *, tokens: int = 0) -> Encoded:
+        """What a call of this path (with its query, percent-encoded) sends. `body` is written as JSON now, None is an
+        empty one. `tokens` is what it counts as towards limits of tokens.
 
         Raises:
           InvalidCall: method or path cannot stand in a request, or the body cannot be written as JSON.
@@ -101,9 +108,7 @@ class Caller:
                 argument="path",
             )
         written = b"" if body is None else json_body(body)
-        return self.call_type(
-            self, model, Encoded(written, tokens, 0, streaming=False, method=method, path=path), options
-        )
+        return Encoded(written, tokens, 0, streaming=False, method=method, path=path)
 
     def __repr__(self) -> str:
         return f"<Caller {self.endpoint_name}>"

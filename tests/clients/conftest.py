@@ -1,14 +1,21 @@
-"""The servers on loopback that the tests of clients ask, and an engine around a test."""
+"""The servers on loopback that the tests of clients ask, and an engine around a test.
+
+Streams in virtual time stand in the neighbouring room, which pytest makes importable only when it collects it.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import aixplain_platform
 import inferneo_server
 import pytest
 
 from engine import open_engine
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "streaming"))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -93,6 +94,22 @@ def test_a_key_is_a_bearer_key_and_without_one_there_is_no_header(server: Server
     assert keys == [f"Bearer {KEY}"] * 4 + [None] * 4
 
 
+@pytest.mark.parametrize("name", ["Authorization", "authorization", "AUTHORIZATION"])
+@pytest.mark.parametrize("key", [None, KEY])
+def test_an_authorization_of_the_users_own_takes_the_place_of_any_key(
+    name: str, key: str | None, server: Server, engine: BlockingEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one in the environment; and wherever it is sent."""
+    monkeypatch.setenv("INFERNEO_API_KEY", "the environment's\n")
+    client = InferneoClient(server.url, key, headers={name: "Bearer mine"}, engine=engine)
+    client.completions.create(**PROMPT)
+    client.chat.completions.create(**CHAT)
+    for ask in (client.models.list, client.health):
+        with pytest.raises(InferneoAPIError):
+            ask()
+    assert [sent.headers["authorization"] for sent in server.sent] == ["Bearer mine"] * 4
+
+
 def test_headers_are_added_and_replace_ours(server: Server, engine: BlockingEngine) -> None:
     headers = {"User-Agent": "MyApp/1.0", "X-Custom-Header": "custom-value"}
     client = InferneoClient(server.url, headers=headers, engine=engine)
@@ -153,8 +170,42 @@ def test_a_wrong_setting_is_named(face: Any, arguments: dict[str, Any], named: s
 
 @pytest.mark.parametrize("face", [InferneoClient, AsyncInferneoClient])
 def test_a_setting_that_does_not_exist_is_a_type_error(face: Any) -> None:
-    with pytest.raises(TypeError, match="limit_reqests"):
-        face(limit_reqests=5)
+    """It names one that is near."""
+    for name, meant in (("limit_request", "limit_requests"), ("header", "headers"), ("max_retry", "max_retries")):
+        with pytest.raises(TypeError, match=f"{name!r}; did you mean {meant!r}"):
+            face(**{name: 5})
+    with pytest.raises(TypeError, match=r"'proxy'$"):
+        face(proxy=5)
+
+
+def test_the_path_of_an_address_may_be_in_any_letters(server: Server, engine: BlockingEngine) -> None:
+    client = InferneoClient(f"{server.url}/größe %41/v1".replace(" ", "-"), engine=engine)
+    client.completions.create(**PROMPT)
+    with pytest.raises(InferneoAPIError):
+        client.health()
+    assert [sent.path for sent in server.sent] == ["/gr%C3%B6%C3%9Fe-%41/v1/completions", "/gr%C3%B6%C3%9Fe-%41/health"]
+
+
+@pytest.mark.parametrize("exit_hook", [True, False])
+def test_a_handler_that_raises_ends_whatever_is_asked_where_that_is_said(
+    exit_hook: bool, server: Server, engine: BlockingEngine
+) -> None:
+    """`exit_hook` holds for all calls of a client."""
+
+    def fail(_event: object, **_: object) -> None:
+        raise ValueError("not today")
+
+    hooks = HookRegistry({"pre_event_create": fail})
+    client = InferneoClient(server.url, engine=engine, hook_registry=hooks, exit_hook=exit_hook)
+    server.answers = [Reply(body={**COMPLETION, "data": []})]
+    asks: list[Callable[[], object]] = [
+        lambda: client.completions.create(**PROMPT), client.models.list, lambda: client.models.get("a"), client.info,
+        client.health, client.stats,
+    ]  # fmt: skip
+    for ask in asks:
+        with pytest.raises(InferneoError, match="not today") if exit_hook else contextlib.nullcontext():
+            ask()
+    assert bool(server.sent) is not exit_hook
 
 
 # --- calls ---
@@ -230,7 +281,7 @@ def test_what_a_server_adds_is_kept_and_what_is_odd_costs_nothing(server: Server
         Reply(body={"choices": [], "usage": USAGE, "id": 5}),
     ]  # fmt: skip
     odd = client.completions.create(**PROMPT)
-    assert (odd.created, odd.extra, odd.choices[1].text) == (0, {"fp": 1}, "")
+    assert (odd.created, odd.extra, odd.choices[1].text) == (0, {"fp": 1, "created": "x", "choices": choices}, "")
     assert odd.choices[0].logprobs == LogProbs(
         tokens=["a"], token_logprobs=[-0.5], text_offset=[0], extra={"more": 1}
     )  # fmt: skip
@@ -246,7 +297,7 @@ async def test_the_same_calls_work_at_any_server_of_openais_format(nursery: trio
         client = AsyncInferneoClient(simulator.base_url, KEY)
         assert (await client.chat.completions.create(**CHAT)).choices[0].message.content
         chunks = [chunk async for chunk in await client.chat.completions.create(**CHAT, stream=True)]
-        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
         assert [model.id for model in await client.models.list()] == ["one", "two"]
         documented = AsyncInferneoClient(simulator.address("inferneo_documented"), KEY)
         assert (await documented.completions.create(**PROMPT)).choices[0].text
@@ -303,7 +354,7 @@ def test_every_event_is_one_chunk_in_its_order(server: Server, client: InferneoC
     ]  # fmt: skip
     chunks = list(client.chat.completions.create(**CHAT, stream=True))
     said = [(choice.index, choice.delta.content) for chunk in chunks for choice in chunk.choices]
-    assert said == [(0, "a"), (1, "x"), (0, "b")]
+    assert said == [(0, "a"), (1, "x"), (0, "b"), (0, None)]
     assert [chunk.usage is None for chunk in chunks] == [True, True, True, False]
 
 
@@ -314,7 +365,7 @@ def test_an_event_that_says_two_things_is_one_chunk_and_the_usage_comes_last(
     both = chat_event(reasoning_content="hm", content="a")
     server.answers = [Reply(pieces=[chat_event(role="assistant"), both, chat_event("stop"), event(usage), DONE])]
     chunks = list(client.chat.completions.create(**CHAT, stream=True))
-    assert [bool(chunk.choices) for chunk in chunks] == [True, True, True, False]
+    assert [chunk.choices[0].delta == ChatMessage() for chunk in chunks] == [False, False, True, True]
     assert chunks[1].choices[0].delta == ChatMessage(content="a", extra={"reasoning_content": "hm"})
     assert chunks[2].choices[0].finish_reason == "stop"
     assert chunks[3].usage is not None
@@ -424,7 +475,7 @@ def test_a_model_that_is_not_there_is_a_404(server: Server, client: InferneoClie
     assert caught.value.status_code == 404
 
 
-@pytest.mark.parametrize("model_id", ["", " ", "..", None, 5])
+@pytest.mark.parametrize("model_id", ["", " ", "..", None, 5, "\ud800"])
 def test_what_is_no_models_name_is_refused(model_id: Any, server: Server, client: InferneoClient) -> None:
     with pytest.raises(InferneoError, match="model_id") as caught:
         client.models.get(model_id)
@@ -441,6 +492,45 @@ def test_info_is_put_together_from_what_there_is(server: Server, client: Inferne
     server.answers = [Reply(404, b"nothing"), Reply(body={"data": [CARD]})]
     info = client.info()
     assert (info.models, info.uptime, info.gpu_memory) == (["a/b"], None, {})
+
+
+@pytest.mark.parametrize(("status", "body"), [(200, b"<html>statistics</html>"), (500, b"no"), (501, b""), (200, [1])])
+def test_info_does_without_statistics_that_are_none(
+    status: int, body: object, server: Server, engine: BlockingEngine
+) -> None:
+    """The address is Inferneo's own; at another server anything may be there."""
+    client = InferneoClient(server.url, engine=engine, max_retries=0)
+    server.answers = [Reply(status, body), Reply(body={"data": [CARD]})]
+    info = client.info()
+    assert (info.models, info.uptime, info.gpu_memory) == (["a/b"], None, {})
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_info_raises_where_the_key_is_refused(status: int, server: Server, client: InferneoClient) -> None:
+    server.answers = [Reply(status, {"detail": "no"}), Reply(body={"data": [CARD]})]
+    with pytest.raises(InferneoAPIError) as caught:
+        client.info()
+    assert caught.value.status_code == status
+
+
+def test_what_is_written_of_another_type_is_kept_beside(server: Server, client: InferneoClient) -> None:
+    odd = {**CARD, "parameters": "7B", "format": ["gguf"], "created": None, "owned_by": ""}
+    calls = [{"id": "1"}, "two"]
+    server.answers = [
+        Reply(body={"data": [odd]}),
+        Reply(body={**COMPLETION, "model": 7, "usage": [5], "choices": [{"text": {"a": 1}, "index": "first"}]}),
+        Reply(body={"choices": [{"message": {"role": 5, "tool_calls": calls}}, {"message": "hi"}]}),
+    ]  # fmt: skip
+    (model,) = client.models.list()
+    assert (model.parameters, model.format, model.created) == (None, None, 0)
+    assert model.extra == {"parameters": "7B", "format": ["gguf"]}
+    response = client.completions.create(**PROMPT)
+    assert (response.extra, response.choices[0].extra) == (
+        {"model": 7, "usage": [5]}, {"text": {"a": 1}, "index": "first"},
+    )  # fmt: skip
+    first, second = client.chat.completions.create(**CHAT).choices
+    assert first.message == ChatMessage(tool_calls=[{"id": "1"}], extra={"role": 5, "tool_calls": calls})
+    assert (second.message, second.extra) == (ChatMessage(), {"message": "hi"})
 
 
 async def test_what_the_simulated_server_tells(nursery: trio.Nursery) -> None:

@@ -245,3 +245,27 @@ def test_errors_are_ordinary_and_the_client_goes_on(server: Server, client: Infe
         assert client.completions.create(**PROMPT).id == "cmpl-1"
         assert InferneoClient(other.url, engine=client.engine).completions.create(**PROMPT).id == "cmpl-1"
     client.engine.wait_quiet()
+
+
+@pytest.mark.parametrize(
+    "escaped", ["AbC\\u002BdEf/gHi\\u002bjKl==", "".join(f"\\u{ord(c):04x}" for c in "AbC+dEf/gHi+jKl==")]
+)
+def test_a_key_that_the_server_escapes_is_in_no_error(server: Server, engine: BlockingEngine, escaped: str) -> None:
+    key = "AbC+dEf/gHi+jKl=="
+    body = f'{{"error": {{"message": "bad key {escaped}", "code": "c"}}, "sent": ["{escaped}"]}}'
+    server.answers = [Reply(401, body.encode())]
+    client = InferneoClient(server.url, key, engine=engine, max_retries=0)
+    with pytest.raises(InferneoAPIError) as caught:
+        client.completions.create(**PROMPT)
+    error = caught.value
+    assert error.status_code == 401
+    assert error.code == "c"
+    assert key not in f"{error} {error!r} {error.body} {error.message}"
+
+
+@pytest.mark.parametrize(
+    "argument", [{"max_tokens": 2**62}, {"max_tokens": 2**70}, {"n": 2**63}, {"max_tokens": 10**400}]
+)
+def test_more_than_anybody_has_is_refused(client: InferneoClient, argument: dict[str, Any]) -> None:
+    with pytest.raises(InferneoError, match="nothing was sent"):
+        client.completions.create(**{**PROMPT, **argument})

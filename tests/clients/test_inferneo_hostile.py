@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.clients.inferneo import responses
-from engine.clients.inferneo.errors import _sentence
+from actors.messages import Ended, Fault, Reply, encode
+from engine import Call, iModel
+from engine.clients.inferneo import InferneoAPIError, responses
+from engine.clients.inferneo.errors import failure_of
 
 FIELDS = st.sampled_from([
     "id", "object", "created", "model", "choices", "usage", "text", "index", "logprobs", "finish_reason", "message",
@@ -44,6 +46,22 @@ def test_every_answer_is_read(reader: str, payload: object) -> None:
     assert repr(READERS[reader](payload))
 
 
-@given(PAYLOADS)
-def test_every_error_has_a_sentence_or_none(payload: object) -> None:
-    assert isinstance(_sentence(json.loads(json.dumps(payload))), str)
+MODEL = iModel("inferneo", "http://localhost:8000", model="m")
+
+
+def refused(body: bytes) -> Call:
+    """A call that has ended with this answer."""
+    call = MODEL.create_api_calling(messages=[{"role": "user", "content": "hi"}])
+    reply = Reply(status=400, fault=Fault("Rejected", "the provider refused it", status=400), body=memoryview(body))
+    call.put((encode(Ended(call.id, "failed", 1, 0, 0, 0, 0)), encode(reply)))
+    return call
+
+
+@given(PAYLOADS.map(lambda payload: json.dumps(payload).encode()) | st.binary(max_size=20))
+def test_every_error_has_a_sentence(body: bytes) -> None:
+    failure = failure_of(refused(body))
+    assert isinstance(failure, InferneoAPIError)
+    assert failure.message
+    assert failure.status_code == 400
+    assert isinstance(failure.code, str | None)
+    assert isinstance(failure.type, str | None)

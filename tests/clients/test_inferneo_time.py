@@ -9,7 +9,7 @@ import pytest
 import trio
 from inferneo_server import CHAT, COMPLETION, KEY, PROMPT
 
-from engine import OutcomeUnknown, gather
+from engine import Call, HookRegistry, OutcomeUnknown, gather
 from engine.clients.inferneo import (
     AsyncInferneoClient,
     InferneoAPIError,
@@ -42,7 +42,7 @@ async def test_a_request_that_is_not_answered_in_time_is_a_timeout() -> None:
     provider = ScriptedProvider(ProviderReply(body=BODY, delay_s=31))
     async with scripted_engine(provider):
         begun = trio.current_time()
-        with pytest.raises(InferneoTimeoutError, match="timeout") as caught:
+        with pytest.raises(InferneoTimeoutError, match=r"longer than its timeout\b(?!_s)") as caught:
             await client_of().completions.create(**PROMPT)
         assert trio.current_time() - begun == pytest.approx(30, abs=0.1)
         assert isinstance(caught.value.__cause__, OutcomeUnknown)
@@ -133,16 +133,49 @@ def test_what_would_be_refused_again_is_asked_once(status: int) -> None:
 
 @in_virtual_time
 async def test_connection_errors_are_retried() -> None:
-    provider = ScriptedProvider(GOOD, connect_failures=3)
+    """The account opens connections by itself as well, so that attempts are counted on the calls."""
+    ended: list[Call] = []
+
+    async def note(call: Call, **_: object) -> None:
+        ended.append(call)
+
+    hooks = HookRegistry({"post_invocation": note})
+    provider = ScriptedProvider(GOOD, connect_failures=1)
     async with scripted_engine(provider):
-        assert (await client_of().completions.create(**PROMPT)).id
-    assert provider.connects >= 4
-    provider = ScriptedProvider(GOOD, connect_failures=10)
+        assert (await client_of(max_retries=1, hook_registry=hooks).completions.create(**PROMPT)).id
+    assert (provider.connects, len(provider.requests)) == (2, 1)
+    for max_retries in (0, 1, 3, 5):
+        provider = ScriptedProvider(GOOD, connect_failures=1_000)
+        async with scripted_engine(provider):
+            with pytest.raises(InferneoError) as caught:
+                await client_of(max_retries=max_retries, hook_registry=hooks).completions.create(**PROMPT)
+        assert type(caught.value) is InferneoError
+        assert provider.requests == []
+    assert [call.attempts for call in ended] == [2, 1, 2, 4, 6]
+
+
+@in_virtual_time
+async def test_all_calls_of_a_client_have_one_budget_of_retries() -> None:
+    """10, and one more for five that succeed, over all endpoints; waits after 429 are not of it."""
+    answers = [error_reply(503)] * 12 + [GOOD] * 5 + [error_reply(503)] * 3
+    provider = ScriptedProvider([*answers, *[error_reply(429)] * 3, GOOD])
     async with scripted_engine(provider):
-        with pytest.raises(InferneoError) as caught:
-            await client_of().completions.create(**PROMPT)
-    assert type(caught.value) is InferneoError
-    assert provider.requests == []
+        client = client_of(max_retries=20)
+        with pytest.raises(InferneoAPIError):
+            await client.completions.create(**PROMPT)
+        assert len(provider.requests) == 11
+        with pytest.raises(InferneoAPIError):
+            await client.models.list()
+        assert len(provider.requests) == 12
+        for _ in range(5):
+            await client.completions.create(**PROMPT)
+        with pytest.raises(InferneoAPIError):
+            await client.completions.create(**PROMPT)
+        assert len(provider.requests) == 19
+        with pytest.raises(InferneoAPIError):
+            await client.completions.create(**PROMPT)
+        await client.completions.create(**PROMPT)
+        assert len(provider.requests) == 24
 
 
 @in_virtual_time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import re
 from datetime import UTC, datetime, timedelta
@@ -74,7 +75,7 @@ async def test_the_log_has_a_line_for_each_change_and_each_wait() -> None:
         "Status changed from PENDING to QUEUED",
         "a line of my own",
         "Status changed from QUEUED to PROCESSING",
-        "Waited 2.02s for the executor's limits (7 API tokens).",
+        "Waited 2.02s in the executor's queue (7 API tokens).",
         "Status changed from PROCESSING to CALLING",
         "Status changed from CALLING to COMPLETED",
         "Call completed with status code: 200",
@@ -205,6 +206,57 @@ async def test_what_a_coroutine_raises_is_on_its_event() -> None:
     assert "raises" in (event.error_details or "")
     assert "1234567890" not in repr((event.error_message, event.error_details, event.logs))
     assert event.call.attempts == 1
+
+
+@in_virtual_time
+async def test_a_coroutine_that_raises_no_exception_ends_nobody_else() -> None:
+    """Code that came from asyncio raises `CancelledError`, which is a BaseException."""
+    async with scripted(ScriptedProvider(delay_s=5)) as executor:
+        other = await iModel(executor, CONFIG).acompletion("hello")
+        failing = [asyncio.CancelledError("why"), BaseExceptionGroup("both", [asyncio.CancelledError(), ValueError()])]
+        events = [await executor.submit_task(functools.partial(raises, error)) for error in failing]
+        for event in events:
+            await event.wait()
+        assert not other.over
+    assert [event.status for event in (*events, other)] == ["FAILED", "FAILED", "COMPLETED"]
+    assert [event.error_type for event in events] == ["CancelledError", "BaseExceptionGroup"]
+    assert events[0].error_message == "why"
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), BaseExceptionGroup("all", [ValueError(), SystemExit(3)])])
+def test_what_ends_a_program_ends_it(error: BaseException) -> None:
+    @in_virtual_time
+    async def run() -> None:
+        async with scripted(ScriptedProvider()) as executor:
+            await executor.submit_task(functools.partial(raises, error))
+            await trio.sleep_forever()
+
+    with pytest.raises((SystemExit, BaseExceptionGroup)):
+        run()
+
+
+@in_virtual_time
+async def test_a_coroutine_that_is_cancelled_and_fails_of_it_is_cancelled() -> None:
+    async def child() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child)
+            nursery.start_soon(trio.sleep_forever)
+
+    async with scripted(ScriptedProvider()) as executor:
+        other = await executor.submit_task(functools.partial(returns, 1, after_s=50))
+        for _ in range(6):  # more often than an endpoint may fail
+            event = await executor.submit_task(work)
+            await trio.sleep(1)
+            event.cancel()
+            await event.wait()
+            assert event.status is RequestStatus.CANCELLED
+    assert other.status is RequestStatus.COMPLETED
 
 
 @in_virtual_time

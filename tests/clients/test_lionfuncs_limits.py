@@ -15,8 +15,8 @@ from lion_server import CONFIG, scripted
 from actors.limits import Quota
 from engine.clients.lionfuncs import Executor, NetworkRequestEvent, RequestStatus, iModel
 from engine.clients.lionfuncs.rates import bucket
-from engine.errors import UsageError
-from engine.testing import ScriptedProvider, in_virtual_time
+from engine.errors import CapacityExceeded, UsageError
+from engine.testing import ScriptedProvider, error_reply, in_virtual_time
 
 YEAR_S = 366 * 86_400
 
@@ -70,6 +70,17 @@ async def test_ten_are_in_flight_by_default() -> None:
 
 
 @in_virtual_time
+async def test_more_may_be_in_flight_and_queued_than_an_engine_usually_takes() -> None:
+    provider = ScriptedProvider(delay_s=100)
+    async with scripted(provider, concurrency_limit=1_200, queue_capacity=2_000_000) as executor:
+        await submit(iModel(executor, CONFIG), 1_300)
+        assert executor.engine._config.engine.max_queued == 2_000_000
+    assert provider.most_in_flight == 1_200
+    async with scripted(provider, queue_capacity=5) as executor:
+        assert executor.engine._config.engine.max_queued == 1_000_000
+
+
+@in_virtual_time
 async def test_all_models_of_an_executor_share_its_limits() -> None:
     provider = ScriptedProvider(delay_s=1)
     async with scripted(provider, concurrency_limit=3, requests_rate=4.0) as executor:
@@ -111,12 +122,73 @@ async def test_more_tokens_than_the_bucket_holds_fail_at_once_and_stop_nobody() 
         model = iModel(executor, CONFIG)
         large = await model.acompletion("all", num_tokens_to_consume=301)
         assert (large.status, large.error_type) == (RequestStatus.FAILED, "CapacityExceeded")
-        assert "needs 301 total_tokens and its lane admits at most 300" in (large.error_message or "")
+        assert "needs 301 API tokens and the executor's bucket holds at most 300" in (large.error_message or "")
+        assert "raise api_tokens_rate or api_tokens_bucket_capacity" in (large.error_message or "")
+        assert isinstance(large.call.error, CapacityExceeded)
+        assert (large.call.error.requested, large.call.error.capacity) == (301, 300)
         fits = await model.acompletion("some", num_tokens_to_consume=300)
     assert fits.status is RequestStatus.COMPLETED
     assert provider.times == [0.0]
     assert large.completed_at is not None
     assert large.response_status_code is None
+
+
+# --- over a restart ---
+
+
+@in_virtual_time
+async def test_a_restart_does_not_refill_the_buckets() -> None:
+    """The limits are the executor's, and not of one run of it."""
+    provider = ScriptedProvider(delay_s=0.001)
+    executor = scripted(provider, requests_rate=2.0)
+    model = iModel(executor, CONFIG)
+    for _ in range(3):
+        async with executor:
+            await submit(model, 2)
+    assert provider.times == [0.0, 0.0, 1.01, 1.01, 2.02, 2.02]
+
+
+@in_virtual_time
+async def test_a_restart_waits_for_what_was_used_of_any_bucket() -> None:
+    provider = ScriptedProvider(delay_s=0.001)
+    executor = scripted(provider, requests_rate=5.0, api_tokens_rate=100.0, api_tokens_period=100.0)
+    model = iModel(executor, CONFIG)
+    async with executor:
+        await submit(model, 2, num_tokens_to_consume=10)
+        await trio.sleep(5)
+    async with executor:
+        assert trio.current_time() == pytest.approx(20.01, abs=0.001)
+        await executor.submit_task(trio.lowlevel.checkpoint, num_api_tokens_needed=30)
+    async with executor:
+        assert trio.current_time() == pytest.approx(20.01 + 30 * 1.0005, abs=0.001)
+    assert trio.current_time() < 51
+
+
+@in_virtual_time
+async def test_what_was_tried_again_counts_in_a_restart() -> None:
+    provider = ScriptedProvider([error_reply(429, retry_after_s=0.001), "yes"], delay_s=0.001)
+    executor = scripted(provider, requests_rate=2.0)
+    async with executor:
+        await submit(iModel(executor, CONFIG), 1)
+    async with executor:
+        assert trio.current_time() > 1
+
+
+def test_another_run_of_trio_has_another_clock() -> None:
+    provider = ScriptedProvider(delay_s=0.001)
+    executor = scripted(provider, requests_rate=1.0)
+
+    @in_virtual_time
+    async def run() -> None:
+        await trio.sleep(next(begin))
+        for _ in range(2):
+            async with executor:
+                await submit(iModel(executor, CONFIG), 1)
+
+    begin = iter((1_000, 0))
+    for _ in range(2):
+        run()
+    assert provider.times == [1_000.0, 1_001.01, 0.0, 1.01]
 
 
 # --- the queue ---
@@ -193,6 +265,23 @@ def test_a_limit_out_of_range_is_refused_by_its_name(name: str, value: object) -
     limits = {"api_tokens_rate": 5.0, name: value}
     with pytest.raises(UsageError, match=name):
         Executor(**limits)
+
+
+class Fancy(float):
+    """As numpy's float64: its repr is not that of a number."""
+
+    def __repr__(self) -> str:
+        return f"np.float64({float(self)})"
+
+
+class Whole(int):
+    def __repr__(self) -> str:
+        return f"<{int(self)}>"
+
+
+def test_numbers_of_other_libraries_are_numbers() -> None:
+    assert bucket("requests", "requests", Fancy(3.5), Whole(1), Fancy(4)) == bucket("requests", "requests", 3.5, 1, 4)
+    assert Executor(requests_rate=Fancy(0.1)).lane == Executor(requests_rate=0.1).lane
 
 
 def test_less_than_one_a_year_is_refused() -> None:

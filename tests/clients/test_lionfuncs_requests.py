@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http
+import inspect
 import json
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -62,6 +63,7 @@ async def test_none_is_not_sent() -> None:
         ({"kwargs": {"model": "m-2"}}, {}, "m-2"),
         ({"kwargs": {"model": "m-2"}}, {"model": "m-3"}, "m-3"),
         ({"model_name": None}, {}, None),
+        ({"kwargs": {"model": None}}, {}, None),
     ],
 )
 async def test_the_model_is_sent(config: dict[str, Any], said: dict[str, Any], model: str | None) -> None:
@@ -69,6 +71,8 @@ async def test_the_model_is_sent(config: dict[str, Any], said: dict[str, Any], m
     event, asked = await ask(config, **said)
     assert asked.json.get("model") == model
     assert event.metadata == {"model_name": model or "unknown"}
+    if not said:
+        assert iModel(Executor(), {**CONFIG, **config}).model_name == (model or "unknown")
 
 
 async def test_the_key_is_a_bearer_and_the_body_is_json() -> None:
@@ -103,6 +107,7 @@ async def test_headers(config: dict[str, Any], sent: dict[str, str | None], show
     event, asked = await ask(config)
     assert {name: asked.headers.get(name) for name in sent} == sent
     assert shown.items() <= event.headers.items()
+    assert {name for name, value in sent.items() if value is None}.isdisjoint(map(str.lower, event.headers))
     assert len({name.lower() for name in event.headers}) == len(event.headers)
 
 
@@ -148,6 +153,24 @@ async def test_methods_without_a_body_have_a_query(method: str) -> None:
         ("filter", '{"a":1}'), ("prompt", "ä & b"), ("ids", "1"), ("ids", "2"),
     ]  # fmt: skip
     assert event.status is RequestStatus.COMPLETED
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_the_payload_is_the_events_own(method: str) -> None:
+    """It is what was sent, whatever becomes of the caller's objects."""
+    messages = [{"role": "user"}]
+    async with service() as served, Executor(**FREE) as executor:
+        model = iModel(executor, {**served.config, "method": method, "kwargs": {"stop": (stop := ["a"])}})
+        event = await model.acompletion("hello", messages=messages)
+        messages.append({"role": "late"})
+        stop.append("late")
+        await event.wait()
+    assert (event.payload["messages"], event.payload["stop"]) == ([{"role": "user"}], ["a"])
+
+
+def test_the_signature_shows_its_defaults() -> None:
+    shown = str(inspect.signature(iModel.acompletion))
+    assert "max_tokens: 'int | None' = 150, temperature: 'float | None' = 0.7," in shown
 
 
 # --- what comes back ---
@@ -277,8 +300,9 @@ async def test_a_call_that_cannot_be_sent_has_failed(said: dict[str, Any], words
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-async def test_arguments_that_json_cannot_hold(method: str) -> None:
-    event, asked = await ask({"method": method}, {1, 2, object()})
+@pytest.mark.parametrize("prompt", [{1, 2, object()}, "\ud800", ["\ud800"]], ids=["object", "text", "list"])
+async def test_arguments_that_json_cannot_hold(method: str, prompt: Any) -> None:
+    event, asked = await ask({"method": method}, prompt)
     assert (event.status, event.error_type, asked) == (RequestStatus.FAILED, "InvalidCall", None)
 
 
@@ -354,6 +378,15 @@ def test_a_wrong_entry_is_named_and_no_key_shown(entries: dict[Any, Any], words:
     assert KEY not in repr(caught.value)
 
 
+MEANT = [("model", "model_name"), ("base", "base_url"), ("headers", "default_headers"), ("apikey", "api_key")]
+
+
+@pytest.mark.parametrize(("entry", "meant"), MEANT)
+def test_an_unknown_entry_is_told_what_was_perhaps_meant(entry: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"has no entry '{entry}'; did you mean {meant}"):
+        iModel(Executor(), {**CONFIG, entry: "x"})
+
+
 @pytest.mark.parametrize(
     "address", ["ftp://a.example", "a.example", "https://user:pw@a.example", "https://a.example?api_key=x"]
 )
@@ -369,6 +402,13 @@ def test_timeout_and_retries_are_those_of_its_calls() -> None:
     usual, said = iModel(Executor(), CONFIG), iModel(Executor(), {**CONFIG, "timeout": 5, "max_retries": 2})
     assert (usual._options.timeout_s, usual._options.max_attempts) == (300, 4)
     assert (said._options.timeout_s, said._options.max_attempts) == (5, 3)
+
+
+def test_what_few_say_is_shown_where_it_is_said() -> None:
+    usual = repr(EndpointConfig())
+    shown = ["provider", "endpoint", "base_url", "api_key", "auth_type", "default_headers", "timeout", "kwargs"]
+    assert [name for name in EndpointConfig.__struct_fields__ if f"{name}=" in usual] == shown
+    assert "method='GET'" in repr(EndpointConfig(method="GET"))
 
 
 def test_entries_without_effect_are_taken() -> None:

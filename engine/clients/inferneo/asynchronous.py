@@ -7,11 +7,12 @@ Cancellation cancels the call, and closes its connection if it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 from engine.clients.inferneo.errors import translated
+from engine.clients.inferneo.methods import Chat, Completions, Models
 from engine.clients.inferneo.responses import (
     ChatCompletionChunk,
     ChatCompletionResponse,
@@ -26,6 +27,8 @@ from engine.clients.inferneo.streams import ChunkStream
 from engine.runtime import Engine
 
 T = TypeVar("T")
+C = TypeVar("C")
+Later: TypeAlias = Coroutine[Any, Any, T]
 
 
 class AsyncInferneoClient:
@@ -40,7 +43,7 @@ class AsyncInferneoClient:
     Raises:
       InferneoError: an argument is out of its range; it is named, and no key is shown.
     And each method, besides what it says itself:
-      EngineNotRunning: no engine is open here.
+      EngineNotRunning: no engine is open here: use the client in an ``async with``. It is no `InferneoError`.
     """
 
     def __init__(
@@ -54,12 +57,16 @@ class AsyncInferneoClient:
         engine: Engine | None = None,
         **settings: Unpack[EngineSettings],
     ) -> None:
-        self._service = Service(base_url, api_key, timeout, max_retries, headers, settings, engine)
-        self.completions = AsyncCompletions(self._service)
+        self._service = service = Service(base_url, api_key, timeout, max_retries, headers, settings, engine)
+        face = _Awaited(service)
+        self._face = face
+        self.completions: Completions[Later[CompletionResponse], Later[ChunkStream[CompletionChunk]]] = Completions(
+            service, face
+        )
         """Text completions."""
-        self.chat = AsyncChat(self._service)
+        self.chat: Chat[Later[ChatCompletionResponse], Later[ChunkStream[ChatCompletionChunk]]] = Chat(service, face)
         """Chat: its `completions`."""
-        self.models = AsyncModels(self._service)
+        self.models: Models[Later[ModelList], Later[Model]] = Models(service, face)
         """The server's models."""
 
     @property
@@ -73,15 +80,15 @@ class AsyncInferneoClient:
 
     async def info(self) -> ServerInfo:
         """What is known of the server; see `InferneoClient.info`."""
-        return await _run(self._service.info(), self._service)
+        return await self._face.run(self._service.info())
 
     async def health(self) -> Any:
         """What the server has at ``/health``."""
-        return await _run(self._service.document("/health"), self._service)
+        return await self._face.run(self._service.document("/health"))
 
     async def stats(self) -> Any:
         """What the server has at ``/stats``."""
-        return await _run(self._service.document("/stats"), self._service)
+        return await self._face.run(self._service.document("/stats"))
 
     async def close(self) -> None:
         """Be done with it. Connections belong to the engine, so nothing has to be given back; it can be used again."""
@@ -101,208 +108,23 @@ class AsyncInferneoClient:
         return f"<AsyncInferneoClient at {self._service.base_url}>"
 
 
-class AsyncCompletions:
-    """Text completions of a client: its `completions`."""
+class _Awaited:
+    """`Face` of trio."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    @overload
-    async def create(
-        self,
-        model: str,
-        prompt: str | Sequence[Any],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: Literal[False] = False,
-        **kwargs: Any,
-    ) -> CompletionResponse: ...
+    async def run(self, steps: Steps[T]) -> T:
+        """Send the calls of an operation, one after the other; what it comes to."""
+        try:
+            call = next(steps)
+            while True:
+                with translated():
+                    await self._service.chat.engine.invoke(call)
+                call = steps.send(call)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # which is what the generator returns
 
-    @overload
-    async def create(
-        self,
-        model: str,
-        prompt: str | Sequence[Any],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        *,
-        stream: Literal[True],
-        **kwargs: Any,
-    ) -> ChunkStream[CompletionChunk]: ...
-
-    async def create(
-        self,
-        model: str,
-        prompt: str | Sequence[Any],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: bool = False,
-        **kwargs: Any,
-    ) -> CompletionResponse | ChunkStream[CompletionChunk]:
-        """Complete a prompt: POST ``/v1/completions``.
-
-        Arguments that are None are not sent. `kwargs` go into the body (`seed`, `min_p`, `repetition_penalty`,
-        `ignore_eos`, ...), but for those of `CallOptions` (`flow`, `deadline_s`, `metadata`, ...), which are the
-        engine's; `priority` is both, and the larger is served first.
-        With `stream` a stream of chunks, best in an ``async with``; leaving or dropping it closes the connection.
-
-        Raises:
-          InferneoAPIError: the server refused, or failed more often than it is tried.
-          InferneoTimeoutError: no whole answer within `timeout`.
-          InferneoError: an argument is out of its range (nothing was sent), or no connection could be made.
-        """
-        arguments = {
-            "model": model,
-            "prompt": prompt,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "stop": stop,
-        }
-        call = self._service.call(self._service.completions, arguments, stream, kwargs)
-        if stream:
-            return await self._service.completion_stream(call).begin()
-        return await _run(self._service.completion(call), self._service)
-
-
-class AsyncChatCompletions:
-    """Chat completions of a client: its `chat.completions`."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    @overload
-    async def create(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: Literal[False] = False,
-        **kwargs: Any,
-    ) -> ChatCompletionResponse: ...
-
-    @overload
-    async def create(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        *,
-        stream: Literal[True],
-        **kwargs: Any,
-    ) -> ChunkStream[ChatCompletionChunk]: ...
-
-    async def create(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: bool = False,
-        **kwargs: Any,
-    ) -> ChatCompletionResponse | ChunkStream[ChatCompletionChunk]:
-        """Answer a conversation: POST ``/v1/chat/completions``.
-
-        Arguments that are None are not sent. `kwargs` go into the body (`seed`, `min_p`, `repetition_penalty`,
-        `ignore_eos`, ...), but for those of `CallOptions` (`flow`, `deadline_s`, `metadata`, ...), which are the
-        engine's; `priority` is both, and the larger is served first.
-        With `stream` a stream of chunks, best in an ``async with``; leaving or dropping it closes the connection.
-
-        Raises:
-          InferneoAPIError: the server refused, or failed more often than it is tried.
-          InferneoTimeoutError: no whole answer within `timeout`.
-          InferneoError: an argument is out of its range (nothing was sent), or no connection could be made.
-        """
-        arguments = {
-            "model": model,
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "stop": stop,
-        }
-        call = self._service.call(self._service.chat, arguments, stream, kwargs)
-        if stream:
-            return await self._service.chat_stream(call).begin()
-        return await _run(self._service.chat_completion(call), self._service)
-
-
-class AsyncChat:
-    """The chat of a client."""
-
-    def __init__(self, service: Service) -> None:
-        self.completions = AsyncChatCompletions(service)
-        """Chat completions."""
-
-
-class AsyncModels:
-    """The server's models, as a client sees them."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def list(self) -> ModelList:
-        """All of them: GET ``/v1/models``. A list, which has them under `data` as well.
-
-        Raises:
-          InferneoAPIError, InferneoTimeoutError, InferneoError: as `completions.create`.
-        """
-        return await _run(self._service.list_models(), self._service)
-
-    async def get(self, model_id: str) -> Model:
-        """One of them: GET ``/v1/models/{id}``, or, at a server without that address, from the list.
-
-        Raises:
-          InferneoAPIError: with `status_code` 404: there is no such model. And what `list` raises.
-        """
-        return await _run(self._service.get_model(model_id), self._service)
-
-
-async def _run(steps: Steps[T], service: Service) -> T:
-    """Send the calls of an operation, one after the other; what it comes to."""
-    try:
-        call = next(steps)
-        while True:
-            with translated():
-                await service.chat.engine.invoke(call)
-            call = steps.send(call)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # which is what the generator returns
+    async def begin(self, make: Callable[[], ChunkStream[C]]) -> ChunkStream[C]:
+        """A stream whose call is queued."""
+        return await make().begin()

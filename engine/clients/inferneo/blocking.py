@@ -6,11 +6,12 @@ cancels what it waits for. Limits, retries and connections are the engine's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Self, TypeVar, Unpack
 
 from engine.clients.inferneo.errors import InferneoError, translated
+from engine.clients.inferneo.methods import Chat, Completions, Models
 from engine.clients.inferneo.responses import (
     ChatCompletionChunk,
     ChatCompletionResponse,
@@ -21,9 +22,11 @@ from engine.clients.inferneo.responses import (
     ServerInfo,
 )
 from engine.clients.inferneo.service import EngineSettings, Service, Steps
+from engine.clients.inferneo.streams import ChunkStream
 from engine.portal import BlockingEngine, BlockingIterator, Portal, default_portal
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 class InferneoClient:
@@ -38,11 +41,13 @@ class InferneoClient:
       timeout: seconds for a request once it is sent: until the whole answer is there, and of a stream until it begins
         and for each silence after that. Waiting in our own queue is not counted; a call's `deadline_s` bounds that too.
       max_retries: how often a request is tried again after connection errors, 429 and 5xx; each goes through the limits
-        and waits as long as the server asked.
-      headers: headers of every request, over our own (``User-Agent``).
+        and waits as long as the server asked. All requests of a client have one budget of retries together, after 429
+        excepted: 10 at first, and one more for every five that succeed. Once it is spent, the first failure is final.
+      headers: headers of every request, over our own (``User-Agent``). An ``Authorization`` takes the place of any key.
       engine: a `BlockingEngine` or a `Portal`, in place of the process-wide one.
       **settings: limits and the like, as `iModel` takes them: `limit_requests`, `limit_tokens`, `concurrency_limit`,
-        `hook_registry`, ... They hold for everything the client sends, together.
+        `hook_registry`, ... They hold for everything the client sends, together; `max_connections` for each of its
+        three accounts: completions, chat, and whatever the server tells of itself.
 
     Raises:
       InferneoError: an argument is out of its range; it is named, and no key is shown.
@@ -64,29 +69,34 @@ class InferneoClient:
         if not isinstance(blocking, BlockingEngine):
             kind = type(engine).__name__
             raise InferneoError(f"engine is what open_portal gives in a plain with, not {kind}", argument="engine")
-        self._service = Service(base_url, api_key, timeout, max_retries, headers, settings)
+        self._service = service = Service(base_url, api_key, timeout, max_retries, headers, settings)
         self.engine = blocking
         """The engine its calls run in: `statistics`, `wait_quiet`, `call`, ..."""
-        self.completions = Completions(self._service, self.engine)
+        face = _Blocking(blocking)
+        self._face = face
+        self.completions: Completions[CompletionResponse, BlockingIterator[CompletionChunk]] = Completions(
+            service, face
+        )
         """Text completions."""
-        self.chat = Chat(self._service, self.engine)
+        self.chat: Chat[ChatCompletionResponse, BlockingIterator[ChatCompletionChunk]] = Chat(service, face)
         """Chat: its `completions`."""
-        self.models = Models(self._service, self.engine)
+        self.models: Models[ModelList, Model] = Models(service, face)
         """The server's models."""
 
     def info(self) -> ServerInfo:
-        """What is known of the server: its models (``/v1/models``), its memory and uptime (``/stats``, where there is
-        one). No server tells its version, which is then ``"unknown"``. Raises what `models.list` raises."""
-        return _run(self._service.info(), self.engine)
+        """What is known of the server: its models (``/v1/models``), its memory and uptime (``/stats``; what
+        is not told there is missing). No server tells its version, which is then ``"unknown"``. Raises what
+        `models.list` raises."""
+        return self._face.run(self._service.info())
 
     def health(self) -> Any:
         """What the server has at ``/health``. Raises what `models.list` raises."""
-        return _run(self._service.document("/health"), self.engine)
+        return self._face.run(self._service.document("/health"))
 
     def stats(self) -> Any:
         """What the server has at ``/stats``: how many requests run and wait, its memory. Raises what `models.list`
         raises."""
-        return _run(self._service.document("/stats"), self.engine)
+        return self._face.run(self._service.document("/stats"))
 
     def close(self) -> None:
         """Be done with it. Connections belong to the engine, so nothing has to be given back; it can be used again."""
@@ -103,211 +113,23 @@ class InferneoClient:
         return f"<InferneoClient at {self._service.base_url}>"
 
 
-class Completions:
-    """Text completions of a client: its `completions`."""
+class _Blocking:
+    """`Face` of synchronous code."""
 
-    def __init__(self, service: Service, engine: BlockingEngine) -> None:
-        self._service = service
+    def __init__(self, engine: BlockingEngine) -> None:
         self._engine = engine
 
-    @overload
-    def create(
-        self,
-        model: str,
-        prompt: str | Sequence[Any],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: Literal[False] = False,
-        **kwargs: Any,
-    ) -> CompletionResponse: ...
+    def run(self, steps: Steps[T]) -> T:
+        """Send the calls of an operation, one after the other; what it comes to."""
+        try:
+            call = next(steps)
+            while True:
+                with translated():
+                    self._engine.invoke(call)
+                call = steps.send(call)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # which is what the generator returns
 
-    @overload
-    def create(
-        self,
-        model: str,
-        prompt: str | Sequence[Any],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        *,
-        stream: Literal[True],
-        **kwargs: Any,
-    ) -> BlockingIterator[CompletionChunk]: ...
-
-    def create(
-        self,
-        model: str,
-        prompt: str | Sequence[Any],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: bool = False,
-        **kwargs: Any,
-    ) -> CompletionResponse | BlockingIterator[CompletionChunk]:
-        """Complete a prompt: POST ``/v1/completions``.
-
-        Arguments that are None are not sent. `kwargs` go into the body (`seed`, `min_p`, `repetition_penalty`,
-        `ignore_eos`, ...), but for those of `CallOptions` (`flow`, `deadline_s`, `metadata`, ...), which are the
-        engine's; `priority` is both, and the larger is served first.
-        With `stream` an iterator of chunks, best in a ``with``; closing or dropping it closes the connection.
-
-        Raises:
-          InferneoAPIError: the server refused, or failed more often than it is tried.
-          InferneoTimeoutError: no whole answer within `timeout`.
-          InferneoError: an argument is out of its range (nothing was sent), or no connection could be made.
-        """
-        arguments = {
-            "model": model,
-            "prompt": prompt,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "stop": stop,
-        }
-        call = self._service.call(self._service.completions, arguments, stream, kwargs)
-        if stream:
-            return self._engine.iterate(self._service.completion_stream(call))
-        return _run(self._service.completion(call), self._engine)
-
-
-class ChatCompletions:
-    """Chat completions of a client: its `chat.completions`."""
-
-    def __init__(self, service: Service, engine: BlockingEngine) -> None:
-        self._service = service
-        self._engine = engine
-
-    @overload
-    def create(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: Literal[False] = False,
-        **kwargs: Any,
-    ) -> ChatCompletionResponse: ...
-
-    @overload
-    def create(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        *,
-        stream: Literal[True],
-        **kwargs: Any,
-    ) -> BlockingIterator[ChatCompletionChunk]: ...
-
-    def create(
-        self,
-        model: str,
-        messages: Sequence[Mapping[str, Any]],
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_p: float | None = None,
-        top_k: int | None = None,
-        frequency_penalty: float | None = None,
-        presence_penalty: float | None = None,
-        stop: str | Sequence[str] | None = None,
-        stream: bool = False,
-        **kwargs: Any,
-    ) -> ChatCompletionResponse | BlockingIterator[ChatCompletionChunk]:
-        """Answer a conversation: POST ``/v1/chat/completions``.
-
-        Arguments that are None are not sent. `kwargs` go into the body (`seed`, `min_p`, `repetition_penalty`,
-        `ignore_eos`, ...), but for those of `CallOptions` (`flow`, `deadline_s`, `metadata`, ...), which are the
-        engine's; `priority` is both, and the larger is served first.
-        With `stream` an iterator of chunks, best in a ``with``; closing or dropping it closes the connection.
-
-        Raises:
-          InferneoAPIError: the server refused, or failed more often than it is tried.
-          InferneoTimeoutError: no whole answer within `timeout`.
-          InferneoError: an argument is out of its range (nothing was sent), or no connection could be made.
-        """
-        arguments = {
-            "model": model,
-            "messages": messages,
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "frequency_penalty": frequency_penalty,
-            "presence_penalty": presence_penalty,
-            "stop": stop,
-        }
-        call = self._service.call(self._service.chat, arguments, stream, kwargs)
-        if stream:
-            return self._engine.iterate(self._service.chat_stream(call))
-        return _run(self._service.chat_completion(call), self._engine)
-
-
-class Chat:
-    """The chat of a client."""
-
-    def __init__(self, service: Service, engine: BlockingEngine) -> None:
-        self.completions = ChatCompletions(service, engine)
-        """Chat completions."""
-
-
-class Models:
-    """The server's models, as a client sees them."""
-
-    def __init__(self, service: Service, engine: BlockingEngine) -> None:
-        self._service = service
-        self._engine = engine
-
-    def list(self) -> ModelList:
-        """All of them: GET ``/v1/models``. A list, which has them under `data` as well.
-
-        Raises:
-          InferneoAPIError, InferneoTimeoutError, InferneoError: as `completions.create`.
-        """
-        return _run(self._service.list_models(), self._engine)
-
-    def get(self, model_id: str) -> Model:
-        """One of them: GET ``/v1/models/{id}``, or, at a server without that address, from the list.
-
-        Raises:
-          InferneoAPIError: with `status_code` 404: there is no such model. And what `list` raises.
-        """
-        return _run(self._service.get_model(model_id), self._engine)
-
-
-def _run(steps: Steps[T], engine: BlockingEngine) -> T:
-    """Send the calls of an operation, one after the other; what it comes to."""
-    try:
-        call = next(steps)
-        while True:
-            with translated():
-                engine.invoke(call)
-            call = steps.send(call)
-    except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]  # which is what the generator returns
+    def begin(self, make: Callable[[], ChunkStream[C]]) -> BlockingIterator[C]:
+        """A stream whose call is queued when it is first read."""
+        return self._engine.iterate(make())

@@ -9,6 +9,7 @@ Nothing here waits. No message holds a key: what looks like one in a server's se
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,9 +24,13 @@ from engine.errors import (
     Truncated,
     one_line,
 )
-from engine.providers.wire import mapping, text_or_none
+from engine.providers.documents import json_body
+from engine.providers.wire import decode_json, mapping, text_or_none
+from engine.secret import masked
 
 _SENTENCE_CHARS = 2_000
+_BOUNDS = re.compile(r"\b(timeout_s|first_byte_s|idle_s)\b")
+"""What the engine calls the bounds that a client's `timeout` sets."""
 
 
 class InferneoError(Exception):
@@ -71,7 +76,8 @@ class InferneoAPIError(InferneoError):
 
 
 class InferneoTimeoutError(InferneoError):
-    """No whole answer within `timeout`, or within a call's `deadline_s`. The request may have been served."""
+    """No whole answer within `timeout` (a call's own is `timeout_s`), or within a call's `deadline_s`. The request may
+    have been served."""
 
 
 def failure_of(call: Call) -> InferneoError | None:
@@ -88,7 +94,7 @@ def error_from(error: PenstockError) -> InferneoError:
     """The engine's error in the document's classes, where no answer came."""
     timed_out = isinstance(error, DeadlineExceeded) or (isinstance(error, OutcomeUnknown) and error.reason == "timeout")
     if timed_out:
-        return InferneoTimeoutError(error.message)
+        return InferneoTimeoutError(_BOUNDS.sub("timeout", error.message))
     return InferneoError(error.message, argument=error.argument if isinstance(error, InvalidCall) else "")
 
 
@@ -106,18 +112,28 @@ def translated() -> Iterator[None]:
 def _answered(call: Call, error: ProviderError) -> InferneoError:
     if isinstance(error, Truncated):
         return InferneoError(error.message)
-    body = call.response
+    body = _without_keys(call.response)
     text = bytes(call.reply.body).decode("utf-8", "replace") if body is None else ""
     said = mapping(mapping(body).get("error"))
-    sentence = one_line(_sentence(body) or text, _SENTENCE_CHARS) or error.message
+    sentence = one_line(_sentence(body) or masked(text), _SENTENCE_CHARS) or error.message
     return InferneoAPIError(
         sentence,
         status_code=error.status or 0,
         code=_word(said.get("code")),
         type=_word(said.get("type")),
-        body=text or None if body is None else body,
+        body=masked(text) or None if body is None else body,
         retry_after=error.retry_after_s,
     )
+
+
+def _without_keys(body: Any) -> Any:
+    """A decoded body without the keys that it repeats, however they were escaped on the wire."""
+    try:
+        written = json_body(body).decode()
+    except InvalidCall:
+        return body
+    clean = masked(written)
+    return body if clean == written else decode_json(clean.encode())
 
 
 def _sentence(payload: object) -> str:

@@ -1,8 +1,9 @@
 """What a server answers, as the objects of Inferneo's document, and the chunks of its streams.
 
 Answers are read as leniently as possible: one odd field never costs an answer that was paid for. What a server adds to
-the documented fields is in `extra`. `parameters`, `format` and `logprobs` are None where the server does not tell them,
-and so is `usage`.
+the documented fields is in `extra`, and so is, under its name, what it wrote of another type than the document has.
+`parameters`, `format` and `logprobs` are None where the server does not tell them, and so is `usage`. A chunk has a
+choice always: an empty one where the server sent none.
 
 Nothing here waits, and nothing raises, whatever a server sent.
 """
@@ -19,7 +20,7 @@ from engine.providers.wire import count, mapping, text_or_none
 
 class _Shape(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     extra: Mapping[str, Any] = {}
-    """Whatever else the server said here."""
+    """Whatever else the server said here, and what is of another type than the document's."""
 
 
 class Usage(_Shape, frozen=True, kw_only=True):
@@ -152,7 +153,7 @@ def completion_of(payload: object) -> CompletionResponse:
 
 def completion_chunk_of(payload: object) -> CompletionChunk:
     """An event of a streamed completion."""
-    return _envelope(CompletionChunk, payload, _completion_choice)
+    return _envelope(CompletionChunk, payload, _completion_choice, least=1)
 
 
 def chat_of(payload: object) -> ChatCompletionResponse:
@@ -162,7 +163,7 @@ def chat_of(payload: object) -> ChatCompletionResponse:
 
 def chat_chunk_of(payload: object) -> ChatCompletionChunk:
     """An event of a streamed conversation."""
-    return _envelope(ChatCompletionChunk, payload, _delta_choice)
+    return _envelope(ChatCompletionChunk, payload, _delta_choice, least=1)
 
 
 def model_of(payload: object) -> Model:
@@ -196,11 +197,18 @@ def info_of(stats: object, models: ModelList) -> ServerInfo:
 # --- field by field ---------------------------------------------------------------------------------------------------
 
 
-def _made(kind: type[S], found: Mapping[str, Any], **fields: Any) -> S:
-    """An object with these fields, where they are not None, and everything else that was said."""
-    known = kind.__struct_fields__
-    extra = {name: value for name, value in found.items() if name not in known}
-    return kind(**{name: value for name, value in fields.items() if value is not None}, extra=extra)
+def _made(kind: type[S], found: Mapping[str, Any], *partly: str, **fields: Any) -> S:
+    """An object with these fields, where they are not None, and everything else that was said, and what was read
+    `partly`."""
+    read = {name: value for name, value in fields.items() if value is not None}
+    empty = {name for name in kind.__struct_fields__ if found.get(name) in (None, "")}
+    taken = (read.keys() | empty) - set(partly)
+    return kind(**read, extra={name: value for name, value in found.items() if name not in taken})
+
+
+def _objects(value: object) -> bool:
+    """Whether it is a list of objects, so that all of it can be read; or nothing."""
+    return value is None or (isinstance(value, list) and all(isinstance(one, dict) for one in value))
 
 
 def _named(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,12 +216,15 @@ def _named(found: Mapping[str, Any]) -> dict[str, Any]:
     return {**texts, "created": count(found.get("created"))}
 
 
-def _envelope(kind: type[S], payload: object, choice_of: Any) -> S:
+def _envelope(kind: type[S], payload: object, choice_of: Any, *, least: int = 0) -> S:
+    """An answer, or a chunk, which has at `least` one choice."""
     found = mapping(payload)
     choices = found.get("choices")
     listed = [choice_of(mapping(choice)) for choice in choices] if isinstance(choices, list) else []
-    usage = _usage(found.get("usage"))
-    return _made(kind, found, **_named(found), model=text_or_none(found.get("model")), choices=listed, usage=usage)
+    listed += [choice_of({}) for _ in range(least - len(listed))]
+    partly = () if _objects(choices) else ("choices",)
+    model, usage = text_or_none(found.get("model")), _usage(found.get("usage"))
+    return _made(kind, found, *partly, **_named(found), model=model, choices=listed, usage=usage)
 
 
 def _usage(payload: object) -> Usage | None:
@@ -247,13 +258,14 @@ def _delta_choice(choice: Mapping[str, Any]) -> ChatCompletionChunkChoice:
     return _made(ChatCompletionChunkChoice, choice, **_said(choice), delta=_message(said))
 
 
-def _message(payload: object) -> ChatMessage:
-    found = mapping(payload)
-    calls = found.get("tool_calls")
+def _message(payload: object) -> ChatMessage | None:
+    if not isinstance(payload, dict):
+        return None
+    calls = payload.get("tool_calls")
     listed = [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else None
-    return _made(
-        ChatMessage, found, role=text_or_none(found.get("role")), content=found.get("content"), tool_calls=listed
-    )
+    partly = () if _objects(calls) else ("tool_calls",)
+    role = text_or_none(payload.get("role"))
+    return _made(ChatMessage, payload, *partly, role=role, content=payload.get("content"), tool_calls=listed)
 
 
 def _number(value: object) -> float | None:

@@ -2,10 +2,13 @@
 
 An operation is a generator: it yields a call, is sent the same call once it has ended, and returns the answer in the
 document's terms. The clients only run it, one by blocking, the other by awaiting. Nothing here waits.
+
+Each of the three is an account of the engine's, with connections of its own: what reads its answers is part of it.
 """
 
 from __future__ import annotations
 
+import difflib
 import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
@@ -13,32 +16,20 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from actors.limits import Quota, is_count, is_number
+from actors.limits import Quota, is_count, is_number, is_text
 from engine.accounts import MAX_CONNECTIONS
 from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.clients.caller import Caller
 from engine.clients.inferneo.errors import InferneoAPIError, InferneoError, failure_of, translated
-from engine.clients.inferneo.responses import (
-    ChatCompletionChunk,
-    ChatCompletionResponse,
-    CompletionChunk,
-    CompletionResponse,
-    Model,
-    ModelList,
-    ServerInfo,
-    chat_chunk_of,
-    chat_of,
-    completion_chunk_of,
-    completion_of,
-    info_of,
-    model_of,
-    models_of,
-)
+from engine.clients.inferneo.events import ChatEvents, CompletionEvents
+from engine.clients.inferneo.responses import Model, ModelList, ServerInfo, info_of, model_of, models_of
 from engine.clients.inferneo.streams import ChunkStream
+from engine.endpoints import Endpoint
 from engine.hooks import HookRegistry, registry_of
 from engine.imodel import iModel
-from engine.imodel_arguments import counter_of
+from engine.imodel_arguments import check_text, counter_of
 from engine.providers.documents import DOCUMENTS
+from engine.providers.openai_chat import Dialect, OpenAIChat
 from engine.runtime import Engine
 from engine.secret import Secret
 from engine.transports.client import HttpClient
@@ -52,6 +43,7 @@ STREAM_S = 3_600.0
 
 _CHAT_PATH = "/v1/chat/completions"
 _ABSENT = (404, 405)
+_KEY_REFUSED = (401, 403)
 
 
 class EngineSettings(TypedDict, total=False):
@@ -75,6 +67,9 @@ class EngineSettings(TypedDict, total=False):
     max_connections: int
 
 
+_NAMES = ("base_url", "api_key", "timeout", "max_retries", "headers", "engine", *EngineSettings.__annotations__)
+
+
 class Service:
     """One server as one client sees it. `engine` is the one to use, in place of the innermost open one.
 
@@ -94,17 +89,19 @@ class Service:
         engine: Engine | None = None,
     ) -> None:
         for name in settings.keys() - EngineSettings.__annotations__.keys():
-            raise TypeError(f"an Inferneo client takes no argument {name!r}")
+            raise TypeError(f"an Inferneo client takes no argument {name!r}{_meant(name)}")
         self._options = _options(timeout, max_retries)
         self._streaming = {**self._options, "timeout_s": max(STREAM_S, timeout), "first_byte_s": timeout}
         self._streaming["idle_s"] = timeout
-        given: dict[str, Any] = {**settings, "base_url": base_url, "api_key": api_key, "engine": engine}
-        given |= {"lane": settings.get("lane") or f"inferneo-{uuid.uuid4()}", "default_headers": headers}
+        given: dict[str, Any] = {**settings, "engine": engine}
+        given |= {"lane": settings.get("lane") or f"inferneo-{uuid.uuid4()}"}
         with translated():
+            check_text(base_url=base_url, api_key=api_key)
             self._count_text = counter_of(settings.get("count_tokens"))
             given |= {"hook_registry": registry_of(settings.get("hook_registry"))}
-            self.chat = iModel("inferneo", **given)
-            self.completions = iModel("inferneo", endpoint="completions", **given)
+            said = {"base_url": base_url, "api_key": api_key, "default_headers": {} if headers is None else headers}
+            self.chat = iModel(endpoint=_endpoint("chat", ChatEvents, said), **given)
+            self.completions = iModel(endpoint=_endpoint("completions", CompletionEvents, said), **given)
         parts = urlsplit(self.chat.endpoint.spec.url)
         self._prefix = parts.path.removesuffix(_CHAT_PATH)
         self.base_url = parts._replace(path=self._prefix, query="").geturl()
@@ -113,6 +110,7 @@ class Service:
             self.chat.lane,
             key=Secret(api_key) if api_key is not None else None,
             hook_registry=self.chat.hook_registry,
+            exit_hook=settings.get("exit_hook", False),
             max_connections=settings.get("max_connections", MAX_CONNECTIONS),
             http_client=settings.get("http_client"),
         )
@@ -135,21 +133,13 @@ class Service:
                 given["priority"] = -body["priority"]
             return Call(owner, body["model"], request, CallOptions(**{**usual, **given}))
 
-    def completion(self, call: Call) -> Steps[CompletionResponse]:
-        """The answer to a prompt."""
-        return completion_of(_answer((yield call)))
+    def answer(self, make: Callable[[], Call], read: Callable[[object], T]) -> Steps[T]:
+        """What a call is answered, in the document's terms; it is made when it is to be sent."""
+        return read(_answer((yield make())))
 
-    def chat_completion(self, call: Call) -> Steps[ChatCompletionResponse]:
-        """The answer to a conversation."""
-        return chat_of(_answer((yield call)))
-
-    def completion_stream(self, call: Call) -> ChunkStream[CompletionChunk]:
-        """The answer to a prompt as it comes; nothing is sent yet."""
-        return ChunkStream(call, lambda: self.chat.engine, completion_chunk_of)
-
-    def chat_stream(self, call: Call) -> ChunkStream[ChatCompletionChunk]:
-        """The answer to a conversation as it comes; nothing is sent yet."""
-        return ChunkStream(call, lambda: self.chat.engine, chat_chunk_of)
+    def stream(self, make: Callable[[], Call], read: Callable[[object], T]) -> ChunkStream[T]:
+        """The answer to a call as it comes; the call is made, and nothing is sent yet."""
+        return ChunkStream(make(), lambda: self.chat.engine, read)
 
     # --- what the server tells ---
 
@@ -159,7 +149,7 @@ class Service:
 
     def get_model(self, model_id: object) -> Steps[Model]:
         """One model: by its own address, or where there is none, from the list."""
-        if not isinstance(model_id, str) or not model_id.strip() or model_id in (".", ".."):
+        if not isinstance(model_id, str) or not is_text(model_id) or not model_id.strip() or model_id in (".", ".."):
             raise InferneoError("model_id must be the name of a model; nothing was sent", argument="model_id")
         ended = yield self._get(f"/v1/models/{quote(model_id, safe='')}")
         failure = failure_of(ended)
@@ -173,10 +163,10 @@ class Service:
         raise InferneoAPIError(f"the server has no model {model_id!a:.200}", status_code=404) from failure
 
     def info(self) -> Steps[ServerInfo]:
-        """What the statistics, where there are any, and the list of models tell."""
+        """What the statistics, where the server answers with any, and the list of models tell."""
         ended = yield self._get("/stats")
         failure = failure_of(ended)
-        if failure is not None and getattr(failure, "status_code", 0) not in _ABSENT:
+        if failure is not None and (not isinstance(failure, InferneoAPIError) or failure.status_code in _KEY_REFUSED):
             raise failure
         models = yield from self.list_models()
         return info_of(ended.response if failure is None else None, models)
@@ -186,7 +176,31 @@ class Service:
         return _answer((yield self._get(path)))
 
     def _get(self, path: str) -> Call:
-        return self._caller.call("GET", self._prefix + path, options=CallOptions(**self._options))
+        before = quote(self._prefix, safe="/%:@!$&'()*+,;=~")
+        return self._caller.call("GET", before + path, options=CallOptions(**self._options))
+
+
+def _endpoint(name: str, events: Callable[[Dialect], OpenAIChat], said: dict[str, Any]) -> Endpoint:
+    """One of the server's two endpoints, whose streams tell every event. An ``Authorization`` of the user's own takes
+    the place of the account's, wherever that would come from.
+
+    Raises:
+      UsageError: an argument is out of its range, or no address.
+    """
+    found = Endpoint(provider="inferneo", endpoint=name, **said)
+    wire = found.spec.format
+    assert isinstance(wire, OpenAIChat)
+    spec = msgspec.structs.replace(found.spec, format=events(wire.dialect))
+    if any(header == "authorization" for header, _ in spec.headers):
+        spec = msgspec.structs.replace(spec, auth="none", key_env=())
+    found.spec = spec
+    return found
+
+
+def _meant(name: str) -> str:
+    """The argument that a misspelt one may have been meant for."""
+    near = difflib.get_close_matches(name, _NAMES, 1, 0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _answer(call: Call) -> Any:

@@ -1,12 +1,13 @@
 """Streams of Inferneo's answers: one chunk of the document's for each event of the server's, from a stream of ours.
 
-The engine's stream tells what every event means; here each event is handed on once, whole, as the document has it.
+The engine's stream tells every event at its place (`engine.clients.inferneo.events`); here each is handed on once,
+whole, as the document has it: one that has no choice, as a usage has none, with an empty one, so that
+``chunk.choices[0]`` is always there. What is no chunk of an answer, like a heartbeat, is passed over.
 Leaving a stream, or dropping it, ends the call and its connection, which is how the server learns to stop.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -19,7 +20,6 @@ from engine.runtime import Engine
 from engine.streaming import ReplyStream
 
 C = TypeVar("C")
-_NO_EVENT = object()
 
 
 class ChunkStream(Generic[C]):
@@ -35,10 +35,7 @@ class ChunkStream(Generic[C]):
         self._engine_of = engine_of
         self._make = make
         self._stream: ReplyStream | None = None
-        self._ready: deque[C] = deque()
-        self._later: list[C] = []
-        self._last: object = _NO_EVENT
-        self._finish: object = _NO_EVENT
+        self._last: object = None
 
     async def begin(self) -> Self:
         """Have the call queued, once.
@@ -57,16 +54,13 @@ class ChunkStream(Generic[C]):
         return self
 
     async def __anext__(self) -> C:
-        while not self._ready:
-            chunk = await self._next()
-            if chunk is None:
-                self._ready.extend(self._later)
-                self._later.clear()
-                if self._ready:
-                    break
-                raise StopAsyncIteration
-            self._take(chunk)
-        return self._ready.popleft()
+        while (chunk := await self._next()) is not None:
+            event = chunk.metadata.get("event")
+            if event is self._last or chunk.is_error or not isinstance(mapping(event).get("choices"), list):
+                continue  # told already by another chunk of the same event; no chunk of an answer
+            self._last = event
+            return self._make(event)
+        raise StopAsyncIteration
 
     async def _next(self) -> StreamChunk | None:
         await self.begin()
@@ -78,35 +72,10 @@ class ChunkStream(Generic[C]):
         except PenstockError as error:
             raise ((failure_of(self.call) if self.call.over else None) or error_from(error)) from error
 
-    def _take(self, chunk: StreamChunk) -> None:
-        """Hand on the event of a chunk, unless another chunk of the same event was there before.
-
-        The last event of a choice comes to us with the end of the stream; what was told after it has to wait for it.
-        """
-        event = chunk.metadata.get("event", _NO_EVENT)
-        if event is _NO_EVENT or event is self._last or chunk.is_error:
-            return
-        self._last = event
-        choices = mapping(event).get("choices")
-        if chunk.type == "result":
-            if event != self._finish:
-                self._ready.append(self._make(event))
-            self._ready.extend(self._later)
-            self._later.clear()
-        elif not isinstance(choices, list):
-            return  # somebody's heartbeat
-        elif choices:
-            if mapping(choices[0]).get("finish_reason"):
-                self._finish = event
-            self._ready.append(self._make(event))
-        else:
-            self._later.append(self._make(event))
-
     async def aclose(self) -> None:
         """End it: the call is cancelled and its connection closed. Idempotent."""
         if self._stream is not None:
             await self._stream.aclose()
-        self._ready.clear()
 
     async def __aenter__(self) -> Self:
         return await self.begin()

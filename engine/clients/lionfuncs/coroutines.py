@@ -32,6 +32,9 @@ COROUTINES = EndpointSpec(
 """Where such calls go, as an account has to say it. Nothing is ever sent there."""
 
 
+_NOT_ITS_OWN = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
 class Work:
     """One coroutine to be run, and what came of it: `status`, `headers` and `body`, or what it raised."""
 
@@ -42,13 +45,23 @@ class Work:
         self.status: int | None = None
         self.headers: dict[str, Any] | None = None
         self.body: Any = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def run(self) -> Fault | None:
-        """Run it; what is wrong with it afterwards, if anything is. Cancellation passes through."""
+        """Run it; what is wrong with it afterwards, if anything is.
+
+        Cancellation passes through, and so does what ends a program. All else that it raises is what became of it, also
+        `asyncio.CancelledError`, which is no `Exception`.
+        """
         try:
             self._take(await self.make())
-        except Exception as error:  # noqa: BLE001  # the user's own code: whatever it raises is what became of it
+        except _NOT_ITS_OWN:
+            raise
+        except BaseException as error:  # the user's own code: whatever it raises is what became of it
+            if isinstance(error, BaseExceptionGroup):
+                if error.subgroup((KeyboardInterrupt, SystemExit)) is not None:
+                    raise
+                await trio.lowlevel.checkpoint_if_cancelled()  # cancellation may be among them
             self.error = error
             name = type(error).__name__
             return Fault("OutcomeUnknown", f"the coroutine raised {name}; what it sent may be billed", sent=True)
@@ -58,10 +71,10 @@ class Work:
         return Fault(kind, f"the coroutine returned status {self.status}", status=self.status, sent=True)
 
     def _take(self, result: Any) -> None:
-        """``(status, headers, body)``, or a body alone."""
+        """``(status, headers, body)``, the status one of HTTP's, or a body alone."""
         match result:
-            case (int() as status, Mapping() as headers, body) if isinstance(result, tuple):
-                self.status, self.headers, self.body = status, dict(headers), body
+            case (int() as status, Mapping() as headers, body) if isinstance(result, tuple) and 100 <= status <= 599:
+                self.status, self.headers, self.body = int(status), dict(headers), body
             case _:
                 self.status, self.headers, self.body = 200, {"Content-Type": "application/json"}, result
 

@@ -12,7 +12,7 @@ import enum
 import re
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -70,10 +70,10 @@ def _is_shutdown(error: PenstockError | None) -> bool:
 class NotedCall(Call):
     """A call that notes when it comes to another status: `notes`, with the instants of trio's clock in microseconds.
 
-    `work` is the coroutine that it runs, if it runs one.
+    `work` is the coroutine that it runs, if it runs one. `on_sent` is called each time that it has left.
     """
 
-    __slots__ = ("_progress", "notes", "work")
+    __slots__ = ("_progress", "notes", "on_sent", "tokens", "work")
 
     def __init__(
         self,
@@ -85,6 +85,8 @@ class NotedCall(Call):
     ) -> None:
         self.notes: list[tuple[int, Progress]] = []
         self.work = work
+        self.on_sent: Callable[[NotedCall], None] | None = None
+        self.tokens = request.input_tokens if isinstance(request, Encoded) else 0
         super().__init__(owner, model, request, options)
 
     @property
@@ -95,6 +97,8 @@ class NotedCall(Call):
     @progress.setter
     def progress(self, progress: Progress) -> None:
         self._progress = progress
+        if progress is Progress.SENT and self.on_sent is not None:
+            self.on_sent(self)
         if not self.notes or _LIVE.get(self.notes[-1][1]) is not _LIVE.get(progress):
             self.notes.append((now_us(), progress))
 
@@ -118,9 +122,9 @@ class NetworkRequestEvent:
 
     `request_id` is a UUID; `endpoint_url`, `method`, `payload` and `headers` are what is sent, but for the keys in the
     headers, which are masked; `metadata` holds the `model_name` and is the caller's besides. Times are in UTC and
-    naive, as lionfuncs has them, and in order: `created_at`, then `queued_at`, `processing_started_at` (the executor's
-    limits let it go) and `call_started_at` (the request has left), each when that was so first, and `completed_at`,
-    however it ended; None before.
+    naive, as lionfuncs has them, and in order: `created_at`, then `queued_at`, `processing_started_at` (it was let go)
+    and `call_started_at` (the request has left), each when that was so first, and `completed_at`, however it ended;
+    None before.
 
     `headers` are given as they may be shown. An event that is dropped does not cancel its request.
     """
@@ -206,7 +210,7 @@ class NetworkRequestEvent:
 
     @property
     def processing_started_at(self) -> datetime | None:
-        """When the executor's limits first let it go."""
+        """When it was first let go: its limits had room for it, and there was a place in flight."""
         return self._first(Progress.GRANTED)
 
     @property
@@ -234,7 +238,7 @@ class NetworkRequestEvent:
             if status is not before:
                 lines.append((at_us, f"Status changed from {before} to {status}"))
             if status is RequestStatus.PROCESSING and at_us > since_us:
-                waited = f"Waited {(at_us - since_us) / 1e6:.2f}s for the executor's limits"
+                waited = f"Waited {(at_us - since_us) / 1e6:.2f}s in the executor's queue"
                 tokens = self.num_api_tokens_needed
                 lines.append((at_us, f"{waited} ({tokens} API tokens)." if tokens else f"{waited}."))
             before, since_us = status, at_us
@@ -291,7 +295,10 @@ class NetworkRequestEvent:
         raised = self._raised
         if raised is None or isinstance(raised, PenstockError):
             return raised.message if raised is not None else None
-        return masked(str(raised))
+        try:
+            return masked(str(raised))
+        except Exception as error:  # noqa: BLE001  # the user's own exception, and his own __str__
+            return f"{type(raised).__name__}, whose text cannot be had ({type(error).__name__})"
 
     @property
     def error_details(self) -> str | None:
@@ -302,7 +309,7 @@ class NetworkRequestEvent:
         return masked("".join(traceback.format_exception(raised)))
 
     @property
-    def _raised(self) -> Exception | None:
+    def _raised(self) -> BaseException | None:
         error, work = self._call.error, self._call.work
         return work.error if error is not None and work is not None and work.error is not None else error
 

@@ -1,31 +1,31 @@
 """`Executor`: lionfuncs' limits and queue, as an engine with one lane, which all calls made with it share.
 
-The engine is opened by `start` and closed by `stop`, in the same task, as trio wants it; `async with` does both. Rates
-are token buckets (`rates`): what is admitted is taken from them at once, so that calls that wait do not all go at the
-same instant. What is wrong with a call is on its event; only an executor that does not run is raised.
+The engine is opened by `start` and closed by `stop`, and lives in a task of its own (`running`); `async with` does
+both. Rates are token buckets (`rates`): what is admitted is taken from them at once, so that calls that wait do not all
+go at the same instant. What is wrong with a call is on its event; only an executor that does not run is raised.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, TypeVar
 
 import trio
 
+from actors.clock import now_us
 from actors.transport import Transport
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
 from engine.call_options import CallOptions
 from engine.clients.caller import Caller
 from engine.clients.lionfuncs.coroutines import COROUTINES, CoroutineTransport, Work
 from engine.clients.lionfuncs.events import NetworkRequestEvent, NotedCall, shown_headers
-from engine.clients.lionfuncs.rates import bucket
+from engine.clients.lionfuncs.rates import Refill, bucket
+from engine.clients.lionfuncs.running import Run
 from engine.config import EngineConfig, EngineSection
-from engine.errors import EngineNotRunning, InvalidCall, PenstockError, UsageError
+from engine.errors import CapacityExceeded, EngineNotRunning, InvalidCall, PenstockError, UsageError
 from engine.lane_arguments import check_count
-from engine.opening import open_engine
 from engine.providers.wire import Encoded
 from engine.runtime import Engine
 from engine.switchboard import OnUsage, TransportFactory, http_transports
@@ -87,16 +87,17 @@ class Executor:
         self._transport = transport
         self._coroutines = Caller(COROUTINES, self.lane, max_connections=self.max_connections)
         self._works: weakref.WeakValueDictionary[int, NotedCall] = weakref.WeakValueDictionary()
-        self._own: AbstractAsyncContextManager[Engine] | None = None
-        self._engine: Engine | None = None
-        self._opened_by: trio.lowlevel.Task | None = None
+        self._refills = [Refill(quota) for quota in self.lane.quotas or ()]
+        self._counted_in: trio.lowlevel.TrioToken | None = None
+        self._run: Run | None = None
+        self._blocks: dict[trio.lowlevel.Task, list[trio.CancelScope]] = {}
 
     # --- while it runs ---
 
     @property
     def is_running(self) -> bool:
         """Whether calls are taken."""
-        return self._engine is not None
+        return self._run is not None and not self._run.closing
 
     @property
     def engine(self) -> Engine:
@@ -105,29 +106,42 @@ class Executor:
         Raises:
           EngineNotRunning: the executor was not started, or was stopped. It is a `RuntimeError`.
         """
-        if self._engine is None:
+        if self._run is None or self._run.closing or self._run.engine is None:
             raise EngineNotRunning(
                 "Executor is not running. Call start() first, or use it as `async with Executor(...)`. Nothing was sent"
             )
-        return self._engine
+        return self._run.engine
 
     async def start(self) -> None:
-        """Take calls from now on. No effect on one that runs. `stop` has to be called by the same task.
+        """Take calls from now on. No effect on one that runs. Any task may start it.
+
+        What was taken from its buckets before a stop stays taken: started again in the same `trio.run`, it first waits
+        until they are full, so long as the rates take for what was used. It waits, too, for a stop under way. A
+        checkpoint, and cancelled it has not started.
 
         Raises:
           UsageError: this is not trio.
         """
-        if self._own is None:
-            section = EngineSection(
-                max_queued=max(EngineSection().max_queued, self.lane.queue_capacity or 0), drain_deadline_s=_YEAR_S
-            )
-            own = open_engine(EngineConfig(engine=section), transport=self._transports(section))
-            self._engine = await own.__aenter__()
-            self._own, self._opened_by = own, trio.lowlevel.current_task()
+        if not trio.lowlevel.in_trio_run():
+            raise UsageError("penstock runs under trio: use trio.run(main), not asyncio.run")
         await trio.lowlevel.checkpoint()
+        while (run := self._run) is None or run.closing:
+            if run is not None and not run.over.is_set():
+                await run.over.wait()
+            elif (full_s := self._full_s()) > trio.current_time():
+                await trio.sleep_until(full_s)
+            else:
+                section = self._section()
+                self._run = Run(EngineConfig(engine=section), self._transports(section))
+        with trio.CancelScope(shield=True):  # some steps without a wait; who is let go here holds an engine, or none
+            await run.opened.wait()
+        if run.engine is None and run.error is not None:
+            self._run = None
+            raise run.error
 
     async def stop(self, graceful: bool = True) -> None:
-        """Take no more calls, and end. No effect on one that does not run.
+        """Take no more calls, and end. No effect on one that does not run. Any task may stop it, but for the coroutines
+        that it runs itself: they would wait for their own end.
 
         `graceful`: what was submitted runs to its end, however long it takes. Else what has not ended is CANCELLED at
         once, also what is in flight; a call that had left may be billed, and its error says so. In either case whoever
@@ -136,43 +150,70 @@ class Executor:
         Cancellation ends everything at once.
 
         Raises:
-          UsageError: another task started it.
+          InternalError: the engine itself failed; calls that had not ended are FAILED.
         """
-        if self._own is None or self._engine is None:
+        run = self._run
+        if run is None:
             await trio.lowlevel.checkpoint()
             return
-        if trio.lowlevel.current_task() is not self._opened_by:
-            raise UsageError("the executor was started by another task, and has to be stopped there")
-        engine = self._engine
-        self._engine = None
         try:
-            if not graceful:
-                await engine.drain(queue="discard", deadline_s=0)
-        except BaseException as error:
-            await self._leave(type(error), error, error.__traceback__)
-            raise
-        await self._leave(None, None, None)
+            await run.stop(graceful=graceful)
+        finally:
+            self._forget(run)
+
+    def _forget(self, run: Run) -> None:
+        if self._run is run:
+            self._run = None
 
     async def __aenter__(self: Self) -> Self:
         await self.start()
+        block = trio.CancelScope()
+        self._blocks.setdefault(trio.lowlevel.current_task(), []).append(block)
+        if self._run is not None:
+            self._run.blocks.append(block)
+        block.__enter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    ) -> bool:
         """Left normally, it stops gracefully; by an exception or by cancellation, at once."""
+        task, run = trio.lowlevel.current_task(), self._run
+        block = self._blocks[task].pop()
+        if not self._blocks[task]:
+            del self._blocks[task]
+        try:
+            failed = bool(block.__exit__(kind, error, traceback))
+        finally:
+            if error is not None and run is not None:
+                await run.abort()
+                self._forget(run)
         if error is None:
             await self.stop()
-        elif self._own is not None:
-            self._engine = None
-            await self._leave(kind, error, traceback)
+        elif run is not None and run.error is not None and (failed or isinstance(error, trio.Cancelled)):
+            raise run.error
+        return failed
 
-    async def _leave(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        own, self._own = self._own, None
-        if own is not None:
-            await own.__aexit__(kind, error, traceback)
+    def _section(self) -> EngineSection:
+        most = max(EngineSection().max_queued, self.lane.queue_capacity or 0)
+        return EngineSection(max_queued=most, drain_deadline_s=_YEAR_S)
+
+    def _full_s(self) -> float:
+        """When all buckets are full again, by trio's clock; another `trio.run` has another clock."""
+        if self._counted_in is not trio.lowlevel.current_trio_token():
+            return 0.0
+        return max((refill.full_us for refill in self._refills), default=0) / 1_000_000
+
+    def _sent(self, call: NotedCall) -> None:
+        """A call has left: its cost is taken from the buckets."""
+        token = trio.lowlevel.current_trio_token()
+        if self._counted_in is not token:
+            self._counted_in = token
+            for refill in self._refills:
+                refill.full_us = 0
+        at_us = now_us()
+        for refill in self._refills:
+            refill.take(call.tokens if refill.quota.dimension == "total_tokens" else 1, at_us)
 
     def _transports(self, section: EngineSection) -> TransportFactory:
         usual = self._transport or http_transports(section)
@@ -195,10 +236,14 @@ class Executor:
         Raises:
           EngineNotRunning: the executor does not run.
         """
+        call.on_sent = self._sent
         try:
             await self.engine.submit(call)
         except EngineNotRunning:
             raise
+        except CapacityExceeded as error:
+            if not call.over:
+                call.skip(_too_large(error))
         except PenstockError as error:
             if not call.over:
                 call.skip(error)
@@ -225,9 +270,11 @@ class Executor:
         """
         self.engine  # noqa: B018  # raises if there is none
         try:
-            request: Encoded | InvalidCall = _request(api_call_coroutine, num_api_tokens_needed)
+            request: Encoded | InvalidCall = _request(
+                api_call_coroutine, num_api_tokens_needed, headers=headers, metadata=metadata
+            )
         except InvalidCall as error:
-            request = error
+            request, headers, metadata = error, None, None
         call = NotedCall(self._coroutines, "", request, _ONCE, Work(api_call_coroutine))
         self._works[call.id] = call
         event = NetworkRequestEvent(
@@ -243,14 +290,36 @@ class Executor:
         return event
 
     def __repr__(self) -> str:
-        return f"<Executor {'running' if self.is_running else 'stopped'}>"
+        return f"<Executor {'running' if self.is_running else 'stopped'}: {', '.join(self._limits())}>"
+
+    def _limits(self) -> list[str]:
+        """Its limits as its arguments say them."""
+        said = [f"queue_capacity={self.lane.queue_capacity}", f"concurrency_limit={self.lane.concurrency_limit}"]
+        for quota in self.lane.quotas or ():
+            name = "requests" if quota.dimension == "requests" else "API tokens"
+            said.append(f"{quota.limit} {name} in {quota.period_s:g} s from a bucket of {quota.burst}")
+        return said
 
 
 _ONCE = CallOptions(timeout_s=_YEAR_S, max_attempts=1)
 """How a coroutine is run: as long as it takes, and not again."""
 
 
-def _request(make: object, tokens: object) -> Encoded:
+def _too_large(error: CapacityExceeded) -> CapacityExceeded:
+    """The error in the words of the executor's arguments. A bucket holds one request at least, so it is of tokens."""
+    return CapacityExceeded(
+        f"the call needs {error.requested} API tokens and the executor's bucket holds at most {error.capacity}, so it "
+        "can never be sent; nothing was sent. Make it smaller, or raise api_tokens_rate or api_tokens_bucket_capacity",
+        dimension=error.dimension,
+        requested=error.requested,
+        capacity=error.capacity,
+    )
+
+
+def _request(make: object, tokens: object, **dicts: object) -> Encoded:
+    for name, given in dicts.items():
+        if given is not None and not isinstance(given, Mapping):
+            raise InvalidCall(f"{name} is a dict, not {type(given).__name__}; nothing was run", argument=name)
     if not callable(make):
         raise InvalidCall(
             f"api_call_coroutine is a function that makes a coroutine, not {type(make).__name__}; nothing was run",

@@ -6,11 +6,13 @@ are the caller's business. Connections belong to the executor's engine, which op
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
+import msgspec
 import trio
 
 from engine.call_options import CallOptions
@@ -21,7 +23,8 @@ from engine.clients.lionfuncs.executor import Executor, tokens_of
 from engine.endpoints import EndpointConfig
 from engine.errors import InvalidCall, UsageError
 from engine.providers.documents import json_body
-from engine.providers.lookup import EndpointSpec, checked_address, is_local
+from engine.providers.lookup import EndpointSpec, checked_address, is_local, request_headers
+from engine.providers.wire import Encoded
 
 Self = TypeVar("Self", bound="iModel")
 
@@ -30,16 +33,20 @@ _TIMEOUT_S = 300.0
 _FIELDS = EndpointConfig.__struct_fields__
 
 
-class _Unsaid(int):
+class _Unsaid:
     """A default, told apart from the same number where the caller says it."""
 
 
-_MAX_TOKENS: Final = _Unsaid(150)
-_TEMPERATURE: Final = float("0.7")  # an object of its own, likewise
+class _UnsaidCount(_Unsaid, int):
+    """A whole one."""
 
 
-class _Caller(Caller):
-    call_type = NotedCall
+class _UnsaidNumber(_Unsaid, float):
+    """Any other."""
+
+
+_MAX_TOKENS: Final = _UnsaidCount(150)
+_TEMPERATURE: Final = _UnsaidNumber(0.7)
 
 
 class iModel:  # noqa: N801  # the name its users know
@@ -55,7 +62,7 @@ class iModel:  # noqa: N801  # the name its users know
     Raises:
       TypeError: `model_endpoint_config` is neither.
       UsageError: an entry is unknown or out of range; the message names it and shows no value that may be a key.
-      UnknownEndpoint: `base_url` is none.
+      UnknownEndpoint: `base_url` is no address.
     """
 
     def __init__(self, executor: Executor, model_endpoint_config: Mapping[str, Any] | EndpointConfig) -> None:
@@ -65,34 +72,17 @@ class iModel:  # noqa: N801  # the name its users know
         self.config = config = _config_of(model_endpoint_config)
         self._url, self._path = _address(config)
         self._options = CallOptions(**{"timeout_s": _TIMEOUT_S, **config.options()})
-        sent = {"content-type": config.content_type, **{name.lower(): v for name, v in config.default_headers.items()}}
-        auth = config.auth_type or "bearer"
-        if ("x-api-key" if auth == "x-api-key" else "authorization") in sent:
-            auth = "none"
+        spec = _spec_of(config, self._url)
         key = config.api_key or None
-        self._shown = {"Content-Type": config.content_type}
-        if key is not None and auth != "none":
-            self._shown |= {"x-api-key": "***"} if auth == "x-api-key" else {"Authorization": f"{auth.title()} ***"}
-        said = {name.lower() for name in config.default_headers}
-        self._shown = {name: value for name, value in self._shown.items() if name.lower() not in said}
-        self._shown |= shown_headers(config.default_headers)
-        spec = EndpointSpec(
-            provider=config.provider,
-            endpoint=config.endpoint,
-            format=DOCUMENTS,
-            url=self._url,
-            auth=auth,
-            key_env=(),
-            key_required=False,
-            local=is_local(checked_address(self._url).hostname or ""),
-            headers=tuple(sent.items()),
-        )
-        self._caller = _Caller(spec, executor.lane, key=key, max_connections=executor.max_connections)
+        sent = request_headers(spec, "***" if key is not None else None)
+        names = {name.lower(): name for name in ("Content-Type", "Authorization", *config.default_headers)}
+        self._shown = shown_headers({names.get(name, name): value for name, value in sent.items()})
+        self._caller = Caller(spec, executor.lane, key=key, max_connections=executor.max_connections)
 
     @property
     def model_name(self) -> str:
         """The model of its calls, where the config names one; else ``"unknown"``."""
-        return self.config.model_name or str(self.config.kwargs.get("model") or "unknown")
+        return str(self.config.kwargs.get("model", self.config.model_name) or "unknown")
 
     async def acompletion(
         self,
@@ -115,15 +105,19 @@ class iModel:  # noqa: N801  # the name its users know
           EngineNotRunning: the executor does not run. It is a `RuntimeError`.
         """
         self.executor.engine  # noqa: B018  # raises if there is none, before anything else is looked at
-        said = {"prompt": prompt, **kwargs}
-        if max_tokens is not _MAX_TOKENS:
-            said["max_tokens"] = max_tokens
-        if temperature is not _TEMPERATURE:
-            said["temperature"] = temperature
-        usual = {"model": self.config.model_name, "max_tokens": int(_MAX_TOKENS), "temperature": _TEMPERATURE}
-        payload = {n: value for n, value in {**usual, **self.config.kwargs, **said}.items() if value is not None}
+        usual = {"model": self.config.model_name, "max_tokens": int(_MAX_TOKENS), "temperature": float(_TEMPERATURE)}
+        numbers: dict[str, object] = {"max_tokens": max_tokens, "temperature": temperature}
+        said = {name: value for name, value in numbers.items() if not isinstance(value, _Unsaid)}
+        arguments = {**usual, **self.config.kwargs, "prompt": prompt, **said, **kwargs}
+        payload: Any = {name: value for name, value in arguments.items() if value is not None}
+        try:
+            written = json_body(payload)
+            payload = DOCUMENTS.decode(written)  # the caller may change what is his
+            request: Encoded | InvalidCall = self._request(written, payload, num_tokens_to_consume)
+        except InvalidCall as error:
+            request = error
         model = payload.get("model")
-        call = self._call(payload, model if isinstance(model, str) else "", num_tokens_to_consume)
+        call = NotedCall(self._caller, model if isinstance(model, str) else "", request, self._options)
         event = NetworkRequestEvent(
             call,
             endpoint_url=self._url,
@@ -136,21 +130,13 @@ class iModel:  # noqa: N801  # the name its users know
         await self.executor.submit(call)
         return event
 
-    def _call(self, payload: dict[str, Any], model: str, tokens: object) -> NotedCall:
-        """The call, whatever is wrong with it."""
-        path, body = self._path, None
-        try:
-            if self.config.method in _BODILESS:
-                path += ("&" if "?" in path else "?") + _query(payload)
-            else:
-                body = payload
-            call = self._caller.call(
-                self.config.method, path, body, model=model, tokens=tokens_of(tokens), options=self._options
-            )
-        except InvalidCall as error:
-            return NotedCall(self._caller, model, error, self._options)
-        assert isinstance(call, NotedCall), "the caller makes such calls"
-        return call
+    def _request(self, written: bytes, payload: Mapping[str, Any], tokens: object) -> Encoded:
+        """What is sent of these arguments, which are given as JSON, too."""
+        method, path = self.config.method, self._path
+        if method not in _BODILESS:
+            return self._caller.request(method, path, msgspec.Raw(written), tokens=tokens_of(tokens))
+        path += ("&" if "?" in path else "?") + _query(payload)
+        return self._caller.request(method, path, tokens=tokens_of(tokens))
 
     async def close_session(self) -> None:
         """Be done with the model for now; may be called twice. The next call opens again what it needs.
@@ -172,6 +158,25 @@ class iModel:  # noqa: N801  # the name its users know
         return f"<iModel {self.config.method} {self._url}>"
 
 
+def _spec_of(config: EndpointConfig, url: str) -> EndpointSpec:
+    """Where its requests go, with the headers of the config over all others."""
+    headers = {"content-type": config.content_type, **{name.lower(): v for name, v in config.default_headers.items()}}
+    auth = config.auth_type or "bearer"
+    if ("x-api-key" if auth == "x-api-key" else "authorization") in headers:
+        auth = "none"
+    return EndpointSpec(
+        provider=config.provider,
+        endpoint=config.endpoint,
+        format=DOCUMENTS,
+        url=url,
+        auth=auth,
+        key_env=(),
+        key_required=False,
+        local=is_local(checked_address(url).hostname or ""),
+        headers=tuple(headers.items()),
+    )
+
+
 def _config_of(given: object) -> EndpointConfig:
     if isinstance(given, EndpointConfig):
         return given
@@ -179,7 +184,12 @@ def _config_of(given: object) -> EndpointConfig:
         raise TypeError("model_endpoint_config must be a dict or EndpointConfig")
     for name in given:
         if name not in _FIELDS:
-            raise UsageError(f"model_endpoint_config has no entry {name!a:.40}; there are {', '.join(_FIELDS)}")
+            meant = next(iter(difflib.get_close_matches(str(name), _FIELDS, 1)), "")
+            raise UsageError(
+                f"model_endpoint_config has no entry {name!a:.40}; "
+                + (f"did you mean {meant}? " if meant else "")
+                + f"There are {', '.join(_FIELDS)}"
+            )
     return EndpointConfig(**{"endpoint": "completions", **given})
 
 
@@ -207,7 +217,7 @@ def _address(config: EndpointConfig) -> tuple[str, str]:
 
 def _query(payload: Mapping[str, Any]) -> str:
     """Arguments as a query: texts as they are, lists of them one by one, all else as JSON."""
-    pairs = []
+    pairs: list[tuple[str, Any]] = []
     for name, value in payload.items():
         pairs += [(name, one) for one in (value if isinstance(value, list | tuple) else [value])]
     return urlencode([(name, one if isinstance(one, str) else json_body(one).decode()) for name, one in pairs])

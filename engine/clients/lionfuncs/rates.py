@@ -51,6 +51,22 @@ def bucket(name: str, dimension: Dimension, rate: object, period_s: object, capa
     return Quota(dimension, limit, _up(whole_s), burst=held, guard_s=_up(guard_s))
 
 
+class Refill:
+    """When a bucket is full again, as much as is taken from it: `full_us`, of the clock that `take` is told."""
+
+    __slots__ = ("_limit", "_window_us", "full_us", "quota")
+
+    def __init__(self, quota: Quota) -> None:
+        spec = quota.spec(0)
+        self.quota = quota
+        self.full_us = 0
+        self._limit, self._window_us = spec.limit, spec.period_us + spec.guard_us
+
+    def take(self, amount: int, at_us: int) -> None:
+        """Count what was taken from it at this instant."""
+        self.full_us = max(self.full_us, at_us) - (-amount * self._window_us // self._limit)
+
+
 def _whole(amount: Fraction, period: Fraction) -> tuple[int, Fraction]:
     """A whole amount, and the seconds in which it stands for the same rate, or for a little less."""
     if amount.numerator <= _LARGEST and (whole_s := period * amount.denominator) <= _YEAR_S:
@@ -68,7 +84,8 @@ def _exact(name: str, value: object, wanted: str) -> Fraction:
     """A number as it was written: 0.1 is a tenth."""
     if not is_number(value) or not 0 < value <= _LARGEST:  # type: ignore[operator]  # a number
         raise _wrong(name, value, wanted)
-    return Fraction(repr(value))
+    # A class derived from float, as numpy's, has a repr of its own.
+    return Fraction(int(value)) if isinstance(value, int) else Fraction(float.__repr__(value))
 
 
 def _wrong(name: str, value: object, wanted: str) -> UsageError:
