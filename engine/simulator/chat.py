@@ -17,6 +17,8 @@ from engine.simulator.failure import Failure, invalid
 
 MAX_CHOICES: Final = 16
 MAX_OUTPUT: Final = 2**31
+CRASH_FAULT: Final = "crash"
+"""The fault that a request asks for which crashes its engine: everybody's from then on, and none of chance."""
 CAPS: Final = ("max_completion_tokens", "max_tokens")
 
 _decode = msgspec.json.Decoder().decode

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple, Protocol
 
-from engine.simulator.chat import ChatRequest, StreamRequest
+from engine.simulator.chat import CRASH_FAULT, ChatRequest, StreamRequest
 from engine.simulator.chunks import Wording
 from engine.simulator.config import SimulatorConfig
 from engine.simulator.failure import CRASH, OVERLOAD, Failure, invalid
@@ -90,6 +90,7 @@ class Provider:
         guard_us = round(config.lateness_guard_s * 1_000_000)
         self._newest_us = origin_us
         self.log = ArrivalLog(config.limits, capacity=config.log_capacity, guard_us=guard_us)
+        self._crashed: set[str] = set()
         self.in_flight = 0
         self.connections = 0
         self.not_found = 0
@@ -124,6 +125,10 @@ class Provider:
             return self._refuse(manner, attempt, at_us, "key" if request.why == "key" else "invalid", request)
         if request.stream is None and attempt.fault in STREAM_FAULTS:
             attempt = attempt._replace(fault="")
+        if request.fault == CRASH_FAULT:
+            self._crashed.add(manner.engine)
+        if manner.engine in self._crashed:
+            attempt = attempt._replace(fault="server_error")
         if request.fault and not attempt.fault:
             attempt = attempt._replace(fault=request.fault)
         if attempt.fault == "rate_limited":

@@ -2,15 +2,17 @@
 
 It takes its addresses and its key from the environment at import, sets up the root of all logging and keeps a cache on
 disk, so it is not imported beside other tests. Standard input is a list of {"do", "model", "as", "arguments"}, standard
-output the list of what came of each.
+output the list of what came of each. The argument ``"@"`` is the address that was told last.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from typing import Any
 
+MADE = ("id", "name", "supports_streaming", "temperature")
 FIELDS = ("data", "details", "completed", "error_message", "used_credits", "run_time", "usage", "url", "error_code")
 
 
@@ -21,6 +23,11 @@ def told(response: Any) -> dict[str, Any]:
     return {"status": getattr(response.status, "value", response.status), **fields, **further}
 
 
+def last_url(results: list[Any]) -> str:
+    """The address that the last of the results with one has."""
+    return next(str(result["url"]) for result in reversed(results) if isinstance(result, dict) and result.get("url"))
+
+
 def streamed(streamer: Any) -> dict[str, Any]:
     """All of a stream, and how it ended."""
     chunks, broken = [], ""
@@ -28,7 +35,7 @@ def streamed(streamer: Any) -> dict[str, Any]:
         chunks = [[chunk.status.value, chunk.data] for chunk in streamer]
     except Exception as error:  # noqa: BLE001  # whatever it raises is what is wanted
         broken = type(error).__name__
-    return {"chunks": chunks, "status": streamer.status.value, "broken": broken}
+    return {"chunks": chunks, "status": streamer.status.value, "broken": broken, "error": ""}
 
 
 def streamed_by_version_2(identity: str) -> dict[str, Any]:
@@ -54,22 +61,24 @@ def do(order: dict[str, Any]) -> Any:
     if action in ("get", "list"):
         found = getattr(ModelFactory, action)(**arguments)
         models = found["results"] if action == "list" else [found]
-        names = ("id", "name", "supports_streaming", "temperature")
-        return [[type(model).__name__, *(getattr(model, name, None) for name in names)] for model in models]
+        return [[type(model).__name__, *(getattr(model, name, None) for name in MADE)] for model in models]
     if action == "limits":
         return [vars(limit) for limit in APIKeyFactory.get_usage_limits()]
     if action == "stream version 2":
         return streamed_by_version_2(identity)
+    streams = order.get("streams", True)
     if order.get("as") == "LLM":
         from aixplain.utils import config
 
         kind = Function.TEXT_GENERATION
-        model = LLM(identity, "m", api_key=config.TEAM_API_KEY, function=kind, supports_streaming=True)
+        model = LLM(identity, "m", api_key=config.TEAM_API_KEY, function=kind, supports_streaming=streams)
     else:
-        model = Model(identity, "m", supports_streaming=True)
+        model = Model(identity, "m", supports_streaming=streams)
     result = getattr(model, action)(**arguments)
     if arguments.get("stream") or action == "run_stream":
         return streamed(result)
+    if action == "to_dict":
+        return sorted(result)
     if action == "check_finetune_status":
         return result and [result.status.value, result.epoch, result.training_loss, result.validation_loss]
     return result and told(result)
@@ -79,10 +88,16 @@ def main() -> None:
     """Carry out all orders."""
     results: list[Any] = []
     for order in json.load(sys.stdin):
+        arguments = order.get("arguments", {})
+        arguments = {name: last_url(results) if value == "@" else value for name, value in arguments.items()}
+        before = copy.deepcopy(arguments)
         try:
-            results.append(do(order))
+            result = do({**order, "arguments": arguments})
         except Exception as error:  # noqa: BLE001  # whatever it raises is what is wanted
-            results.append({"raised": f"{type(error).__name__}: {error}"})
+            result = {"raised": f"{type(error).__name__}: {error}"}
+        if isinstance(result, dict) and order["do"].startswith("run"):
+            result["changed"] = arguments != before
+        results.append(result)
     json.dump(results, sys.stdout)
 
 

@@ -1,6 +1,7 @@
 """OpenAI's SDK at Inferneo's server, which it is known to work against, beside our models and our Inferneo clients.
 
-Chat, text completions, the streams of both, the models, the errors: what is sent, and what is made of the answer.
+Chat, text completions, the streams of both, the models, the errors: what is sent, and what is made of the answer. What
+a decision makes different stands in `DIFFERENCES`.
 
 The server has neither keys nor limits of its own; what is here of them is as documented.
 """
@@ -8,7 +9,7 @@ The server has neither keys nor limits of its own; what is here of them is as do
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -338,3 +339,193 @@ async def test_both_try_once_more_if_told_so(monkeypatch: pytest.MonkeyPatch) ->
     faults = FaultRates(server_error=1.0, only_first_attempts=1)
     told, others = await sides(blocking(mine, retries=1), theirs, SimulatorConfig(output_tokens=12, faults=faults))
     assert told == others
+
+
+Make = Callable[..., Any]
+"""Makes a client, of these arguments in place of the usual ones."""
+
+
+class Outcome(NamedTuple):
+    """What came of a side's attempt, an exception as its class and its words; and how many calls arrived."""
+
+    came: Any
+    arrived: int
+
+
+class Difference(NamedTuple):
+    """One row: the `decision` in a few words; what the stock client does, and what comes of it; what ours does. A text
+    that is expected may be a part of the one that comes."""
+
+    decision: str
+    theirs: Callable[[Make], Any]
+    is_theirs: Outcome
+    ours: Callable[[Make], Any]
+    is_ours: Outcome
+    config: SimulatorConfig = PLAIN
+
+
+def same(
+    decision: str, ask: Callable[[Make], Any], is_theirs: Outcome, is_ours: Outcome, config: SimulatorConfig = PLAIN
+) -> Difference:
+    """A row in which both do the same."""
+    return Difference(decision, ask, is_theirs, ask, is_ours, config)
+
+
+def asks(**arguments: Any) -> Callable[[Make], Any]:
+    """A chat with these arguments; how many words came."""
+    return lambda make: len(make().chat.completions.create(**{**CHAT, **arguments}).choices[0].message.content.split())
+
+
+def read(make: Make) -> int:
+    """A chat's stream, read to its end."""
+    return len(told_by_chunks(make().chat.completions.create(**CHAT, stream=True)).text.split())
+
+
+RANGE = "ranges in the document: checked before sending, naming the argument"
+ERRORS = "errors: detail, error and plain text all parsed; the message is the server's own"
+ARGUMENTS = "completions.create: top_k is an argument, and what else is given goes into the body"
+TINY = msgspec.structs.replace(PLAIN, models=("tiny",))
+UNENDED = msgspec.structs.replace(PLAIN, faults=FaultRates(stream_no_done=1.0))
+BROKEN = SimulatorConfig(key=KEY, faults=FaultRates(server_error=1.0))
+SLOW = SimulatorConfig(key=KEY, faults=FaultRates(stall=1.0))
+
+DIFFERENCES = [
+    Difference(
+        "models.get: falls back to the list where the server has no record of one",
+        lambda make: make().models.retrieve("tiny").id,
+        Outcome("NotFoundError: Error code: 404", 0),
+        lambda make: make().models.get("tiny").id,
+        Outcome("tiny", 0),
+        TINY,
+    ),
+    same(
+        "models.list: a list, whose items are under data as well",
+        lambda make: make().models.list()[0].id,
+        Outcome("TypeError: 'SyncPage[Model]' object is not subscriptable", 0),
+        Outcome("tiny", 0),
+        TINY,
+    ),
+    same(
+        "info: composed from /stats and /v1/models",
+        lambda make: make().info().models,
+        Outcome("AttributeError: 'OpenAI' object has no attribute 'info'", 0),
+        Outcome(["tiny"], 0),
+        TINY,
+    ),
+    same(RANGE, asks(temperature=2.5), Outcome(12, 1), Outcome("InferneoError: temperature: Expected", 0)),
+    same(
+        RANGE,
+        asks(top_p=1.5),
+        Outcome("UnprocessableEntityError: Error code: 422", 1),
+        Outcome("InferneoError: top_p: Expected", 0),
+    ),
+    same(
+        RANGE,
+        asks(frequency_penalty=-2.5),
+        Outcome("UnprocessableEntityError: Error code: 422", 1),
+        Outcome("InferneoError: frequency_penalty: Expected", 0),
+    ),
+    same(
+        "unset arguments: omitted, never sent as null",
+        asks(temperature=None),
+        Outcome("UnprocessableEntityError: Error code: 422", 1),
+        Outcome(12, 1),
+    ),
+    same(ARGUMENTS, asks(top_k=5), Outcome("TypeError: ", 0), Outcome(12, 1)),
+    same(ARGUMENTS, asks(min_p=0.1), Outcome("TypeError: ", 0), Outcome(12, 1)),
+    same(
+        ERRORS,
+        asks(stop=[3]),
+        Outcome("UnprocessableEntityError: Error code: 422", 1),
+        Outcome("InferneoAPIError: stop", 1),
+    ),
+    same(
+        ERRORS,
+        asks(),
+        Outcome("InternalServerError: Error code: 500", 1),
+        Outcome("InferneoAPIError: Internal Server Error", 1),
+        BROKEN,
+    ),
+    same(
+        "a stream that ends without its terminator: an error, not a short answer",
+        read,
+        Outcome(12, 1),
+        Outcome("InferneoError: the stream ended before its end", 1),
+        UNENDED,
+    ),
+    same(
+        "the address may end in /v1 or not",
+        lambda make: make(bare=True).chat.completions.create(**CHAT).choices[0].finish_reason,
+        Outcome("NotFoundError: Error code: 404", 0),
+        Outcome("length", 1),
+    ),
+    same(
+        "api_key: None where the server has none",
+        lambda make: make(api_key=None).chat.completions.create(**CHAT).choices[0].finish_reason,
+        Outcome("OpenAIError: ", 0),
+        Outcome("length", 1),
+        SimulatorConfig(),
+    ),
+    same(
+        "max_retries=3: up to three retries, four requests",
+        lambda make: make(max_retries=None).chat.completions.create(**CHAT),
+        Outcome("InternalServerError: ", 3),
+        Outcome("InferneoAPIError: Internal Server Error", 4),
+        BROKEN,
+    ),
+    same(
+        "timeout: one class for it, whatever was waited for",
+        lambda make: make(timeout=0.2).chat.completions.create(**CHAT),
+        Outcome("APITimeoutError: Request timed out.", 1),
+        Outcome("InferneoTimeoutError: ", 1),
+        SLOW,
+    ),
+]
+
+
+def attempted(ask: Callable[[Make], Any], kind: Any, usual: dict[str, Any], address: str) -> Any:
+    """What comes of a row's attempt by one side."""
+    clients: list[Any] = []
+
+    def make(*, bare: bool = False, **given: Any) -> Any:
+        arguments = {"base_url": address if bare else f"{address}/v1", "api_key": KEY, "max_retries": 0, **usual}
+        arguments |= given
+        if arguments["max_retries"] is None:
+            del arguments["max_retries"]
+        clients.append(kind(**arguments))
+        return clients[-1]
+
+    try:
+        return ask(make)
+    except Exception as error:  # noqa: BLE001  # whatever it raises is what is wanted
+        return f"{type(error).__name__}: {error}"
+    finally:
+        for made in clients:
+            made.close()
+
+
+@pytest.mark.parametrize("row", DIFFERENCES, ids=[f"{place} {row.decision}" for place, row in enumerate(DIFFERENCES)])
+async def test_what_a_decision_makes_different(row: Difference, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # of this folder's one attempt
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    def mine(address: str, _: str) -> Any:
+        with open_portal() as engine:
+            return attempted(row.ours, InferneoClient, {"engine": engine}, address)
+
+    async def run(simulators: list[Simulator]) -> list[Outcome]:
+        theirs, ours = simulators
+        told = await in_thread(
+            lambda address, _: attempted(row.theirs, openai.OpenAI, {}, address), theirs.address("inferneo"), ""
+        )
+        found = await in_thread(mine, ours.address("inferneo"), "")
+        return [Outcome(told, len(theirs.log())), Outcome(found, len(ours.log()))]
+
+    theirs, ours = await with_simulators(row.config, run)
+    for outcome, expected in ((theirs, row.is_theirs), (ours, row.is_ours)):
+        assert outcome.arrived == expected.arrived, outcome
+        if isinstance(expected.came, str):
+            assert expected.came in outcome.came
+        else:
+            assert outcome.came == expected.came
+    assert theirs != ours

@@ -197,6 +197,21 @@ async def test_odd_first_answers() -> None:
     assert foreign.json()["data"].startswith(f"http://localhost{BASE}/api/v1/data/")
 
 
+@pytest.mark.parametrize("promised", [False, True])
+async def test_odd_last_answers(promised: bool) -> None:
+    words = ("odd-status", "list", "no-completed")
+
+    async def ask(client: Client) -> list[Any]:
+        if not promised:
+            return [(await run(client, word)).json() for word in words]
+        return [(await polled(client, await run(client, f"async-0-{word}"), 1))[0].json() for word in words]
+
+    status, listed, bare = await asked(PLAIN, ask)
+    assert (status["status"], status["completed"]) == ("ON_HOLD", True)
+    assert [len(text.split()) for text in listed] == [6]
+    assert ("completed" in bare, bare["status"]) == (False, "SUCCESS")
+
+
 async def test_odd_usages() -> None:
     async def ask(client: Client) -> list[Any]:
         return [(await run(client, model)).json()["usage"] for model in ("no-usage", "nan-usage", "text-usage")]
@@ -248,6 +263,11 @@ STREAMS = {
     "stream-openai": (b'data: {"choices":[{"index":0,"delta":{"content":"', b"data: [DONE]\n\n"),
     "stream-openai-no-done": (b'data: {"choices":[{"index":0,"delta":{"content":"', b'"total_tokens":12}}\n\n'),
     "stream-split": (b'data: {"data":\ndata: "', b"data: [DONE]\n\n"),
+    "comments": (b': keep-alive\n\ndata: {"data":"', b"data: [DONE]\n\n"),
+    "fields": (b'event: message\nid: 0\nretry: 1000\ndata: {"data":"', b"data: [DONE]\n\n"),
+    "fields-stream-openai": (b'event: message\nid: 0\nretry: 1000\ndata: {"choices":[', b"data: [DONE]\n\n"),
+    "stream-plain": (b"data: ", b"data: [DONE]\n\n"),
+    "stream-bare": (b"", b"data: [DONE]\n\n"),
     "no-done": (b'data: {"data":"', b'"}\n\n'),
     "m": (b'data: {"data":"', b"data: [DONE]\n\n"),
 }
@@ -257,8 +277,11 @@ def text_of(stream: Streamed) -> str:
     """The words of a stream in any of its forms."""
     text = ""
     for event in stream.body.decode().split("\n\n"):
-        data = "".join(line.removeprefix("data: ") for line in event.splitlines())
-        if data.startswith("{"):
+        unread = (":", "event:", "id:", "retry:")
+        data = "".join(line.removeprefix("data: ") for line in event.splitlines() if not line.startswith(unread))
+        if not data.startswith("{"):
+            text += data
+        else:
             told = json.loads(data)
             piece = told["choices"][0]["delta"].get("content", "") if "choices" in told else told["data"]
             text += piece["text"] if isinstance(piece, dict) else piece
@@ -280,6 +303,41 @@ async def test_streams_of_every_form_say_the_same(model: str) -> None:
     assert (b"[DONE]" in stream.body) == (b"[DONE]" in ends)
     assert len(text_of(stream).split()) == 6
     assert (log[0].output_tokens, log[0].accepted) == (6, True)
+
+
+async def test_words_may_stand_bare() -> None:
+    kinds = ("plain", "bare", "envelope")
+    plain, bare, envelope = [
+        (await asked(PLAIN, lambda client, kind=kind: streamed(client, f"stream-{kind}"))).body for kind in kinds
+    ]
+    words = [json.loads(line[6:])["data"].encode() for line in envelope.split(b"\n\n")[:6]]
+    assert plain.split(b"\n\n")[:6] == [b"data: " + word for word in words]
+    assert bare.split(b"\n\n")[:6] == words
+
+
+async def test_a_stream_may_be_a_page() -> None:
+    stream = await asked(PLAIN, lambda client: streamed(client, "stream-html"))
+    assert (stream.status, stream.end) == (200, "done")
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    assert stream.body.startswith(b"<!DOCTYPE html>")
+    assert stream.body.endswith(b"</html>\n")
+
+
+async def test_a_stream_may_reason_under_either_name() -> None:
+    models = ("stream-reasoning-m", "stream-reasoning-details-m")
+    streams = [await asked(PLAIN, lambda client, model=model: streamed(client, model)) for model in models]
+    named, detailed = [[event["choices"][0]["delta"] for event in stream.events[:-1]] for stream in streams]
+    assert [list(delta) for delta in named[:3]] == [["reasoning"], ["reasoning"], ["content"]]
+    told = [detail for delta in detailed[:2] for detail in delta["reasoning_details"]]
+    assert told == [{"type": "reasoning.text", "text": delta["reasoning"]} for delta in named[:2]]
+
+
+@pytest.mark.parametrize("model", ["stream-plain", "stream-bare", "stream-html", "fields", "stream-reasoning-details"])
+@pytest.mark.parametrize("fault", ["malformed_json", "truncated", "wrong_types", "null_usage"])
+async def test_odd_streams_can_be_spoiled(model: str, fault: str) -> None:
+    config = SimulatorConfig(faults=FaultRates(**{fault: 1.0}), output_tokens=6)
+    stream = await asked(config, lambda client: streamed(client, model))
+    assert (stream.status, stream.end) == (200, "cut" if fault == "truncated" else "done")
 
 
 async def test_a_stream_may_be_one_document() -> None:
@@ -416,7 +474,10 @@ async def test_faults_of_an_answer(fault: str) -> None:
 
 
 @pytest.mark.parametrize("fault", sorted(STREAM_FAULTS - {"stream_stall", "stream_keep_alive"}))
-@pytest.mark.parametrize("model", ["stream-envelope", "stream-openai", "stream-split", "stream-status"])
+@pytest.mark.parametrize(
+    "model",
+    [*(f"stream-{kind}" for kind in ("envelope", "openai", "split", "status", "plain", "bare", "html")), "fields"],
+)
 async def test_every_fault_of_a_stream_can_strike(model: str, fault: str) -> None:
     config = SimulatorConfig(faults=FaultRates(**{fault: 1.0}), output_tokens=6)
 

@@ -380,6 +380,30 @@ async def test_a_crash_is_plain_text_and_drops_the_connection() -> None:
     await with_simulator(PLAIN, _no_prompt_crashes)
 
 
+async def test_an_engine_that_crashed_answers_nobody_until_a_restart() -> None:
+    async def body(simulator: Simulator) -> None:
+        assert (await ask(simulator, "POST", TEXT, PROMPT)).status == 200
+        assert (await ask(simulator, "POST", TEXT, {**PROMPT, "model": "crash", "top_k": 0})).status == 422
+        assert (await ask(simulator, "POST", TEXT, PROMPT)).status == 200
+        for path, wanted in [
+            (TEXT, {**PROMPT, "model": "crash"}),
+            (TEXT, PROMPT),
+            (CHAT, {"model": "m", "messages": HELLO}),
+            (CHAT, {"model": "m", "messages": HELLO, "stream": True}),
+        ]:
+            answer = await ask(simulator, "POST", path, wanted)
+            assert (answer.status, answer.body) == (500, b"Internal Server Error")
+            assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+            assert answer.headers["connection"] == "close"
+            assert (await ask(simulator, "GET", "/health")).json() == {"status": "ok"}
+        documented = await ask(simulator, "POST", TEXT, {**PROMPT, "model": "crash"}, provider="inferneo_documented")
+        assert documented.status == 200, "another server"
+        assert [arrival.status for arrival in simulator.log()] == [200, 422, 200, 500, 500, 500, 500, 200]
+
+    for _ in range(2):  # a restart mends it
+        await with_simulator(PLAIN, body)
+
+
 async def _no_prompt_crashes(simulator: Simulator) -> None:
     assert (await ask(simulator, "POST", TEXT, PROMPT | {"prompt": []})).body == b"Internal Server Error"
 

@@ -28,6 +28,8 @@ from engine.simulator.reply import Headers, encode, usage_of
 
 BASE: Final = "/aixplain"
 CREDITS_PER_TOKEN: Final = 1e-6
+ODD_STATUS: Final = "ON_HOLD"
+"""A status that nobody knows."""
 
 
 def bearer(headers: HeadersSeen) -> bytes:
@@ -63,8 +65,10 @@ def job_named(name: str) -> Job | None:
     return Job(model, identity, Cost(int(counted), int(used)))
 
 
-def last_answer(job: Job, text: str, said: Behaviour, *, polled: bool) -> dict[str, Any]:
+def last_answer(job: Job, text: str, said: Behaviour, *, polled: bool) -> dict[str, Any] | list[str]:
     """What a run comes to, told at once or to who polls for it."""
+    if said.end == "list":
+        return [text]
     if said.end in ("fail", "coded"):
         failed = {"error_message": "The model has failed. (simulated)", "requestId": job.identity}
         coded = {"error_code": "simulated_failure"} if said.end == "coded" else {}
@@ -85,6 +89,10 @@ def last_answer(job: Job, text: str, said: Behaviour, *, polled: bool) -> dict[s
         "asset": {"assetId": job.model, "id": job.model},
         "sessionId": job.identity,
     }
+    if said.end == "no-completed":
+        del answer["completed"]
+    if said.end == "odd-status":
+        answer["status"] = ODD_STATUS
     return answer | ({"supplierError": "quota"} if said.end == "warn" else {})
 
 
@@ -135,7 +143,9 @@ class AixplainRun(Manner):
         job = Job(self._model, said.done.identity, said.done.cost)
         if not self._promises:
             answer = last_answer(job, said.done.text, self._said, polled=False)
-            return body(said, answer | {"usage": None} if said.fault == "null_usage" else answer)
+            if said.fault == "null_usage" and isinstance(answer, dict):
+                answer["usage"] = None
+            return body(said, answer)
         promise = {"requestId": job.identity, "status": "IN_PROGRESS", "data": self._address(job), "completed": True}
         if self._said.start in ("no-data", "no-status"):
             del promise["data" if self._said.start == "no-data" else "status"]
@@ -145,7 +155,7 @@ class AixplainRun(Manner):
         return 201 if self._promises else 200
 
     def events(self, said: Wording) -> Events:
-        return stream_of(said, self._said.stream or "envelope")
+        return stream_of(said, self._said)
 
     def error(self, failure: Failure, now: Moment) -> object:
         return {"error": failure.message}

@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple
 class Behaviour(NamedTuple):
     """What a model does. `polls`: how many polls are in vain, None where nothing was said. `start` is an odd first
     answer, `end` an odd last one, `usage` an odd usage; `status` of a run and `poll_status` of a poll are errors (0:
-    none), the latter of the first `poll_times` polls alone (0: of all). `record` is what befalls who asks for the
+    none), the latter of the first `poll_times` polls alone (0: of all). `reasoning` is the name under which a stream
+    has it, and `fields` says that its events have more lines than their data. `record` is what befalls who asks for the
     model itself, `epochs` how many its training has told of."""
 
     llm: bool = False
@@ -29,6 +30,8 @@ class Behaviour(NamedTuple):
     poll_status: int = 0
     poll_times: int = 0
     stream: str = ""
+    reasoning: str = ""
+    fields: bool = False
     fault: str = ""
     record: str = ""
     epochs: int | None = None
@@ -50,6 +53,9 @@ WORDS: Final[dict[str, _Change]] = {
     "coded": {"end": "coded"},
     "supplier": {"end": "supplier"},
     "warn": {"end": "warn"},
+    "odd-status": {"end": "odd-status"},
+    "list": {"end": "list"},
+    "no-completed": {"end": "no-completed"},
     "no-data": {"start": "no-data"},
     "no-status": {"start": "no-status"},
     "foreign-poll": {"start": "foreign-poll"},
@@ -66,6 +72,13 @@ WORDS: Final[dict[str, _Change]] = {
     "stream-openai": {"stream": "openai"},
     "stream-split": {"stream": "split"},
     "stream-json": {"stream": "json"},
+    "stream-plain": {"stream": "plain"},
+    "stream-bare": {"stream": "bare"},
+    "stream-html": {"stream": "html"},
+    "stream-reasoning": {"stream": "openai", "reasoning": "reasoning"},
+    "stream-reasoning-details": {"stream": "openai", "reasoning": "reasoning_details"},
+    "fields": {"fields": True},
+    "comments": {"fault": "stream_comments"},
     "stream-cut": {"stream": "envelope", "fault": "stream_cut"},
     "stream-error": {"stream": "envelope", "fault": "stream_error"},
     "stream-failed": {"stream": "failed", "fault": "stream_error"},

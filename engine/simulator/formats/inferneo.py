@@ -1,7 +1,8 @@
 """Inferneo's server: the manners of ``/v1/completions`` and ``/v1/chat/completions``, as it is and as it is documented.
 
 As it is: any model is served; the first prompt of a list alone; `stop` trims the text of a finished answer, and no
-stream; streams have no usage, and a failing one is cut off; a crash is plain text. Recordings of the server at
+stream; streams have no usage, and a failing one is cut off; a crash is plain text. The model ``crash`` crashes the
+engine, so that nobody is answered any more, while its health is told to be good. Recordings of the server at
 omkar-droid/inferneo 3492952, as of 2026-11-20. It has no keys and no limits: a refusal for want of a key, or by a
 limit, is what something in front of it would say. As documented (deepdik/inferneo-docs, rest-api.md 657ad502):
 errors in OpenAI's envelope, ``X-RateLimit-*`` with a reset in Unix seconds, and chunks without a model.
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest
+from engine.simulator.chat import CRASH_FAULT, MAX_OUTPUT, ChatRequest, StreamRequest
 from engine.simulator.chunks import DONE, Wording
 from engine.simulator.events import Block, Composed, Event, Events, Script
 from engine.simulator.failure import Failure
@@ -27,6 +28,8 @@ from engine.simulator.formats.words import body, spoiled, text_pieces, usage
 from engine.simulator.limits import LimitSet
 from engine.simulator.reply import Answer, Headers, encode, usage_of
 
+CRASHING: Final = "crash"
+"""The model of which a request crashes the engine for good."""
 _CRASHED: Final = b"Internal Server Error"
 _PLAIN: Final[Headers] = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
 _NO_IMAGES: Final = "this model has no vision tower; it is a text model, which takes no images"
@@ -39,6 +42,7 @@ _TOLD: Final = {"not_found": "Not Found", "method": "Method Not Allowed"}
 class Inferneo(Manner):
     """What both endpoints have in common."""
 
+    engine = "inferneo"
     documented = False
     """Whether it speaks as its documentation says, in place of as it does."""
     prefix: str
@@ -62,7 +66,8 @@ class Inferneo(Manner):
         if self.documented and arguments.get("max_tokens") is None:
             cap = _DOCUMENTED_CAP
         stream = StreamRequest() if fields["stream"] else None
-        return ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream)
+        crashes = CRASH_FAULT if model == CRASHING and self.engine else ""
+        return ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream, fault=crashes)
 
     @abstractmethod
     def messages(self, arguments: Mapping[str, Any], faults: list[Detail]) -> list[dict[str, Any]]:
@@ -206,12 +211,14 @@ class InferneoChat(Inferneo):
 class DocumentedCompletions(InferneoCompletions):
     """``/v1/completions`` as documented."""
 
+    engine = ""
     documented = True
 
 
 class DocumentedChat(InferneoChat):
     """``/v1/chat/completions`` as documented."""
 
+    engine = ""
     documented = True
 
 

@@ -42,6 +42,8 @@ class Manner(ABC):
     """The tokens its requests cost: input and output, input alone, or none."""
     stream_type: bytes = b"text/event-stream; charset=utf-8"
     """The content type of its streams."""
+    engine: str = ""
+    """Whose engine it is that answers, where one that has crashed once answers nobody until the server is restarted."""
     id_header: bytes = b""
     """The header with the identity of an answer, if there is one."""
 
