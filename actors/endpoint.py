@@ -164,6 +164,8 @@ class EndpointActor:
             worker = self._busy.get(message.call_id)
             if worker is not None:
                 worker.stop(message.reason)
+        elif isinstance(message, ms.CloseIdle):
+            self._close_all_idle()
         else:
             return False
         return True
@@ -215,6 +217,14 @@ class EndpointActor:
         for _ in range(min(missing, CONNECTING_AT_ONCE - self._connecting)):
             self._connecting += 1
             nursery.start_soon(self._work, nursery)
+
+    def _close_all_idle(self) -> None:
+        """Close what is not in use, and ask to be told again what is wanted."""
+        while self._idle:
+            self._report(ms.Lost(self.number))
+            self._idle.pop().wake.close()
+        self._wanted = len(self._busy) + self._connecting
+        self._report(ms.OpenEndpoint(self.number, self.name, self._max_connections))
 
     async def _close_idle(self) -> None:
         """Close what has been idle for long. The list is in the order of last use, the longest idle first."""

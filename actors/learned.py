@@ -56,7 +56,7 @@ class LearnedWindow(SlidingWindow):
         return claim
 
     def give_back(self, claim: Claim) -> None:
-        self._land(claim)
+        self.land(claim)
         super().give_back(claim)
 
     def tell(self, said: Observed, level: int, sent_us: int, now_us: int) -> bool:
@@ -76,12 +76,11 @@ class LearnedWindow(SlidingWindow):
         return True
 
     def accept(self, claim: Claim, sent_us: int, now_us: int) -> None:
-        """An attempt was served, or taken. What was refused stood in its level, and its provider had not counted it."""
+        """An attempt was served. What was refused stood in its level, and its provider had not counted it."""
         while self._refused and self._refused[0][0] <= sent_us:
             self._refused.popleft()
         level = max(claim.amount, claim.level - sum([amount for _, amount in self._refused]))
         self.learner.accepted(level, claim.amount, sent_us, now_us)
-        self._land(claim)  # though what it cost may be for a later answer to say
         self.limit = self.learner.limit
         if not self.learner.pause_us:
             self.not_before_us = now_us
@@ -94,10 +93,11 @@ class LearnedWindow(SlidingWindow):
         self.limit = self.learner.limit
 
     def _no_longer_live(self, claim: Claim) -> None:
-        self._land(claim)
+        self.land(claim)
         super()._no_longer_live(claim)
 
-    def _land(self, claim: Claim) -> None:
+    def land(self, claim: Claim) -> None:
+        """An attempt has been judged, though what it cost may be for a later answer to say."""
         if claim in self._daring:
             self._daring.remove(claim)
             self.learner.landed(claim.amount)
@@ -136,6 +136,8 @@ def learn(claims: Iterable[Claim], outcome: Outcome, sent_us: int, now_us: int) 
     for claim, meter in learned if accepted else meant if outcome.barrier else ():
         if accepted:
             meter.accept(claim, sent_us, now_us)
+            if outcome.verdict == "later":
+                meter.land(claim)
         else:
             meter.refuse(claim, sent_us, now_us)
     return True

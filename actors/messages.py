@@ -289,6 +289,10 @@ class Drop(_Message, frozen=True, tag="drop"):
     reason: Literal["cancelled", "shutdown"]
 
 
+class CloseIdle(_Message, frozen=True, tag="close_idle"):
+    """Close the connections that no call is using."""
+
+
 class Observe(_Message, frozen=True, tag="observe"):
     """Whether anybody observes: only then are `HookEvent`s written."""
 
@@ -366,7 +370,7 @@ class HookEvent(_Message, frozen=True, tag="hook_event"):
 _OfWorkers: TypeAlias = Ready | Lost | ConnectAttemptFailed | Down | Unsent | Sent | LimitObserved | Outcome
 _Control: TypeAlias = OpenLane | OpenEndpoint | _OfWorkers | Cancel | Drain | Observe | Watch | Stop
 ToScheduler: TypeAlias = CallRoute | _Control
-ToEndpoint: TypeAlias = Wanted | Grant | Drop | Stop
+ToEndpoint: TypeAlias = Wanted | Grant | Drop | CloseIdle | Stop
 ToHookBus: TypeAlias = HookCall | HookEvent | Cancel | Drain | Stop
 Message: TypeAlias = APICalling | Fault | Reply | Ended | HookAnswer | _Control | ToEndpoint | ToHookBus
 """The closed union: everything that ever crosses a channel is the encoding of one of these."""

@@ -387,10 +387,12 @@ class iModel:  # noqa: N801  # the name its users know
             await own.__aexit__(kind, error, traceback)
 
     async def close(self) -> None:
-        """Be done with the model. It can be used again afterwards, and is still limited.
+        """Be done with the model: connections of its account that no call is using are closed.
 
-        Connections belong to the engine, which closes idle ones itself; so nothing has to be given back here.
+        It can be used again afterwards, and is still limited. May be called twice, and where no engine is open.
         """
+        if self._engine is not None or is_engine_open():
+            self.engine.close_idle(self)
         await trio.lowlevel.checkpoint()
 
 

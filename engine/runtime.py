@@ -22,7 +22,7 @@ from actors.mailbox import Mailbox, Places
 from actors.messages import Fault
 from actors.scheduler import SchedulerActor, SchedulerStatistics
 from actors.slots import Progress, ReplySlot, ReplySlots, StreamBuffer
-from engine.accounts import Lanes
+from engine.accounts import Lanes, Model
 from engine.asking import Asking
 from engine.call import Call, within
 from engine.config import EngineConfig
@@ -232,7 +232,8 @@ class Engine:
             deadline_s = self._config.engine.drain_deadline_s
         if not is_number(deadline_s) or deadline_s < 0:
             raise UsageError(f"deadline_s must be seconds of at least 0, or None, not {deadline_s!r}")
-        _log_drain(queue, deadline_s, len(self._slots))
+        if debugging():
+            log.debug("draining", queue=queue, deadline_s=deadline_s, live_calls=len(self._slots))
         self._intake.close(discard=queue == "discard")
         for mapping in self._mappings:
             mapping.halt()
@@ -277,6 +278,10 @@ class Engine:
                 return
             await self._asking.wait_none()
             await self._hook_bus.wait_quiet()
+
+    def close_idle(self, model: Model) -> None:
+        """Close the connections of this model's account that no call is using. The next call opens what it needs."""
+        self._switchboard.close_idle(model)
 
     def observe(self, *, buffer: int = 1000) -> Observer:
         """Subscribe to the lifecycle events of all calls, from now on: ``async for event in observer``.
@@ -388,11 +393,6 @@ class Engine:
 
 _LOGGED = frozenset(("unsent", "retrying", "barrier", "ended"))
 """The events that no request's own line tells of."""
-
-
-def _log_drain(queue: str, deadline_s: float, live: int) -> None:
-    if debugging():
-        log.debug("draining", queue=queue, deadline_s=deadline_s, live_calls=live)
 
 
 def _check_buffer(buffer: object, least: int) -> None:

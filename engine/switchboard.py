@@ -195,6 +195,12 @@ class Switchboard:
         """What is known by now of how this model counts its inputs and how much it answers."""
         return self._learned.get((endpoint, model), _NOTHING_LEARNED)
 
+    def close_idle(self, model: Model) -> None:
+        """Close the connections of this model's account that no call is using."""
+        binding = self._bindings.get(model)
+        if binding is not None:
+            self._mailboxes[binding.endpoint].post(ms.encode(ms.CloseIdle()))
+
     def hook_registries(self) -> list[HookRegistry]:
         """Those of all models that are bound."""
         return [model.hook_registry for model in self._bindings]

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import trio
 from lion_server import CONFIG, FREE, KEY, service
 
 from engine.clients.lionfuncs import EndpointConfig, Executor, NetworkRequestEvent, RequestStatus, iModel
@@ -258,16 +259,27 @@ async def test_nobody_there_is_a_failure() -> None:
 # --- sessions ---
 
 
+def idle(executor: Executor) -> int:
+    """How many connections stand that no call is using."""
+    return sum(endpoint.idle for endpoint in executor.engine.statistics().endpoints)
+
+
 async def test_sessions_close_twice_and_open_again() -> None:
     async with service() as served, Executor(**FREE) as executor:
         async with iModel(executor, served.config) as model:
             assert (await (await model.acompletion("one")).wait()).status is RequestStatus.COMPLETED
+            assert idle(executor) == 1
             await model.close_session()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert idle(executor) == 0
+            await (await model.acompletion("more")).wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert idle(executor) == 0, "leaving the model closes them as well"
         await model.close_session()
         async with model as again:
             assert again is model
             assert (await (await model.acompletion("two")).wait()).status is RequestStatus.COMPLETED
-    assert [asked.json["prompt"] for asked in served.asked] == ["one", "two"]
+    assert [asked.json["prompt"] for asked in served.asked] == ["one", "more", "two"]
 
 
 async def test_leaving_the_model_does_not_take_its_calls_along() -> None:

@@ -150,11 +150,31 @@ async def test_after_close_it_can_be_used_and_is_still_limited() -> None:
     provider = ScriptedProvider()
     async with virtual_engine(provider):
         model = a_model(limit_requests=1, interval=10)
+        await model.close()  # before it was ever used
         await model.invoke(messages=MESSAGES)
+        assert provider.open_now == 1
         await model.close()
         await model.close()
+        await trio.testing.wait_all_tasks_blocked()
+        assert provider.open_now == 0
         assert (await model.invoke(messages=MESSAGES)).status == "completed"
     assert provider.times == [1, 11.05]
+    await model.close()  # where no engine is open
+
+
+@in_virtual_time
+async def test_close_leaves_what_is_in_flight_and_what_waits_alone() -> None:
+    """Closed at every instant while twenty calls go through four connections: all of them complete."""
+    provider = ScriptedProvider(delay_s=1.0)
+    async with virtual_engine(provider) as engine:
+        model = a_model(concurrency_limit=4)
+        calls = [await engine.submit(model.create_api_calling(messages=MESSAGES)) for _ in range(20)]
+        for _ in range(60):
+            await model.close()
+            await trio.sleep(0.1)
+        assert [call.status for call in calls] == ["completed"] * 20
+        assert [call.attempts for call in calls] == [1] * 20
+    assert provider.most_in_flight == 4
 
 
 # --- its key ---

@@ -139,13 +139,16 @@ class iModel:  # noqa: N801  # the name its users know
         return self._caller.request(method, path, tokens=tokens_of(tokens))
 
     async def close_session(self) -> None:
-        """Be done with the model for now; may be called twice. The next call opens again what it needs.
+        """Be done with the model for now: its connections that no call is using are closed. May be called twice.
 
-        Connections belong to the executor, which closes idle ones itself: what is under way goes on.
+        What is under way goes on, and the next call opens again what it needs.
         """
+        if self.executor.is_running:
+            self.executor.engine.close_idle(self._caller)
         await trio.lowlevel.checkpoint()
 
     async def __aenter__(self: Self) -> Self:
+        """Connections are opened as calls need them, and closed when the block is left."""
         await trio.lowlevel.checkpoint()
         return self
 
