@@ -77,7 +77,7 @@ LATER = [
     Scenario("a llm's run async-1", "llm-async-1", [llm("run", data="hello", wait_time=0.2)]),
     *(run(f"async-0-{words}") for words in ("fail", "supplier", "warn", "odd-status")),
     *(run(f"async-0-{words}", timeout=1, wait_time=0.2, polls=True) for words in ("coded", "no-completed", "list")),
-    run("async-99", timeout=1, wait_time=0.2, polls=True),
+    run("async-99", timeout=3, wait_time=0.2, polls=True),
     *(run(f"async-0-poll-{words}", timeout=1, wait_time=0.2, polls=True) for words in ("401", "404", "html")),
     *(run(f"async-0-poll-{status}-1", wait_time=0.2) for status in (429, 503)),
     Scenario(
@@ -102,7 +102,7 @@ LATER = [
     Scenario(
         "sync_poll poll-404",
         "poll-404",
-        [do("run_async", data="hello"), do("sync_poll", poll_url="@", timeout=1, wait_time=0.2)],
+        [do("run_async", data="hello"), do("sync_poll", poll_url="@", timeout=3, wait_time=0.2)],
         polls=True,
     ),
     run("foreign-poll-async-0"),
