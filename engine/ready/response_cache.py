@@ -75,7 +75,8 @@ class ResponseCache:
 
     Identical are calls with the same method, path and request body for the same model at the same provider account:
     address, headers and key. What is said to the engine alone (`priority`, `flow`, `deadline_s`, `metadata`, ...) makes
-    no difference. A call that is answered here is sent nowhere, counts towards no limit and has `attempts` 0.
+    no difference. A GET is left alone: it asks how something stands now. A call that is answered here is sent nowhere,
+    counts towards no limit and has `attempts` 0.
 
     Args:
       max_calls: the most answers that are kept; 0 keeps none, and only shares requests under way.
@@ -258,8 +259,11 @@ class ResponseCache:
     def _key(self, call: Call) -> bytes | None:
         """Equal for calls that ask the same of the same account; it holds neither the key nor the question.
 
-        None for a call whose account cannot be told (its key is no longer where it was): it is left alone.
+        None for a call that is left alone: a GET asks how something stands now; or its account cannot be told, its key
+        being no longer where it was.
         """
+        if call.place[0] == "GET":
+            return None
         try:
             account = call.owner.account()
         except PenstockError:

@@ -30,6 +30,8 @@ def with_poll(answer: Answer, calling: APICalling, address: str, endpoint: httpx
     The first poll follows at once, and the wait grows with every one that comes to nothing. A call that was a GET is
     itself the first. Where the answer will be stands in the reply's headers, as ``location``.
     """
+    if answer.verdict == "retry" and calling.lane == calling.poll_lane:
+        return msgspec.structs.replace(answer, exempt=True)  # what it asks for is there to be had
     if answer.verdict != "later":
         return answer
     endpoint = httpx.URL(endpoint)

@@ -262,3 +262,23 @@ async def test_a_cancelled_run_asks_no_more() -> None:
         count = len(provider.requests)
         await trio.sleep(100)
         assert len(provider.requests) == count
+
+
+@in_virtual_time
+async def test_a_short_failure_of_all_polls_loses_none() -> None:
+    """Three times 503 for each of a dozen: they draw on no budget, for what they ask for is there to be had."""
+    asked: dict[int, int] = {}
+
+    def decide(request: Request) -> ProviderReply:
+        asked[request.call_id] = asked.get(request.call_id, 0) + 1
+        return error_reply(503) if asked[request.call_id] <= 3 else says(SUCCESS)
+
+    told: list[str] = []
+
+    async def ask() -> None:
+        told.append((await Model("m-1").sync_poll(ADDRESS)).data)
+
+    async with scripted_engine(ScriptedProvider(decide, delay_s=0.0)), trio.open_nursery() as nursery:
+        for _ in range(12):
+            nursery.start_soon(ask)
+    assert told == ["hi"] * 12

@@ -149,16 +149,16 @@ def test_equal_calls_are_answered_once(server: Server, engine: BlockingEngine) -
     assert cache.statistics().hits == 4
 
 
-def test_what_is_asked_at_other_addresses_is_not_equal(server: Server, engine: BlockingEngine) -> None:
-    """Requests without a body differ by their paths."""
+def test_how_things_stand_is_asked_each_time(server: Server, engine: BlockingEngine) -> None:
+    """What the server tells of itself is not kept."""
     client = InferneoClient(server.url, engine=engine, hook_registry=HookRegistry().use(ResponseCache()))
     card = {"id": "a"}
-    server.answers = [Reply(body={"uptime_s": 5}), Reply(body={"data": [card]}), Reply(body=card), Reply(500, b"no")]
+    server.answers = [Reply(body={"uptime_s": 5}), *[Reply(body={"data": [card]}), Reply(body=card)] * 2]
     info = client.info()
     assert (info.uptime, info.models) == (5, ["a"])
     assert client.models.get("a").id == "a"
-    assert [model.id for model in client.models.list()] == ["a"]  # which is kept
-    assert [sent.path for sent in server.sent] == ["/stats", "/v1/models", "/v1/models/a"]
+    assert [model.id for model in client.models.list()] == ["a"]
+    assert [sent.path for sent in server.sent] == ["/stats", "/v1/models", "/v1/models/a", "/v1/models"]
 
 
 # --- 7. rate limiting ---

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
+
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 from lion_server import CONFIG, scripted
 
@@ -527,3 +530,43 @@ async def test_an_exception_without_a_text_is_told_by_its_name() -> None:
     assert event.error_details
     assert event.logs
     assert (wrong.status, wrong.error_type) == (RequestStatus.FAILED, "InvalidCall")
+
+
+async def test_a_cancellation_that_a_coroutine_kept_ends_it_alone() -> None:
+    kept: list[BaseException] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as cancelled:
+            kept.append(cancelled)
+            raise
+
+    async def leaks() -> None:
+        await trio.lowlevel.checkpoint()
+        raise kept[0]
+
+    async def steady() -> str:
+        await trio.lowlevel.checkpoint()
+        return "paid"
+
+    async with Executor() as executor:
+        leaked = await (await executor.submit_task(leaks)).wait()
+        after = await (await executor.submit_task(steady)).wait()
+    assert (leaked.status, leaked.error_type) == (RequestStatus.FAILED, "Cancelled")
+    assert (after.status, after.response_body) == (RequestStatus.COMPLETED, "paid")
+
+
+async def test_a_coroutine_runs_in_the_context_it_was_submitted_in() -> None:
+    tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant")
+
+    async def who() -> tuple[str, str]:
+        before = tenant.get()
+        await trio.lowlevel.checkpoint()
+        return before, tenant.get()
+
+    async with Executor() as executor:
+        for name in ("a", "b", "c", "a"):
+            tenant.set(name)
+            event = await (await executor.submit_task(who)).wait()
+            assert event.response_body == (name, name)

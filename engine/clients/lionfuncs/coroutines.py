@@ -9,6 +9,7 @@ Opens no sockets. Must not import the executor or the events.
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -32,16 +33,18 @@ COROUTINES = EndpointSpec(
 """Where such calls go, as an account has to say it. Nothing is ever sent there."""
 
 
-_NOT_ITS_OWN = (trio.Cancelled, KeyboardInterrupt, SystemExit, GeneratorExit)
+_NOT_ITS_OWN = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class Work:
-    """One coroutine to be run, and what came of it: `status`, `headers` and `body`, or what it raised."""
+    """One coroutine to be run, in the context it was submitted in, and what came of it: `status`, `headers` and `body`,
+    or what it raised."""
 
-    __slots__ = ("body", "error", "headers", "make", "status")
+    __slots__ = ("body", "context", "error", "headers", "make", "status")
 
     def __init__(self, make: Callable[[], Awaitable[Any]]) -> None:
         self.make = make
+        self.context = contextvars.copy_context()
         self.status: int | None = None
         self.headers: dict[str, Any] | None = None
         self.body: Any = None
@@ -53,18 +56,24 @@ class Work:
         Cancellation passes through, and so does what ends a program. All else that it raises is what became of it, also
         `asyncio.CancelledError`, which is no `Exception`.
         """
+        task = trio.lowlevel.current_task()
+        around, task.context = task.context, self.context
         try:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # from here on the context is the submitter's
             self._take(await self.make())
         except _NOT_ITS_OWN:
             raise
         except BaseException as error:  # the user's own code: whatever it raises is what became of it
-            if isinstance(error, BaseExceptionGroup):
-                if error.subgroup((KeyboardInterrupt, SystemExit)) is not None:
-                    raise
-                await trio.lowlevel.checkpoint_if_cancelled()  # cancellation may be among them
+            if isinstance(error, BaseExceptionGroup) and error.subgroup((KeyboardInterrupt, SystemExit)) is not None:
+                raise
+            if isinstance(error, trio.Cancelled | BaseExceptionGroup):
+                await trio.lowlevel.checkpoint_if_cancelled()  # it may be ours, or another's that the coroutine kept
             self.error = error
             name = type(error).__name__
             return Fault("OutcomeUnknown", f"the coroutine raised {name}; what it sent may be billed", sent=True)
+        finally:
+            task.context = around
+            await trio.lowlevel.cancel_shielded_checkpoint()
         if self.status is None or 200 <= self.status <= 299:
             return None
         kind = "RateLimited" if self.status == 429 else "Rejected" if self.status < 500 else "ProviderUnavailable"

@@ -121,6 +121,7 @@ class Executor:
 
         Raises:
           UsageError: this is not trio.
+          BaseException: what the run before ended of, if nobody has stopped it.
         """
         if not trio.lowlevel.in_trio_run():
             raise UsageError("penstock runs under trio: use trio.run(main), not asyncio.run")
@@ -128,6 +129,9 @@ class Executor:
         while (run := self._run) is None or run.closing:
             if run is not None and not run.over.is_set():
                 await run.over.wait()
+            elif run is not None and run.error is not None:
+                self._run = None
+                raise run.error  # nobody has stopped it, and so nobody was told
             elif (full_s := self._full_s()) > trio.current_time():
                 await trio.sleep_until(full_s)
             else:
