@@ -262,3 +262,19 @@ async def test_a_connection_that_is_closed_before_its_first_call_is_a_failed_att
         faults += [report.fault for report in reports if isinstance(report, ms.ConnectAttemptFailed)]
         assert [fault.kind for fault in faults if fault is not None] == ["ConnectFailed"]
         assert bench.places() == 0
+
+
+async def test_what_is_idle_is_closed_on_request_and_not_opened_again_unasked(autojump_clock: MockClock) -> None:
+    transport = SteeredTransport(answer_after(5))
+    async with on_bench(transport) as bench:
+        await bench.ready(3)
+        bench.give(1)
+        await bench.told()
+        bench.actor.mailbox.post(ms.encode(ms.CloseIdle()))
+        assert kinds(await bench.told()) == ["Lost", "Lost", "OpenEndpoint"]
+        assert transport.open == 1, "the one in use stays"
+        await trio.sleep(10)
+        assert transport.open == 1, "and nothing is opened until it is wanted"
+        bench.want(2)
+        await bench.told()
+        assert transport.open == 2

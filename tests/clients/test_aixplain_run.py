@@ -275,3 +275,12 @@ async def test_a_submission_shares_the_limits_of_the_runs(service: Platform) -> 
     await model.run_async("hello")
     assert (await model.run("hello", timeout=0.1)).error_message == "No response from the service."
     assert len(service.seen) == 1
+
+
+async def test_an_answer_that_is_an_address_is_an_answer(service: Platform) -> None:
+    """Of a run it would be where the answer will be; to a poll that says ``completed`` it is the answer."""
+    link = "https://files.example/out.mp3"
+    service.promises("m-1", Reply({"completed": False}), Reply({"completed": True, "data": link}))
+    response = await Model("m-1").run("hello", wait_time=0.2)
+    assert (response.status, response.completed, response.data) == (ResponseStatus.SUCCESS, True, link)
+    assert [seen.method for seen in service.seen] == ["POST", "GET", "GET"]
