@@ -18,7 +18,7 @@ from actors import messages as ms
 from actors.actor import BATCH
 from actors.clock import now_us
 from actors.mailbox import Mailbox, MailboxStatistics, Places
-from actors.queues import State, Ticket
+from actors.queues import State
 from actors.schedule import Schedule
 from actors.slots import Progress, ReplySlots
 
@@ -256,14 +256,16 @@ class SchedulerActor:
         if effect.returned:
             self._places[ticket.lane].exceed()
             self._all_places.exceed()
-        self._advance(ticket, Progress.QUEUED)
+        if ticket.taken is None:  # polls do not show
+            self._slots.advance(ticket.call_id, Progress.QUEUED)
 
     def _granted(self, effect: ef.Granted, at_us: int) -> None:
         ticket = effect.ticket
         self._free_place(ticket.lane)
         grant = ms.Grant(ticket.call_id, effect.attempt, effect.granted_us, effect.not_after_us, effect.stop_us)
         self._endpoints[ticket.endpoint].post(ms.encode(grant), ticket.calling)
-        self._advance(ticket, Progress.GRANTED)
+        if ticket.taken is None:  # polls do not show
+            self._slots.advance(ticket.call_id, Progress.GRANTED)
 
     def _left(self, effect: ef.Left, at_us: int) -> None:
         self._slots.advance(effect.ticket.call_id, Progress.SENT)
@@ -272,14 +274,11 @@ class SchedulerActor:
         ticket = effect.ticket
         if effect.was_queued:
             self._free_place(ticket.lane)
-        self._advance(ticket, Progress.QUEUED)
+        if ticket.taken is None:  # polls do not show
+            self._slots.advance(ticket.call_id, Progress.QUEUED)
 
     def _later(self, effect: ef.Later, at_us: int) -> None:
         """Nothing to do: its wait is the schedule's, and to its caller it is as it was, sent and not answered."""
-
-    def _advance(self, ticket: Ticket, progress: Progress) -> None:
-        if ticket.taken is None:  # polls do not show
-            self._slots.advance(ticket.call_id, progress)
 
     def _dropped(self, effect: ef.Dropped, at_us: int) -> None:
         drop = ms.Drop(effect.ticket.call_id, effect.reason)

@@ -270,11 +270,11 @@ class Intake:
         plain estimate too stays refused.
         """
         request = call.request
-        if max(request.input_tokens, request.output_cap or 0, request.choices) > LARGEST:
+        cap = request.output_cap
+        if request.input_tokens > LARGEST or request.choices > LARGEST or (cap is not None and cap > LARGEST):
             text = f"call {call.id} asks for more than anybody has: its tokens, or how many answers; nothing was sent"
             raise InvalidCall(text, call_id=call.id)
         learned = self._switchboard.learned(binding.endpoint, call.model)
-        cap = request.output_cap
         output_tokens = learned.output.guess(request.choices) if cap is None else cap
         input_tokens = learned.input.calibrated(request.input_tokens)
         if input_tokens > request.input_tokens:
@@ -301,7 +301,7 @@ class Intake:
         self._scheduler.submit(calling)
 
     def _encode(self, call: Call, binding: Binding, estimate: _Estimate, submitted_us: int) -> bytes:
-        options = call.options
+        options, request = call.options, call.request
         return ms.encode_to_keep(
             ms.APICalling(
                 call_id=call.id,
@@ -321,16 +321,16 @@ class Intake:
                 max_attempts=options.max_attempts,
                 model=call.model,
                 format=binding.format,
-                streaming=call.request.streaming,
+                streaming=request.streaming,
                 first_byte_us=_microseconds(options.first_byte_s) if options.first_byte_s else 0,
                 idle_us=_microseconds(options.idle_s) if options.idle_s else 0,
-                raw_input_tokens=call.request.input_tokens,
-                choices=call.request.choices,
-                method=call.request.method,
-                path=call.request.path,
+                raw_input_tokens=request.input_tokens,
+                choices=request.choices,
+                method=request.method,
+                path=request.path,
                 poll_lane=binding.poll_lane,
                 poll_wait_us=max(POLL_LEAST_US, _microseconds(options.poll_s)) if binding.poll_lane else 0,
-                body=memoryview(call.request.body),
+                body=memoryview(request.body),
             )
         )
 
