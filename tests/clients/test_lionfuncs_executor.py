@@ -256,7 +256,7 @@ def broken(*_: object) -> None:
 
 async def break_engine(executor: Executor) -> NetworkRequestEvent:
     """Have the executor's engine fail; the event of the call that it fails of."""
-    executor.engine._scheduler._advance = broken  # type: ignore[method-assign,assignment]  # a bug in it
+    executor.engine._scheduler._schedule.submit = broken  # type: ignore[method-assign,assignment]  # a bug in it
     return await iModel(executor, CONFIG).acompletion("hello")
 
 
