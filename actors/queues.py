@@ -119,11 +119,6 @@ class Ticket(msgspec.Struct, gc=False, eq=False):
         return self.reservation.ending if self.reservation is not None else ""
 
     @property
-    def granted_us(self) -> int:
-        """When it was granted last, -1 if never."""
-        return self.reservation.granted_us if self.reservation is not None else -1
-
-    @property
     def sent_us(self) -> int:
         """When its request left in the last attempt, -1 if none has."""
         return self.reservation.sent_us if self.reservation is not None else -1

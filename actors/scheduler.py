@@ -87,7 +87,7 @@ class SchedulerActor:
             ef.Granted: self._granted,
             ef.Left: self._left,
             ef.Retrying: self._retrying,
-            ef.Later: self._later,
+            ef.Later: lambda effect, at_us: None,  # to its caller it is as it was: sent, and not answered
             ef.Dropped: self._dropped,
             ef.Finished: self._finished,
             ef.Want: self._want,
@@ -276,9 +276,6 @@ class SchedulerActor:
             self._free_place(ticket.lane)
         if ticket.taken is None:  # polls do not show
             self._slots.advance(ticket.call_id, Progress.QUEUED)
-
-    def _later(self, effect: ef.Later, at_us: int) -> None:
-        """Nothing to do: its wait is the schedule's, and to its caller it is as it was, sent and not answered."""
 
     def _dropped(self, effect: ef.Dropped, at_us: int) -> None:
         drop = ms.Drop(effect.ticket.call_id, effect.reason)

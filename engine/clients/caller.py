@@ -20,7 +20,8 @@ from engine.providers.wire import Encoded, WireFormat
 from engine.secret import Secret
 from engine.transports.client import HttpClient
 
-_METHOD = re.compile(r"[A-Z]{1,20}")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+"""Those whose answers have a body, which is what is read here."""
 _PATH = re.compile(r"/[\x21-\x22\x24-\x7e]*")
 
 
@@ -99,8 +100,8 @@ class Caller:
         Raises:
           InvalidCall: method or path cannot stand in a request, or the body cannot be written as JSON.
         """
-        if not _METHOD.fullmatch(method):
-            raise InvalidCall(f"{method!a:.40} is no HTTP method; nothing was sent", argument="method")
+        if method not in _METHODS:
+            raise InvalidCall(f"{method!a:.40} is none of {', '.join(_METHODS)}; nothing was sent", argument="method")
         if not _PATH.fullmatch(path):
             raise InvalidCall(
                 "a path begins with a slash and holds no spaces, no fragment and nothing but ASCII; percent-encode "
