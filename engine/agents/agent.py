@@ -1,0 +1,218 @@
+"""What an agent is: a program, what it can be asked for, how it is started, and how its events are read.
+
+`Program` is the base of all of them; `EventParser` that of their parsers, which sees to it that a run has exactly one
+terminal chunk. What an agent knows of the machine it is told in a `Setting`; what it wants of it it says in a `Launch`.
+
+Pure: no trio, no I/O.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import msgspec
+
+from engine.agents.chunks import Category, Chunk, Error, Notice, Raw, Result, Spent
+from engine.agents.options import AgentOptions
+from engine.errors import one_line
+from engine.providers.wire import mapping, text_or_none
+
+Options = TypeVar("Options", bound=AgentOptions)
+
+LONGEST_MESSAGE = 500
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """Where a program is going to run.
+
+    `home` is the user's home directory and `private` a directory of this run alone, which only this user can read and
+    which is gone afterwards; both are absolute. `base_url` is the service it is to ask, empty for its provider's own.
+    `has_key`: a key will be in the environment. `environ` holds those of the user's variables that the agent inherits.
+    """
+
+    home: str
+    private: str
+    base_url: str = ""
+    has_key: bool = False
+    environ: Mapping[str, str] = {}
+
+
+class Launch(msgspec.Struct, frozen=True):
+    """How a program is to be started.
+
+    `arguments` are those behind the program, and hold neither the prompt nor a key. `prompt` is written to its standard
+    input, which is then closed. `env` are further variables, without a key; `key_variable` is the one the key goes in,
+    if there is a key. `files` are written to the private directory before it starts, by their paths within it, and
+    `links` are symbolic links there, from their paths within it to what they point at. `cwd` is where it runs, empty
+    for where this process does.
+    """
+
+    arguments: tuple[str, ...]
+    prompt: str
+    env: dict[str, str] = {}
+    key_variable: str = ""
+    files: dict[str, str] = {}
+    links: dict[str, str] = {}
+    cwd: str = ""
+
+
+class EventParser(ABC):
+    """Reads the events of one run. Never raises, whatever a program writes.
+
+    `done`: the program has said its last word, and is to exit by itself now. `session_id` is that of its session, empty
+    until it is known.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self.session_id = ""
+        self.success: Result | None = None
+        self.failure: Error | None = None
+        self._ended = False
+
+    def feed(self, event: object) -> list[Chunk]:
+        """The chunks of one event, decoded; none where it says nothing. No terminal one: that comes from `end`."""
+        if not isinstance(event, dict) or self._ended:
+            return [Raw(raw=event)] if not self._ended else []
+        return self.read(event)
+
+    @abstractmethod
+    def read(self, event: Mapping[str, Any]) -> list[Chunk]:
+        """The chunks of one event, which is a JSON object. Sets `done`, `session_id`, `success` and `failure`."""
+
+    def end(self, exit_code: int | None, stderr_tail: str, trouble: Error | None = None) -> list[Chunk]:
+        """The program has ended: the terminal chunk, perhaps after others. Empty when called again.
+
+        `exit_code` is negative for a signal, None if it never ran. `trouble` is what went wrong on our side of it
+        (a line too long, a silence), and stands over all that the program said. Success is the program's own word for
+        it, and nothing that said otherwise; the exit code is a second witness, whose doubt is a `Notice`.
+        """
+        if self._ended:
+            return []
+        self._ended = True
+        session_id = self.session_id
+        failure = trouble or self.failure
+        if failure is None and self.success is not None:
+            found = self.success
+            result = msgspec.structs.replace(found, session_id=found.session_id or session_id)
+            if not exit_code:
+                return [result]
+            return [Notice(text=f"it said that it was done, and then ended with exit code {exit_code}"), result]
+        if failure is None:
+            failure = self.judge(exit_code, stderr_tail)
+        spent = self.failure or self.success
+        usage = failure.usage or (spent.usage if spent is not None else None)
+        total = failure.total or (spent.total if spent is not None else None)
+        own = failure.session_id or session_id
+        return [msgspec.structs.replace(failure, session_id=own, usage=usage, total=total)]
+
+    def judge(self, exit_code: int | None, stderr_tail: str) -> Error:
+        """What a program failed of that has said nothing itself. A parser that knows its program's words adds to it."""
+        said = last_line(stderr_tail)
+        if exit_code is not None and exit_code < 0:
+            return Error(category="interrupted", message=said or f"it was ended by signal {-exit_code}")
+        if exit_code == 0:
+            return Error(category="protocol", message=said or "it ended without saying what came of the run")
+        return Error(category=category_in(said), message=said or f"it ended with exit code {exit_code}")
+
+
+class Agent(ABC, Generic[Options]):
+    """Something that is asked for a run and tells of it in chunks. Stateless; holds no key.
+
+    `name` is the provider's name. `free_cached`: its provider does not count towards its limits what was read from the
+    cache.
+    """
+
+    name: ClassVar[str]
+    free_cached: ClassVar[bool] = False
+    options: type[Options]
+
+    def check(self, options: Options) -> None:
+        """Refuse what this agent cannot do, beyond what the types of its options say.
+
+        Raises:
+          InvalidCall: which option, what is wrong with it, what to do.
+        """
+
+
+class Program(Agent[Options]):
+    """An agent that is a command line.
+
+    `program` is what the command is called, `install` how it is installed. `natives` are places, relative to the
+    directory of the resolved command, where its real program may stand, when the command itself is only a wrapper.
+    `inherits` are variables of the user's that it needs besides those that every program gets. `stop_signal` is what
+    ends it best. `counts_sessions`: the usage it states is that of the whole session.
+    """
+
+    program: ClassVar[str]
+    install: ClassVar[str]
+    natives: ClassVar[tuple[str, ...]] = ()
+    inherits: ClassVar[tuple[str, ...]] = ()
+    stop_signal: ClassVar[Literal["INT", "TERM"]] = "TERM"
+    counts_sessions: ClassVar[bool] = False
+
+    @abstractmethod
+    def launch(self, options: Options, setting: Setting) -> Launch:
+        """How it is started for one run. `options` have passed `check`."""
+
+    @abstractmethod
+    def parser(self, options: Options, before: Spent | None) -> EventParser:
+        """What reads the events of one run. `before` is what the session that is resumed had cost, as far as it is
+        known; a run that resumes none had cost nothing (`NOTHING_SPENT`)."""
+
+
+# --- for parsers ------------------------------------------------------------------------------------------------------
+
+
+def last_line(stderr_tail: str) -> str:
+    """The last line of what a program wrote to its standard error that has something in it, fit for a message."""
+    lines = [line for line in stderr_tail.splitlines() if line.strip()]
+    return one_line(lines[-1], LONGEST_MESSAGE) if lines else ""
+
+
+def category_in(text: str, status: int = 0) -> Category:
+    """What a failure is, by the provider's HTTP status, else by the words of a message."""
+    if status == 429:
+        return "quota" if _has(text, "insufficient_quota", "billing", "credit") else "rate_limit"
+    if status in (401, 403):
+        return "auth"
+    if status == 402:
+        return "quota"
+    if status >= 500 or status in (408, 409):
+        return "server"
+    if status >= 400:
+        return "rejected"
+    for category, words in _WORDS:
+        if _has(text, *words):
+            return category
+    return "failed"
+
+
+_WORDS: tuple[tuple[Category, tuple[str, ...]], ...] = (
+    ("quota", ("insufficient_quota", "credit balance", "usage limit")),
+    ("rate_limit", ("rate limit", "rate_limit", "too many requests", "resource_exhausted", "quota exceeded")),
+    ("auth", ("unauthorized", "api key", "api_key", "authentication", "not logged in", "please run /login", "log in")),
+    ("network", ("econnrefused", "connection refused", "fetch failed", "connection error", "network", "timed out",
+                 "stream disconnected", "socket")),
+    ("server", ("overloaded", "internal server error", "service unavailable", "bad gateway", "high demand")),
+)  # fmt: skip
+
+
+def _has(text: str, *words: str) -> bool:
+    lowered = text.lower()
+    return any(word in lowered for word in words)
+
+
+def field(event: Mapping[str, Any], *path: str) -> object:
+    """What stands at the end of this path of names; None where one of them is missing."""
+    found: object = event
+    for name in path:
+        found = mapping(found).get(name)
+    return found
+
+
+def text_at(event: Mapping[str, Any], *path: str) -> str:
+    """The text at the end of this path of names, empty where there is none."""
+    return text_or_none(field(event, *path)) or ""
