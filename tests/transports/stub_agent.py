@@ -82,8 +82,8 @@ class Steps:
     def start(self, mode: str, **how: object) -> None:
         say(notice=f"{start(mode, **how)}")
 
-    def start_with_stdout(self) -> None:
-        start("stubborn", stdout=None)
+    def start_with_stdout(self, mode: str = "stubborn") -> None:
+        start(mode, stdout=None)
 
     def echo_env(self, variable: str) -> None:
         value = os.environ.get(variable, "")
@@ -142,6 +142,11 @@ def main() -> None:
         ignore("INT", "TERM", "HUP")
         up()
         sleep_for_ever()
+    elif MODE == "dripping":
+        up()
+        while True:
+            write("\n")
+            time.sleep(0.02)
     elif MODE == "parent of emptied":
         start("stubborn", empty=True)
         up()

@@ -158,7 +158,15 @@ async def test_a_line_over_the_cap_ends_the_run(tag: str) -> None:
     assert "100,000 bytes" in last.message
 
 
-async def test_much_on_stderr_is_read_and_its_end_is_kept(tag: str) -> None:
+async def test_much_on_stderr_is_read_and_its_end_is_kept(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    stop = Child.stop
+
+    async def stop_and_tell(self: Child) -> None:
+        await stop(self)
+        held.append(len(self._tail))
+
+    monkeypatch.setattr(Child, "stop", stop_and_tell)
     line = "n" * 99 + "\n"
     steps = [do("errors", text=line, count=100_000), do("errors", text="the end\n"), do("exit", code=1)]
     answer = await run(stub(), *steps, tag=tag)
@@ -166,6 +174,7 @@ async def test_much_on_stderr_is_read_and_its_end_is_kept(tag: str) -> None:
     assert fault is not None
     assert fault.detail.endswith(f"{'n' * 99} the end")
     assert len(fault.detail) <= 2_000
+    assert held[0] <= 200_000
 
 
 async def test_a_program_that_does_not_read_its_prompt(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,12 +71,14 @@ ENDS: Mapping[str, list[dict[str, object]]] = {
     "done and stays": [DONE, do("hang")],
     "done and ignores signals": [do("ignore", names=["INT", "TERM"]), DONE, do("hang")],
     "an error": [say(error="rejected", message="no")],
+    "an exit without a word": [do("exit", code=1)],
     "too long a line": [do("big", chars=2_000_000), do("hang")],
 }
 
 
+STAYS = ("done and stays", "done and ignores signals", "too long a line")
 # Whose parent ends at once, without marker and session, is nobody's.
-PAIRS = [(left, end) for left in LEFT for end in ENDS if not (left == ORPHANED and end in ("done", "an error"))]
+PAIRS = [(left, end) for left in LEFT for end in ENDS if left != ORPHANED or end in STAYS]
 
 
 @pytest.mark.parametrize(("left", "end"), PAIRS)
@@ -253,8 +255,11 @@ async def test_a_reader_who_has_left_is_not_waited_for_after_the_last_word(
         ear.room = trio.Event()
         seen.touch()
 
+    waited: list[bool] = []
+
     async def come_back() -> None:
-        await trio.sleep(30)  # only if it is waited for
+        await trio.sleep(30)
+        waited.append(True)
         ear.room.set()
 
     monkeypatch.setattr(Child, "look_around", look)
@@ -264,6 +269,7 @@ async def test_a_reader_who_has_left_is_not_waited_for_after_the_last_word(
         nursery.start_soon(come_back)
         assert await cancelled_at(stub(), *steps, ear=ear, when=lambda: ear.until(ToolResult), tag=tag)
         nursery.cancel_scope.cancel()
+    assert waited == []
 
 
 async def test_an_orphan_that_holds_the_output_is_not_waited_for(tag: str) -> None:
@@ -272,6 +278,13 @@ async def test_an_orphan_that_holds_the_output_is_not_waited_for(tag: str) -> No
     fault = answer.reply.fault
     assert fault is not None
     assert (ear.texts, answer.verdict, fault.code) == (["ready"], "failed", "4")
+
+
+async def test_an_orphan_that_goes_on_writing_is_not_listened_to(tag: str) -> None:
+    """A little at a time, for ever: what the program itself had written is read, and no more than a moment of this."""
+    ear = Listener()
+    answer = await run(stub(), do("start_with_stdout", mode="dripping"), READY, do("exit", code=4), ear=ear, tag=tag)
+    assert (ear.texts[0], answer.verdict) == ("ready", "failed")
 
 
 async def test_a_program_that_closes_its_output_and_stays(tag: str) -> None:
