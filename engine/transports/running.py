@@ -78,7 +78,7 @@ class Run:
                     child.spoke()
                     await self._tell(lines, scope)
                 if self._parser.done and not scope.shield:
-                    # Told apart here, while it lives: what it has started and left is known by its parents alone.
+                    # While it lives: what it started is found by its parents, should it have emptied its environment.
                     scope.shield = True
                     await child.look_around()
                     child.expect_end(child.GRACE_S)
