@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
-from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, read_object
+from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, follow, read_object
 from engine.simulator.chunks import Wording
 from engine.simulator.config import ProviderLimit
 from engine.simulator.events import Block, Composed, Event, Events, Script
@@ -80,7 +80,8 @@ class Anthropic(Manner):
         model, cap = arguments["model"], arguments["max_tokens"]
         assert isinstance(model, str)
         assert isinstance(cap, int)
-        return ChatRequest({**arguments, "messages": _messages(arguments)}, model, 1, cap, stream, tool)
+        messages = _messages(arguments)
+        return follow(body, ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream, tool), messages)
 
     def whole(self, said: Wording) -> bytes:
         message = _message(said, _content(said), "tool_use" if calls(said) else "end_turn")
@@ -230,7 +231,7 @@ def _content(said: Wording) -> list[dict[str, object]]:
     return content if made else [*content, {"type": "text", "text": said.done.text}]
 
 
-def _tool(call: Call, arguments: dict[str, str]) -> dict[str, object]:
+def _tool(call: Call, arguments: dict[str, Any]) -> dict[str, object]:
     return {"type": "tool_use", "id": f"toolu_{call.identity}", "name": call.name, "input": arguments}
 
 

@@ -17,6 +17,7 @@ from engine.simulator.chat import (
     ChatRequest,
     StreamRequest,
     count_of,
+    follow,
     model_of,
     read_object,
     wrong_type,
@@ -85,7 +86,8 @@ class Responses(OpenAI):
             return cap
         tool = flat_tool(arguments)
         stream = StreamRequest(True, tool=tool) if arguments.get("stream") else None
-        return ChatRequest({**arguments, "messages": _messages(arguments)}, model, 1, cap, stream, tool)
+        messages = _messages(arguments)
+        return follow(body, ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream, tool), messages)
 
     def whole(self, said: Wording) -> bytes:
         items = _items(said, text_pieces(said))
