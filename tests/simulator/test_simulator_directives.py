@@ -192,3 +192,35 @@ def test_a_text_is_cut_into_words_or_into_so_many_pieces() -> None:
     assert cut_text("abcdefg", 3) == ["abc", "def", "g"]
     assert cut_text("ab", 5) == ["a", "b"]
     assert json.loads("".join(WantedCall("a", WANTED).fragments)) == WANTED
+
+
+async def test_claude_codes_messages_of_the_system_within_a_conversation_need_their_beta() -> None:
+    messages = [{"role": "user", "content": CALL}, {"role": "system", "content": "# Environment"}]
+    beta = {"anthropic-beta": "claude-code-20250219,mid-conversation-tool-changes-2026-07-01"}
+
+    async def body(simulator: Simulator) -> None:
+        answer = await post(simulator, "anthropic chat", beta, messages=messages, tools=FLAT_TOOLS)
+        assert made_calls("anthropic chat", answer.json()) == [("get_weather", WANTED)]
+        first = await post(simulator, "anthropic chat", beta, messages=messages[::-1])
+        without = await post(simulator, "anthropic chat", messages=messages)
+        assert (first.status, without.status) == (400, 400)
+        assert b"Unexpected role" in first.body
+        assert b"Unexpected role" in without.body
+
+    await with_simulator(SimulatorConfig(), body)
+
+
+async def test_codex_sends_what_it_knows_of_its_turn() -> None:
+    """The fields of a real request, and its prompt behind a message of the user that the user did not write."""
+    items = [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "be brief"}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "<environment_context>"}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": CALL}]},
+    ]
+    further = {"client_metadata": {"session_id": "s"}, "include": ["reasoning.encrypted_content"], "store": False}
+
+    async def body(simulator: Simulator) -> None:
+        streamed = await stream(simulator, "openai responses", input=items, tools=FLAT_TOOLS, **further)
+        assert streamed_calls("openai responses", events_of(streamed)) == [("get_weather", WANTED)]
+
+    await with_simulator(SimulatorConfig(), body)

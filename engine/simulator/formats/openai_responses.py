@@ -45,7 +45,7 @@ _KNOWN: Final = names("""
     model input instructions max_output_tokens reasoning text tools tool_choice parallel_tool_calls
     previous_response_id conversation store include truncation temperature top_p top_logprobs background max_tool_calls
     metadata service_tier stream stream_options prompt prompt_cache_key prompt_cache_options prompt_cache_retention
-    safety_identifier user moderation context_management
+    safety_identifier user moderation context_management client_metadata
 """)
 _MOVED: Final = {"messages": "input", "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 
