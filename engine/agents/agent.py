@@ -45,8 +45,9 @@ class Launch(msgspec.Struct, frozen=True):
     `arguments` are those behind the program, and hold neither the prompt nor a key. `prompt` is written to its standard
     input, which is then closed. `env` are further variables, without a key; `key_variable` is the one the key goes in,
     if there is a key. `files` are written to the private directory before it starts, by their paths within it, and
-    `links` are symbolic links there, from their paths within it to what they point at. `cwd` is where it runs, empty
-    for where this process does.
+    `links` are symbolic links there, from their paths within it to what they point at. `directories` are absolute
+    paths of directories that are made before, for this user alone, where they are missing. `cwd` is where it runs,
+    empty for where this process does.
     """
 
     arguments: tuple[str, ...]
@@ -55,6 +56,7 @@ class Launch(msgspec.Struct, frozen=True):
     key_variable: str = ""
     files: dict[str, str] = {}
     links: dict[str, str] = {}
+    directories: tuple[str, ...] = ()
     cwd: str = ""
 
 
