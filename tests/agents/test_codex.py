@@ -86,7 +86,10 @@ def test_with_a_key_it_asks_a_provider_of_ours_without_retries_and_keeps_the_key
 
 
 def test_a_base_address_without_a_key_is_asked_without_one() -> None:
-    found = settings(launched(LOCAL))
+    launch = launched(LOCAL)
+    found = settings(launch)
+    assert "--ignore-user-config" in launch.arguments
+    assert found["model_provider"] == "penstock"
     assert found["model_providers.penstock"]["base_url"] == LOCAL.base_url
     assert "env_key" not in found["model_providers.penstock"]
     assert "shell_environment_policy.exclude" not in found

@@ -372,6 +372,7 @@ def test_what_it_does_not_know_it_passes_on(event: dict[str, Any]) -> None:
         ("unexpected status 402 Payment Required: x", "quota", 402, "402"),
         ("unexpected status 503 Service Unavailable: x", "server", 503, "503"),
         ("429 Too Many Requests", "rate_limit", 429, "429"),
+        ("unexpected status 429 Too Many Requests: Quota exceeded.", "quota", 429, "Quota"),
         ("We\u2019re currently experiencing high demand, which may cause temporary errors.", "server", 0, "demand"),
         ("Quota exceeded. Check your plan and billing details.", "quota", 0, "Quota"),
         ("You've hit your usage limit. Try again later.", "quota", 0, "usage limit"),
