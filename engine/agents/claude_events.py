@@ -49,8 +49,8 @@ from engine.providers.wire import count, mapping, text_or_none
 
 _LONGEST_NOTICE = 2_000
 _SILENT = frozenset((
-    "ping", "content_block_start", "content_block_stop", "message_delta", "message_stop", "text_delta", "thinking_delta",
-    "signature_delta", "input_json_delta", "citations_delta",
+    "ping", "content_block_start", "content_block_stop", "message_delta", "message_stop", "text_delta",
+    "thinking_delta", "signature_delta", "input_json_delta", "citations_delta",
 ))  # fmt: skip
 """Parts of a stream that say nothing by themselves, or what comes elsewhere."""
 
