@@ -247,13 +247,14 @@ _COUNTS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 
 
 def _difference(total: Spent | None, before: Spent | None) -> Spent | None:
-    """What a run has cost, of two totals; None where one is not known, or where there is less than before."""
+    """What a run has cost, of two totals; None where one is not known, or where there is not more than before: where
+    a provider states no usage the program adds nothing, and no turn costs nothing."""
     if total is None or before is None:
         return None
     found: dict[str, int | None] = {}
     for name in _COUNTS:
         now, then = getattr(total, name), getattr(before, name)
         found[name] = None if now is None or then is None else now - then
-    if any(value is not None and value < 0 for value in found.values()):
+    if any(value is not None and value < 0 for value in found.values()) or not any(found.values()):
         return None
     return Spent(**found)

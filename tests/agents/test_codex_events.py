@@ -176,8 +176,10 @@ def test_the_usage_of_a_run_is_unknown_where_nobody_knows_what_came_before() -> 
         (Spent(5, 2, None, 1), Spent(11, 7, 3, 2), Spent(6, 5, None, 1)),
         (Spent(5, 2, 0, 9), Spent(11, 7, 3, 2), None),
         (NOTHING_SPENT, Spent(11, 7, 3, 2), Spent(11, 7, 3, 2)),
+        (NOTHING_SPENT, Spent(0, 0, 0, 0), None),
+        (Spent(11, 7, 0, 0), Spent(11, 7, 0, 0), None),
     ],
-    ids=["less", "partly-known", "less-of-a-part", "new"],
+    ids=["less", "partly-known", "less-of-a-part", "new", "nobody-counted", "nobody-counted-since"],
 )
 def test_differences(before: Spent, usage: Spent, expected: Spent | None) -> None:
     parser = CodexParser(before)
