@@ -25,7 +25,8 @@ QUIET = StreamShape(tool_calls=0)
 
 class Row(NamedTuple):
     """One program: its provider here, its package, who the simulator is to it, its model, its tool that runs commands
-    and that tool's argument for one, and the status its provider gives a wrong key."""
+    and that tool's argument for one, what lets it do so without being asked, and the status its provider gives a wrong
+    key."""
 
     provider: str
     package: npm.Package
@@ -33,13 +34,15 @@ class Row(NamedTuple):
     model: str
     shell: str
     command: str
+    may: Mapping[str, Any] = {"permission": "full"}
     wrong_key: int = 401
 
 
 ROWS = (
-    Row("claude_code", npm.CLAUDE, "anthropic", "sonnet", "Bash", "command"),
+    # Claude Code refuses root the full permission.
+    Row("claude_code", npm.CLAUDE, "anthropic", "sonnet", "Bash", "command", {"allowed_tools": ["Bash"]}),
     Row("codex", npm.CODEX, "openai", "gpt-5.2-codex", "exec_command", "cmd"),
-    Row("gemini_code", npm.GEMINI, "gemini_native", "gemini-2.5-pro", "run_shell_command", "command", 400),
+    Row("gemini_code", npm.GEMINI, "gemini_native", "gemini-2.5-pro", "run_shell_command", "command", wrong_key=400),
     Row("pi", npm.PI, "openai", "simulated-1", "bash", "command"),
 )
 

@@ -32,7 +32,7 @@ async def test_an_answer_is_what_the_model_said_and_cost(agent: AgentAtHand) -> 
 
 async def test_a_stream_tells_what_is_said_and_how_it_ended(agent: AgentAtHand) -> None:
     async with simulated(stream=StreamShape(tool_calls=0, deltas=4)) as seen, agent.model(seen) as model:
-        async with model.stream(prompt=agent.running("echo what $((40+2))"), permission="full") as chunks:
+        async with model.stream(prompt=agent.running("echo what $((40+2))"), **agent.row.may) as chunks:
             told = [chunk async for chunk in chunks]
         kinds = [chunk.type for chunk in told]
         assert kinds[-1] == "result"
@@ -117,7 +117,7 @@ async def test_a_cancelled_run_leaves_no_process(agent: AgentAtHand) -> None:
     file = agent.work / "the file that is followed"
     file.touch()
     command = f"tail -f '{file}'"
-    async with simulated() as seen, agent.model(seen, permission="full") as model, trio.open_nursery() as nursery:
+    async with simulated() as seen, agent.model(seen, **agent.row.may) as model, trio.open_nursery() as nursery:
 
         async def once_it_runs() -> None:
             while not any(line.startswith("tail -f") for line in agent.left()):  # noqa: ASYNC110  # a process is no event
