@@ -80,12 +80,13 @@ class PiOptions(AgentOptions, frozen=True, kw_only=True, omit_defaults=True, for
     `model` is ``"provider/model"`` in Pi's names, or a model of `pi_provider`; at a `base_url` it is the service's own
     name for it, whatever slashes it has. `system_prompt` takes the place of Pi's own. `resume` works only in the
     directory where the session began. Nothing keeps Pi to `cwd` and `add_dirs`: it reads, and with the permission
-    edits, wherever the user may.
+    edits, wherever the user may. Its tools grep and find need `rg` and `fd`, in PATH or in ``bin`` of Pi's directory:
+    it may not download them itself.
 
     Args:
       pi_provider: which of Pi's providers, such as ``"openrouter"``, if `model` does not say it.
-      api: what the service at `base_url` speaks; ``"openai-completions"`` if not said.
-      context_window: how many tokens the model at `base_url` takes in all; Pi compacts a session before that.
+      api: what the service at `base_url` speaks; ``"openai-completions"`` if not said. The address of one that speaks
+        ``"anthropic-messages"`` is written without its ``/v1``.
       max_tokens: how many tokens the model at `base_url` is allowed for an answer.
       thinking: how much the model is to think.
       tools: the tools it is given, of those that the permission allows; none for an empty list.
@@ -98,7 +99,6 @@ class PiOptions(AgentOptions, frozen=True, kw_only=True, omit_defaults=True, for
 
     pi_provider: Name | None = None
     api: Literal["openai-completions", "openai-responses", "anthropic-messages"] | None = None
-    context_window: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
     max_tokens: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
     thinking: Literal["off", "minimal", "low", "medium", "high", "xhigh"] | None = None
     tools: list[Tool] | None = None
@@ -227,7 +227,7 @@ def _session(options: PiOptions, setting: Setting, own: str) -> tuple[str, ...]:
 
 def _at_provider(options: PiOptions, *, has_key: bool) -> tuple[list[str], str]:
     """The model's arguments, and the variable for the key: at one of Pi's own providers."""
-    for argument in ("api", "context_window", "max_tokens"):
+    for argument in ("api", "max_tokens"):
         if getattr(options, argument) is not None:
             raise invalid(argument, "it describes the service at a base_url, and there is none")
     model = options.model or ""
@@ -253,8 +253,6 @@ def _models(options: PiOptions, setting: Setting) -> str:
     api = options.api or "openai-completions"
     thinks = options.thinking not in (None, "off")
     model: dict[str, object] = {"id": options.model, "reasoning": thinks}
-    if options.context_window is not None:
-        model["contextWindow"] = options.context_window
     if options.max_tokens is not None:
         model["maxTokens"] = options.max_tokens
     service: dict[str, object] = {"baseUrl": setting.base_url, "api": api, "models": [model]}

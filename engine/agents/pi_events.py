@@ -41,14 +41,22 @@ _FAILED = ("error", "aborted")
 # Ends that Pi gives itself on SIGHUP and SIGTERM.
 _STOPPED = (129, 143)
 
-_STATUS = re.compile(r'\A(?:Error: )?([45]\d\d)\b|\bstatus(?: code)?:? ([45]\d\d)\b|"code":\s*([45]\d\d)\b')
+_STATUS = re.compile(
+    r'\A(?:Error: )?([45]\d\d)\b|\bAPI error \(([45]\d\d)\)|\bstatus(?: code)?:? ([45]\d\d)\b|"code":\s*([45]\d\d)\b'
+)
 
 # A connection that broke in the middle of an answer, in the words of node's fetch and of Pi itself.
-_BROKEN = re.compile(r"terminated|other side closed|reset before headers|ended without|ended before|premature|hang up")
+_BROKEN = re.compile(
+    r"\bterminated\b|other side closed|reset before headers|ended without|ended before|premature|hang up"
+)
 
 _STDERR: tuple[tuple[str, Category, str], ...] = (
     ("No session found matching", "session_not_found", ""),
-    ("Session found in different project", "session_not_found", "resume it with that cwd, or go on in a copy: fork"),
+    (
+        "Session found in different project",
+        "session_not_found",
+        "pass that directory as cwd, or fork=True to go on with a copy",
+    ),
     ("Stored session working directory does not exist", "session_not_found", ""),
     ("No API key", "auth", ""),
     ("No models available", "auth", ""),
@@ -176,14 +184,17 @@ class PiParser(EventParser):
         chunks: list[Chunk] = []
         stop = text_at(message, "stopReason")
         text = _joined(message, "text")
+        used = _stated(mapping(message.get("usage")))
         if stop in _FAILED:
             self.failure = _failure(text_at(message, "errorMessage") or f"the answer ended with {stop}", stop)
+        elif not message.get("content") and used is None:
+            # So does 0.73 take a stream that has nothing in it, or a page of HTML.
+            self.failure = Error(category="network", message="the provider's answer had nothing in it, and no usage")
         else:
             self.failure = None
             self._turns += 1
             self._answer = Result(text=text, stop_reason=stop)
             chunks += self._whole(message, text)
-        used = _stated(mapping(message.get("usage")))
         if used is not None:
             self._spent = _sum(self._spent, used)
             chunks.append(Used(usage=self._spent))
@@ -254,6 +265,8 @@ def _failure(said: str, stop: str = "error") -> Error:
     category: Category = "interrupted" if stop == "aborted" else category_in(said, status)
     if category == "failed" and _BROKEN.search(said.lower()):
         category = "network"
+    if category == "failed" and "server had an error" in said:  # OpenAI's words in a stream, where no status is
+        category = "server"
     return Error(category=category, message=one_line(said, LONGEST_MESSAGE), status=status)
 
 
