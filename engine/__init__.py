@@ -14,6 +14,7 @@ from engine.call import Call, CallOptions, Timings, Usage
 from engine.endpoints import Endpoint, EndpointConfig, match_endpoint
 from engine.errors import (
     AgentError,
+    AgentNotInstalled,
     CallCancelled,
     CapacityExceeded,
     ConnectFailed,
@@ -60,6 +61,7 @@ APICalling = Call
 __all__ = [
     "APICalling",
     "AgentError",
+    "AgentNotInstalled",
     "Call",
     "CallCancelled",
     "CallLog",

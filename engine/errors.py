@@ -31,6 +31,7 @@ from actors.messages import Fault
 
 __all__ = [
     "AgentError",
+    "AgentNotInstalled",
     "CallCancelled",
     "CapacityExceeded",
     "ConnectFailed",
@@ -83,6 +84,11 @@ class MissingKey(UsageError):
     def __init__(self, message: str = "", *, variables: tuple[str, ...] = (), **where: object) -> None:
         super().__init__(message, **where)  # type: ignore[arg-type]  # the keywords of the base, passed through
         self.variables = variables
+
+
+class AgentNotInstalled(UsageError):
+    """The command line of an agent was not found, or cannot be run. Nothing was started. The message says how to
+    install it."""
 
 
 class EngineNotRunning(UsageError, RuntimeError):

@@ -22,23 +22,15 @@ from actors.messages import Fault
 from actors.slots import StreamBuffer
 from actors.transport import Connection, Transport
 from engine.accounts import Account, LaneDescription, Lanes, Model, OpenedLane
-from engine.config import EngineSection
 from engine.errors import ConnectFailed, UsageError, fault_of
 from engine.estimate import Calibration, Learned, OutputGuess
 from engine.hooks import HookRegistry
 from engine.log import debugging, log
-from engine.providers.lookup import request_headers
 from engine.providers.wire import Usage
-from engine.transports.client import ClientTransport
-from engine.transports.http import HttpTransport
-from engine.transports.proxies import environment_proxy
+from engine.usual_transports import TransportFactory
 
 RESTARTS = 3
 RESTARTS_WITHIN_US = 60_000_000
-
-OnUsage = Callable[[ms.APICalling, Usage], None]
-TransportFactory = Callable[[Account, OnUsage], Transport]
-"""Makes the transport of one provider account; it is to call the second argument with every usage it reads."""
 
 
 class AccountStatistics(EndpointStatistics, frozen=True):
@@ -46,37 +38,6 @@ class AccountStatistics(EndpointStatistics, frozen=True):
     ``"httpx"`` for httpx, and the type's name for any other."""
 
     transport: str
-
-
-def http_transports(section: EngineSection) -> TransportFactory:
-    """The usual transports. Whether a proxy stands before an address is looked up once, when its account is opened."""
-
-    def make(account: Account, on_usage: OnUsage) -> Transport:
-        url, client = account.spec.url, account.http_client
-        headers = request_headers(account.spec, account.key.reveal() if account.key is not None else None)
-        proxy = environment_proxy(url) if client is None and section.http != "own" else None
-        if client is None and proxy is None and not section.http2 and section.http != "httpx":
-            return HttpTransport(
-                url=url,
-                headers=headers,
-                format=account.spec.format,
-                on_usage=on_usage,
-                call_header=account.spec.local,
-                provider=account.spec.provider,
-            )
-        return ClientTransport(
-            url=url,
-            headers=headers,
-            format=account.spec.format,
-            proxy=proxy,
-            http2=section.http2,
-            client=client,
-            on_usage=on_usage,
-            call_header=account.spec.local,
-            provider=account.spec.provider,
-        )
-
-    return make
 
 
 class Binding(msgspec.Struct, frozen=True):

@@ -123,13 +123,23 @@ class EventParser(ABC):
 class Agent(ABC, Generic[Options]):
     """Something that is asked for a run and tells of it in chunks. Stateless; holds no key.
 
-    `name` is the provider's name. `free_cached`: its provider does not count towards its limits what was read from the
-    cache.
+    `name` is the provider's name. `resumes`: a run may go on with an earlier one's session. `free_cached`: its
+    provider does not count towards its limits what was read from the cache.
     """
 
     name: ClassVar[str]
     free_cached: ClassVar[bool] = False
     options: type[Options]
+
+    resumes: ClassVar[bool] = True
+
+    def prepared(self, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """The arguments as they can be written as JSON: what is named by an object of the caller's is named by a text.
+
+        Raises:
+          InvalidCall: an object has no name by which it could be found again.
+        """
+        return arguments
 
     def check(self, options: Options) -> None:
         """Refuse what this agent cannot do, beyond what the types of its options say.

@@ -121,7 +121,7 @@ class Target:
     def note_answer(self, calling: APICalling, answer: Answer, begun_us: int) -> None:
         """The line for what came of it. A status of 0: none was heard; `verdict` says what is done next."""
         if begun_us >= 0 and debugging():
-            fields = _shown(answer)
+            fields = shown(answer)
             ms = (now_us() - begun_us) // 1000
             log.debug("answer", call=calling.call_id, to=self.place, status=answer.reply.status, ms=ms, **fields)
 
@@ -185,7 +185,7 @@ class Target:
         return f"POST {self.url.scheme}://{self.place}{path}"
 
 
-def _shown(answer: Answer) -> dict[str, object]:
+def shown(answer: Answer) -> dict[str, object]:
     """What a line about an answer says of it, as far as there is any."""
     reply, fault = answer.reply, answer.reply.fault
     request_id = next((value for name, value in reply.headers if name.endswith("request-id")), "")

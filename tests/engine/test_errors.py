@@ -17,6 +17,7 @@ from actors.messages import Fault, decode, encode
 from engine import errors
 from engine.errors import (
     AgentError,
+    AgentNotInstalled,
     CallCancelled,
     CapacityExceeded,
     ConnectFailed,
@@ -55,6 +56,7 @@ EVERY_ERROR = [
     InvalidCall("x", argument="temperature"),
     UnknownEndpoint("x"),
     MissingKey("x", variables=("A_KEY", "B_KEY")),
+    AgentNotInstalled("x"),
     EngineNotRunning("x"),
     HandlerFailed("x"),
     NotAdmitted("x"),

@@ -1,0 +1,239 @@
+"""One program, from its start until nothing of it is left: its three pipes, its exit, and the way it is stopped.
+
+Its output is read by whoever asks for it, so that the pipe fills when the reader is slow; of its errors the end is
+kept. After its exit its number stays taken until all that it started has been ended, so that no signal can reach
+another process. `stop` is called however a run ends, and cannot be cancelled.
+
+Knows no agent, no lines and no chunks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, cast
+
+import trio
+
+from engine.log import log
+from engine.transports.sweep import VARIABLE, Family
+
+READ_BYTES = 64 * 1024
+TAIL_BYTES = 64 * 1024
+PIPE_BYTES = 1024 * 1024
+"""The most a pipe may hold, as an unprivileged process may set it."""
+
+_LONGEST_LINE_CUT = 1_000
+_ROUNDS = 200
+
+
+class Child:
+    """A program that runs. Made by `start`; must be stopped.
+
+    `exit_code` is there after `stop`: negative for a signal, None if it cannot be ended. `was_stopped`: it did not exit
+    by itself. `silent`: nothing came within the time for its first line.
+    """
+
+    GRACE_S: ClassVar[float] = 5.0
+    """How long it may take to exit, after its last word and again after the signal to stop."""
+    ORPHANS_S: ClassVar[float] = 2.0
+    """How long output is waited for after its exit: a process that it has left behind may hold the pipe open."""
+
+    def __init__(self, process: trio.Process, marker: str, stop_signal: str) -> None:
+        self.pid = process.pid
+        self.exit_code: int | None = None
+        self.was_stopped = False
+        self.silent = False
+        self._process = process
+        self._stop_signal = signal.Signals[f"SIG{stop_signal}"]
+        self._family = Family(process.pid, marker)
+        self._pidfd = _pidfd(process.pid)
+        self._exit = trio.Event()
+        self._stdin, self._stdout, self._stderr = (
+            cast(trio.lowlevel.FdStream, pipe) for pipe in (process.stdin, process.stdout, process.stderr)
+        )
+        self._tail = bytearray()
+        self._is_cut = False
+        self._left_s = math.inf
+        self._left_bytes: float = math.inf
+        self._is_ending = False
+        self._waiting = trio.CancelScope()
+
+    @classmethod
+    async def start(
+        cls, arguments: Sequence[str], *, env: Mapping[str, str], cwd: str, stop_signal: str, first_within_s: float
+    ) -> Child:
+        """Start a program in a session of its own, with this environment and the marker, and nothing else.
+
+        `first_within_s` is how long its first line may take. Cancellation leaves nothing behind.
+
+        Raises:
+          OSError: it could not be started.
+        """
+        token = secrets.token_hex(16)
+        marker = f"{env[VARIABLE]}:{token}" if VARIABLE in env else token
+        process = await trio.lowlevel.open_process(
+            list(arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**env, VARIABLE: marker},
+            cwd=cwd or None,
+            start_new_session=True,
+        )
+        child = cls(process, token, stop_signal)
+        child._left_s = first_within_s
+        return child
+
+    # --- while it runs ---
+
+    async def write(self, prompt: bytes, written: Callable[[], None]) -> None:
+        """Write all of its input and close it; then call `written`. That it does not read it is its own affair."""
+        with contextlib.suppress(trio.BrokenResourceError):
+            await self._stdin.send_all(prompt)
+        self._stdin.close()
+        written()
+
+    async def read(self) -> bytes:
+        """Some of its output; empty at the end, or when what it may take is used up.
+
+        Only the time that is spent waiting here counts, so that a slow reader loses nothing.
+        """
+        if self._left_bytes <= 0:
+            return b""
+        began = trio.current_time()
+        data = b""
+        with trio.CancelScope(deadline=began + self._left_s) as self._waiting:
+            data = bytes(await self._stdout.receive_some(READ_BYTES))
+        self._left_s -= trio.current_time() - began
+        self._left_bytes -= len(data)
+        self.silent = self._waiting.cancelled_caught and not self._is_ending
+        return data
+
+    def spoke(self) -> None:
+        """Its first line has come: from here on only others bound how long it may be silent."""
+        if not self._is_ending:
+            self._left_s = math.inf
+
+    def expect_end(self, within_s: float, within_bytes: float = math.inf) -> None:
+        """There is not to come more than this."""
+        self._is_ending = True
+        self._left_s = min(self._left_s, within_s)
+        self._left_bytes = min(self._left_bytes, within_bytes)
+        self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + self._left_s)
+
+    async def watch(self) -> None:
+        """Until its exit; then what it has written is read to its end, and no more than that."""
+        await self._notice_exit()
+        self.expect_end(self.ORPHANS_S, PIPE_BYTES)
+
+    async def grace(self) -> None:
+        """Until it has exited by itself, but not for long: what it had to say it has said. Only beside `watch`."""
+        with trio.move_on_after(max(0, min(self._left_s, self.GRACE_S))):
+            await self._exit.wait()
+
+    async def drain_errors(self) -> None:
+        """Read what it writes to its standard error, and keep the end of it."""
+        while data := await self._stderr.receive_some(READ_BYTES):
+            self._tail += data
+            if len(self._tail) > 2 * TAIL_BYTES:
+                del self._tail[:-TAIL_BYTES]
+                self._is_cut = True
+
+    def stderr_tail(self) -> str:
+        """The end of what it wrote to its standard error, at most 64 KiB, from the beginning of a line."""
+        tail = bytes(self._tail[-TAIL_BYTES:])
+        if self._is_cut or len(self._tail) > TAIL_BYTES:
+            head, _, rest = tail.partition(b"\n")
+            tail = rest or head[_LONGEST_LINE_CUT:]  # half a key is none that could be recognised
+        return tail.decode("utf-8", "replace")
+
+    async def look_around(self) -> None:
+        """Take note of what it has started, for as long as that can be told from its parents."""
+        await trio.to_thread.run_sync(self._family.look)
+
+    # --- its end ---
+
+    async def stop(self) -> None:
+        """End it and all that it started, reap it and close its pipes. Once; shielded from cancellation.
+
+        Takes no time if it has exited and left nothing, up to `GRACE_S` if it takes no notice, and a little more for
+        what it has left. What it still writes is read, so that it can exit, and its output thrown away.
+        """
+        with trio.CancelScope(shield=True):
+            self._stdin.close()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._throw_away)
+                nursery.start_soon(self.drain_errors)
+                nursery.start_soon(self._notice_exit)
+                await self._end()
+                await self._sweep()
+                nursery.cancel_scope.cancel()
+            self._stdout.close()
+            self._stderr.close()
+            if self._exit.is_set():
+                self.exit_code = await self._process.wait()
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+
+    async def _notice_exit(self) -> None:
+        if not self._exit.is_set():
+            if self._pidfd is None:
+                await self._process.wait()
+            else:  # it is not reaped yet
+                await trio.lowlevel.wait_readable(self._pidfd)
+            self._exit.set()
+
+    async def _end(self) -> None:
+        await self.look_around()
+        if not self._exit.is_set():
+            self.was_stopped = True
+            self._signal(self._stop_signal)
+            with trio.move_on_after(self.GRACE_S):
+                await self._exit.wait()
+        if not self._exit.is_set():
+            await self.look_around()
+            self._signal(signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        with trio.move_on_after(self.GRACE_S):
+            await self._exit.wait()
+
+    async def _sweep(self) -> None:
+        for _ in range(_ROUNDS):
+            if not await trio.to_thread.run_sync(self._family.kill):
+                break
+            await trio.sleep(0.01)
+        else:
+            log.warning("a program left processes that cannot be ended", pid=self.pid)
+        if not self._exit.is_set():
+            log.warning("a program cannot be ended", pid=self.pid)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._pidfd is None:
+            self._process.send_signal(number)
+        else:  # not through the process object, which would reap it and set its number free
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
+
+    async def _throw_away(self) -> None:
+        while await self._stdout.receive_some(READ_BYTES):
+            pass
+
+    def __repr__(self) -> str:
+        return f"<Child {self.pid}>"
+
+
+def _pidfd(pid: int) -> int | None:
+    """What tells of a process's exit without reaping it; None where there is no such thing."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            return os.pidfd_open(pid)
+    return None
