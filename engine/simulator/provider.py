@@ -124,7 +124,10 @@ class Provider:
         request = self._stranger(manner, headers) or manner.read(body, headers)
         if isinstance(request, Failure):
             return self._refuse(manner, attempt, at_us, "key" if request.why == "key" else "invalid", request)
-        if request.stream is None and attempt.fault in STREAM_FAULTS:
+        wants_calls = request.directed is not None and request.directed.calls
+        if (request.stream is None and attempt.fault in STREAM_FAULTS) or (
+            wants_calls and attempt.fault == "stream_split"  # what it adds has no place in arguments that were given
+        ):
             attempt = attempt._replace(fault="")
         if request.fault == CRASH_FAULT:
             self._crashed.add(manner.engine)

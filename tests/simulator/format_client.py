@@ -68,7 +68,7 @@ ENDPOINTS = {
         "inferneo_documented", "/v1/completions", _PROMPT, "inferneo_completions"
     ),
 }
-ELSEWHERE = {"aixplain"}
+ELSEWHERE = {"aixplain", "gemini_native"}
 """Providers that name the model in the path, or do more than answer: they have files of tests of their own."""
 STREAMING = [name for name in ENDPOINTS if name.endswith(("chat", "compat", "responses", "completions"))]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from format_client import (
 )
 from simulator_client import with_simulator
 
-from engine.simulator import Simulator, SimulatorConfig, StreamShape
+from engine.simulator import FaultRates, Simulator, SimulatorConfig, StreamShape
 from engine.simulator.directives import (
     MOST_SAID,
     Directed,
@@ -114,6 +115,19 @@ async def test_a_line_of_the_prompt_gives_the_text(name: str, deltas: int) -> No
         assert simulator.ends()[0].events == simulator.ends()[0].planned
 
     await with_simulator(SimulatorConfig(stream=StreamShape(deltas=deltas)), body)
+
+
+@pytest.mark.parametrize("name", TALKING)
+async def test_the_arguments_of_a_wanted_call_stay_what_they_are_where_a_stream_is_split(name: str) -> None:
+    async def body(simulator: Simulator) -> None:
+        streamed = await stream(simulator, name, **asked(name, CALL))
+        assert streamed_calls(name, events_of(streamed)) == [("get_weather", WANTED)]
+        said = await stream(simulator, name, **asked(name, "simulate: say one two"))
+        told = "".join(text_of(name, event) for event in events_of(said))
+        assert "☕" in told
+        assert {"one", "two"} <= set(re.findall("[a-z]+", told))
+
+    await with_simulator(SimulatorConfig(faults=FaultRates(stream_split=1.0)), body)
 
 
 async def test_a_long_answer_is_asked_for_with_a_short_prompt() -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
-from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, count_of, read_object
+from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, count_of, follow, read_object
 from engine.simulator.chunks import Wording
 from engine.simulator.events import Block, CrlfEvents, Event, Events, Script
 from engine.simulator.failure import Failure, invalid
@@ -65,8 +65,9 @@ class GeminiNative(Manner):
         tools = list(_declared(arguments.get("tools")))
         tool = _called(tools, _object(_object(arguments.get("toolConfig")).get("functionCallingConfig")))
         stream = StreamRequest(True, tool=tool) if self._stream else None
-        counted = {**arguments, "messages": list(_messages(arguments)), "tools": tools}
-        return ChatRequest(counted, self._model, 1, cap, stream, tool)
+        messages = list(_messages(arguments))
+        counted = {**arguments, "messages": messages, "tools": tools}
+        return follow(body, ChatRequest(counted, self._model, 1, cap, stream, tool), messages)
 
     def whole(self, said: Wording) -> bytes:
         thoughts = reasoning_pieces(said)
