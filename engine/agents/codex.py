@@ -196,6 +196,7 @@ class Codex(Program[CodexOptions]):
             env={"CODEX_HOME": options.state_dir} if options.state_dir else {},
             key_variable=KEY_VARIABLE,
             files=files,
+            directories=(options.state_dir,) if options.state_dir else (),  # it makes none but its usual one
             cwd=options.cwd or "",
         )
 

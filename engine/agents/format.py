@@ -17,9 +17,10 @@ import msgspec
 from actors.limits import Quota
 from engine.agents.agent import Agent
 from engine.agents.chunks import Error, Result
-from engine.agents.options import AgentOptions, prompt_of
+from engine.agents.options import MEANINGS, AgentOptions, prompt_of
 from engine.agents.run import Run, is_substance, read_chunk, shown
 from engine.agents.verdicts import reading_of
+from engine.errors import InvalidCall
 from engine.estimate import CountText, estimate_text, with_margin
 from engine.providers.arguments import checked, invalid, to_json
 from engine.providers.view import ToolCall, View
@@ -61,7 +62,10 @@ class AgentFormat:
         for name in HANDLERS:
             if arguments.get(name) is not None:
                 raise invalid(name, "it goes with invoke, stream and run_and_collect, or with the model itself")
-        payload = checked(self.agent.prepared(arguments), self.options, provider=self.name, closed=True)
+        try:
+            payload = checked(self.agent.prepared(arguments), self.options, provider=self.name, closed=True)
+        except InvalidCall as error:
+            raise _in_words(error) from None
         payload.pop("stream", None)
         options = msgspec.convert(payload, self.options)
         self.agent.check(options)
@@ -113,6 +117,14 @@ class AgentFormat:
     def assembler(self) -> AgentAssembler:
         """What makes one run's chunks and its answer."""
         return AgentAssembler()
+
+
+def _in_words(error: InvalidCall) -> InvalidCall:
+    """What a pattern refused, in words."""
+    for pattern, meaning in MEANINGS.items():
+        if "matching regex" in error.message and pattern in error.message.replace("\\\\", "\\"):
+            return invalid(error.argument or "arguments", meaning)
+    return error
 
 
 def _tool_call(use: Mapping[str, object]) -> ToolCall:

@@ -59,7 +59,7 @@ class GeminiOptions(AgentOptions, frozen=True, kw_only=True):
     """Arguments of `gemini_code`, besides those of every agent.
 
     A `system_prompt` takes the place of the program's own. `resume` is the UUID of a session that was begun in the same
-    working directory. `state_dir`, an absolute path, is what stands for ``~/.gemini``. In a prompt, ``@path`` names a
+    working directory. `state_dir` is what stands for ``~/.gemini``. In a prompt, ``@path`` names a
     file of the working directory whose content the program puts in.
 
     Args:
@@ -107,8 +107,6 @@ class GeminiCode(Program[GeminiOptions]):
             raise invalid("resume", "a session of gemini_code is a UUID; pass the session_id of an earlier result")
         if options.resume and options.session_id:
             raise invalid("session_id", "a session that is resumed has its name; pass one of resume and session_id")
-        if options.state_dir is not None and not options.state_dir.startswith("/"):
-            raise invalid("state_dir", "it must be an absolute path, as links point there")
         for directory in options.add_dirs:
             if "," in directory:
                 raise invalid("add_dirs", f"the program takes {directory!r} for several; use a path without a comma")

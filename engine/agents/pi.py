@@ -137,9 +137,8 @@ class Pi(Program[PiOptions]):
             )
         if options.pi_provider and not options.model:
             raise invalid("pi_provider", "Pi heeds it only together with a model; pass model=, too")
-        for argument, path in (("state_dir", options.state_dir), ("session_dir", options.session_dir)):
-            if path is not None:
-                _absolute(path, argument)
+        if options.session_dir is not None:
+            _absolute(options.session_dir, "session_dir")
 
     def launch(self, options: PiOptions, setting: Setting) -> Launch:
         """How Pi is started for one run.
@@ -207,7 +206,7 @@ def _of_user(setting: Setting, variable: str) -> str:
 
 def _own_directory(options: PiOptions, setting: Setting) -> str:
     if options.state_dir:
-        return _absolute(options.state_dir, "state_dir")
+        return options.state_dir
     return _of_user(setting, "PI_CODING_AGENT_DIR") or f"{setting.home.rstrip('/')}/.pi/agent"
 
 

@@ -6,10 +6,11 @@ Nobody but the user can look into it. What is written there stays within it. Kno
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import trio
 
@@ -57,6 +58,21 @@ async def furnish(private: str, files: Mapping[str, str], links: Mapping[str, st
             await trio.to_thread.run_sync(_furnish, private, files, links)
         except OSError as error:
             raise NoPrivateDirectory(error) from error
+
+
+async def prepare(directories: Iterable[str]) -> None:
+    """Make directories outside, by their absolute paths, for the user alone, where they are missing.
+
+    Raises:
+      UsageError: one cannot be made; the message says which and why.
+    """
+    for path in directories:
+        try:
+            await trio.to_thread.run_sync(functools.partial(os.makedirs, path, mode=0o700, exist_ok=True))
+        except OSError as error:
+            raise UsageError(
+                f"the directory {path!r} cannot be made ({error.strerror}). Nothing was started."
+            ) from None
 
 
 def _furnish(private: str, files: Mapping[str, str], links: Mapping[str, str]) -> None:

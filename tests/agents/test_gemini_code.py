@@ -184,8 +184,6 @@ def test_no_setting_of_the_users_and_no_key_comes_along() -> None:
         ({"resume": "5"}, "resume"),
         ({"resume": f"{SESSION}0"}, "resume"),
         ({"resume": SESSION, "session_id": SESSION}, "session_id"),
-        ({"state_dir": "state"}, "state_dir"),
-        ({"state_dir": "~/state"}, "state_dir"),
         ({"add_dirs": ["/a,/b"]}, "add_dirs"),
     ],
     ids=lambda value: str(value)[:40],

@@ -201,7 +201,6 @@ def test_a_service_may_speak_otherwise() -> None:
         ({"fork": True}, "fork"),
         ({"resume": ID, "ephemeral": True}, "ephemeral"),
         ({"pi_provider": "openai"}, "pi_provider"),
-        ({"state_dir": "pi"}, "state_dir"),
         ({"session_dir": "~/s"}, "session_dir"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else value,

@@ -15,6 +15,7 @@ from command_line import Penstock, Start
 from replayed import TRANSCRIPTS, Replayed
 
 PATIENCE_S = 60
+SESSION = "01a1fa8d-4643-7b02-b588-b579baacdb47"
 
 
 def path(folder: Path) -> dict[str, str]:
@@ -36,12 +37,14 @@ async def test_options_of_agents_reach_it(penstock: Penstock, tmp_path: Path) ->
     (tmp_path / "there").mkdir()
     ran = await penstock(
         "call", "go", "--model", "codex/gpt-5", "--cwd", str(tmp_path / "there"), "--permission", "edit", "--resume",
-        "S1", "--system", "Be brief.", "--json", environment=path(tmp_path / "bin"),
+        SESSION, "--system", "Be brief.", "--json", environment=path(tmp_path / "bin"),
     )  # fmt: skip
     assert ran.code == 0, ran.err
     assert json.loads(ran.out)["is_error"] is False
     (run,) = program.runs
-    assert {"gpt-5", "workspace-write", "resume", "S1"} <= set(run["argv"])
+    assert {"resume", SESSION} <= set(run["argv"])
+    assert "gpt-5" in json.dumps(run["argv"])
+    assert "workspace-write" in json.dumps(run["argv"])
     assert "Be brief." in json.dumps(run["argv"])
     assert run["cwd"] == str(tmp_path / "there") or str(tmp_path / "there") in run["argv"]
 
