@@ -434,6 +434,13 @@ def test_costs_of_an_older_program() -> None:
     assert terminal(fed(old, resumed=True)).usage == Spent(7, 8, 4, None, None)
 
 
+def test_an_answer_that_nobody_counted() -> None:
+    """The program says zero, which no answer costs; a refusal does."""
+    nothing = {"model_usage_since_last_result": {"x": {"inputTokens": 0, "outputTokens": 0, "costUSD": 0}}}
+    assert terminal(fed({**OK, **nothing})).usage is None
+    assert terminal(fed({**OK, **nothing, "is_error": True})).usage == Spent(0, 0, 0, 0, 0.0)
+
+
 def test_what_a_run_without_a_result_has_cost() -> None:
     """Its finished messages; nobody knows what one cost that was being told."""
     told = [part(START), delta("hi"), part(END), part({"type": "message_stop"})]
