@@ -173,7 +173,7 @@ class ProcessConnection:
         try:
             async with private_directory() as private:
                 plan = self._transport.plan(calling, private)
-                await furnish(private, plan.launch.files, plan.launch.links)
+                await furnish(private, plan.launch.files, plan.launch.links, plan.launch.directories)
                 return await self._run(calling, attempt, plan)
         except UsageError as error:
             return _not_started(fault_of(error))
