@@ -30,7 +30,7 @@ from engine.errors import fault_of
 from engine.log import debugging, log
 from engine.secret import Secret
 from engine.transports.child import Child
-from engine.transports.private import NoPrivateDirectory, furnish, prepare, private_directory
+from engine.transports.private import NoPrivateDirectory, furnish, private_directory
 from engine.transports.programs import (
     check_directory,
     checked,
@@ -174,8 +174,7 @@ class ProcessConnection:
         try:
             async with private_directory() as private:
                 plan = self._transport.plan(calling, private)
-                await prepare(plan.launch.directories)
-                await furnish(private, plan.launch.files, plan.launch.links)
+                await furnish(private, plan.launch.files, plan.launch.links, plan.launch.directories)
                 return await self._run(calling, attempt, plan)
         except UsageError as error:
             return _not_started(fault_of(error))
