@@ -39,7 +39,7 @@ from engine.usual_transports import TransportFactory
 
 class EngineStatistics(msgspec.Struct, frozen=True):
     """An engine at one instant. `live` holds the gauges that are zero when it is quiet; `endpoints` say which transport
-    each provider account is reached by; `extensions` is what the extensions of its handlers count, each its own way."""
+    reaches each provider account; `extensions` is what the extensions of its handlers count."""
 
     live: dict[str, int]
     scheduler: SchedulerStatistics
@@ -299,8 +299,7 @@ class Engine:
         """A frozen copy of everything that is counted, now."""
         scheduler = self._scheduler.statistics()
         hook_bus = self._hook_bus.statistics()
-        endpoints = self._switchboard.statistics()
-        schedule = scheduler.schedule
+        endpoints, schedule = self._switchboard.statistics(), scheduler.schedule
         live = {
             "queued": schedule.queued,
             "backing_off": schedule.backing_off,
@@ -315,6 +314,7 @@ class Engine:
             "places_taken": self._intake.places_taken,
             "open_streams": len(self._streams),
             "busy_connections": sum(endpoint.busy for endpoint in endpoints),
+            "children": sum(endpoint.children for endpoint in endpoints),
         }
         registries = (self._handlers.registry, *self._switchboard.hook_registries())
         extensions = dict.fromkeys(one for registry in registries for one in registry.extensions)

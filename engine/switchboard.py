@@ -35,9 +35,11 @@ RESTARTS_WITHIN_US = 60_000_000
 
 class AccountStatistics(EndpointStatistics, frozen=True):
     """One endpoint actor, and how it reaches its provider: `transport` is ``"http"`` for the engine's own wire,
-    ``"httpx"`` for httpx, and the type's name for any other."""
+    ``"httpx"`` for httpx, ``"process"`` and ``"thread"`` for agents, and the type's name for any other. `children` are
+    the programs of it that run."""
 
     transport: str
+    children: int = 0
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class _Endpoint:
 
     def __init__(self, account: Account, transport: _Told, make: Callable[[Mailbox | None], EndpointActor]) -> None:
         self.account = account
-        self.transport = transport.kind
+        self.transport = transport
         self.make = make
         self.actor = make(None)
         self.done = trio.Event()
@@ -67,6 +69,11 @@ class _Told:
         self._name = name
         self._transport = transport
         self.kind: str = getattr(transport, "kind", type(transport).__name__)
+
+    @property
+    def children(self) -> int:
+        """The programs that it runs now."""
+        return getattr(self._transport, "children", 0)
 
     async def connect(self) -> Connection:
         try:
@@ -169,7 +176,11 @@ class Switchboard:
     def statistics(self) -> tuple[AccountStatistics, ...]:
         """Of every endpoint actor that runs now."""
         return tuple(
-            AccountStatistics(**msgspec.structs.asdict(endpoint.actor.statistics()), transport=endpoint.transport)
+            AccountStatistics(
+                **msgspec.structs.asdict(endpoint.actor.statistics()),
+                transport=endpoint.transport.kind,
+                children=endpoint.transport.children,
+            )
             for endpoint in self._endpoints.values()
         )
 

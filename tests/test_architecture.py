@@ -79,6 +79,8 @@ HOUSE = (
     Room("engine.endpoints", "pure", "msgspec"),
     Room("engine.hooks", "pure", "msgspec"),
     Room("engine.transports.http1", "pure", "httptools"),
+    Room("engine.transports.ag2_network", "outside", "msgspec ag2 httpx2"),
+    Room("engine.transports.ag2_classic", "outside", "msgspec autogen"),
     Room("engine.transports", "outside", "trio msgspec structlog httpx certifi"),
     Room("engine.accounts", "shell", "trio msgspec structlog"),
     Room("engine.usual_transports", "shell"),

@@ -313,7 +313,9 @@ class ClaudeEvents(EventParser):
         if self._structured and found.structured is None:
             chunks.append(_notice("it has given no answer by the schema that was asked for", None))
         self.failure = None
-        self.success = msgspec.structs.replace(found, usage=self._spent, total=total, turns=self._turns)
+        # What a provider did not count, the program counts as zero; no answer costs nothing.
+        counted = self._spent if self._spent is not None and self._spent.input_tokens else None
+        self.success = msgspec.structs.replace(found, usage=counted, total=total, turns=self._turns)
         return chunks
 
 

@@ -321,13 +321,33 @@ def test_a_message_that_comes_again_under_its_old_name(start: dict[str, Any]) ->
     chunks = fed(part(start), delta("lost"), stop, part(start), delta("found"), OK)
     assert shown(chunks) == ["found"]
     (retry,) = [chunk for chunk in chunks if isinstance(chunk, Retry)]
-    assert len(retry.discards) == 1
+    lost, found = [chunk.message_id for chunk in chunks if isinstance(chunk, Text)]
+    assert retry.discards == (lost,)
+    assert found != lost
 
 
 def test_nameless_messages_are_not_doubled() -> None:
     """Fragments and whole are one message, though nothing says so."""
     event = {"type": "assistant", "message": {"content": [said("hi")]}}
     assert shown(fed(part({"type": "message_start"}), delta("hi"), event, event, OK)) == ["hi"]
+
+
+def test_tools_that_are_told_again() -> None:
+    """Each is told once; those that the provider itself ran are tools, too."""
+    use = {"type": "tool_use", "id": "t", "name": "Bash", "input": {}}
+    search = {"type": "server_tool_use", "id": "u", "name": "web_search", "input": {"query": "q"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "u", "content": [{"url": "x"}]}
+    chunks = fed(whole(use), whole(use, search, found), OK)
+    assert [chunk.tool_id for chunk in chunks if isinstance(chunk, ToolUse)] == ["t", "u"]
+    assert [chunk.output for chunk in chunks if isinstance(chunk, ToolResult)] == [[{"url": "x"}]]
+
+
+def test_a_denial_that_only_the_result_tells_of() -> None:
+    """It is told then."""
+    denied = {"tool_name": "Write", "tool_use_id": "t", "tool_input": {}}
+    notice, _ = fed({**OK, "permission_denials": [denied, denied]})
+    assert isinstance(notice, Notice)
+    assert notice.text == "it was not permitted to use Write"
 
 
 def test_an_error_on_the_way_is_no_failure() -> None:
@@ -412,6 +432,13 @@ def test_costs_of_an_older_program() -> None:
     old = {**OK, "usage": usage, "total_cost_usd": 0.5}
     assert terminal(fed(old)).usage == Spent(7, 8, 4, 0, 0.5)
     assert terminal(fed(old, resumed=True)).usage == Spent(7, 8, 4, None, None)
+
+
+def test_an_answer_that_nobody_counted() -> None:
+    """The program says zero, which no answer costs; a refusal does."""
+    nothing = {"model_usage_since_last_result": {"x": {"inputTokens": 0, "outputTokens": 0, "costUSD": 0}}}
+    assert terminal(fed({**OK, **nothing})).usage is None
+    assert terminal(fed({**OK, **nothing, "is_error": True})).usage == Spent(0, 0, 0, 0, 0.0)
 
 
 def test_what_a_run_without_a_result_has_cost() -> None:

@@ -85,8 +85,8 @@ class Steps:
     def start_with_stdout(self) -> None:
         start("stubborn", stdout=None)
 
-    def echo_env(self, name: str) -> None:
-        value = os.environ.get(name, "")
+    def echo_env(self, variable: str) -> None:
+        value = os.environ.get(variable, "")
         say(text=f"text {value}", raw=value)
         say(tool=f"tool {value}")
         sys.stderr.write(f"stderr {value}\n")
@@ -94,7 +94,8 @@ class Steps:
         say(error="auth", message=f"error {value}")
 
     def env(self) -> None:
-        say(text=json.dumps(dict(os.environ)))
+        # The key backwards: as it is, it would not get through.
+        say(text=json.dumps({name: text[::-1] if name == "STUB_KEY" else text for name, text in os.environ.items()}))
 
     def look(self, names: list[str]) -> None:
         for name in names:
@@ -121,6 +122,10 @@ class Steps:
 
     def hang(self) -> None:
         sleep_for_ever()
+
+    def await_file(self, path: str) -> None:
+        while not os.path.exists(path):
+            time.sleep(0.01)
 
     def exit(self, code: int) -> None:
         os._exit(code)

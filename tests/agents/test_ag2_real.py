@@ -1,0 +1,385 @@
+"""Chats of the AG2 that is installed, 1.2 or later or the classic one, against the simulator and a model of our own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from model_server import STALL, THREAD, serving
+
+from actors.messages import APICalling
+from actors.transport import Answer
+from engine.agents.ag2 import prepared, register_tool
+from engine.agents.chunks import Chunk, Error, Result, Text, ToolResult, ToolUse, decode_chunk
+from engine.errors import UsageError
+from engine.providers.view import Usage
+from engine.secret import Secret
+from engine.simulator import SimulatorConfig, serve
+from engine.simulator.config import FaultRates, StreamShape
+from engine.simulator.latency import ConstantLatency
+from engine.transports.ag2 import Ag2Transport, installed
+
+
+def library() -> str:
+    try:
+        return installed()
+    except UsageError:
+        return ""
+
+
+LIBRARY = library()
+KEY = "sk-test-never-to-be-seen-1234567890"
+TWO = [{"name": "alice", "prompt": "You are Alice."}, {"name": "bob"}]
+
+pytestmark = [
+    pytest.mark.skipif(not LIBRARY, reason="AG2 is not installed: pip install 'penstock[ag2]'"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),  # the libraries' own
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    """Whatever became of a chat, its threads are gone: its own and those it had started."""
+    before = set(threading.enumerate())
+    yield
+    left = [one for one in threading.enumerate() if one not in before and not one.name.startswith(("Trio", THREAD))]
+    assert not any(one.name.startswith("penstock") for one in left)
+    for one in left:
+        one.join(5)  # those of the library are told to end, and not waited for
+        assert not one.is_alive()
+
+
+class Ear:
+    """What an attempt is told, and what is handed over to its reader."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.chunks: list[Chunk] = []
+        self.first = trio.Event()
+        self.tool = trio.Event()
+
+    def begin(self) -> None:
+        self.told.append("begin")
+
+    def sent(self) -> None:
+        self.told.append("sent")
+
+    def observed(self, observed: object) -> None: ...
+
+    def heard(self) -> None: ...
+
+    async def hand_over(self, piece: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.chunks += [decode_chunk.decode(event) for event in msgspec.msgpack.decode(piece)]
+        self.first.set()
+        if any(isinstance(chunk, ToolUse) for chunk in self.chunks):
+            self.tool.set()
+
+
+@asynccontextmanager
+async def simulated(**options: Any) -> AsyncIterator[str]:
+    """The address of a simulator."""
+    async with trio.open_nursery() as nursery:
+        yield (await nursery.start(serve, SimulatorConfig(**options))).base_url
+        nursery.cancel_scope.cancel()
+
+
+async def chat(base_url: str, ear: Ear, *, used: list[Usage] | None = None, key: str = KEY, **arguments: Any) -> Answer:
+    """One chat, as a worker has it."""
+    asked = prepared({"prompt": "Discuss.", "model": "m", "agents": TWO, "max_turns": 3, **arguments})
+    calling = APICalling(call_id=1, lane=1, endpoint=1, submitted_us=0, body=memoryview(json.dumps(asked).encode()))
+    on_usage = None if used is None else lambda _calling, usage: used.append(usage)
+    transport = Ag2Transport(base_url=base_url, key=Secret(key) if key else None, on_usage=on_usage)
+    assert KEY not in repr(transport)
+    connection = await transport.connect()
+    assert connection.usable()
+    try:
+        return await connection.exchange(calling, ear)
+    finally:
+        await connection.aclose()
+
+
+def texts(chunks: list[Chunk]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for chunk in chunks:
+        if isinstance(chunk, Text):
+            found[chunk.message_id] = found.get(chunk.message_id, "") + chunk.text
+    return found
+
+
+def recorded(answer: Answer) -> list[Chunk]:
+    return [decode_chunk.decode(line) for line in bytes(answer.reply.body).splitlines()]
+
+
+# --- chats that go well -----------------------------------------------------------------------------------------------
+
+
+async def test_two_agents_take_turns() -> None:
+    """In fragments, as they speak; each message once; what all of it used; and the same is kept as the answer."""
+    ear, used = Ear(), list[Usage]()
+    async with simulated() as url:
+        answer = await chat(url, ear, used=used)
+    assert ear.told == ["begin", "sent"]
+    said = texts(ear.chunks)
+    assert list(said) == ["alice-1", "bob-2", "alice-3"]
+    assert len([chunk for chunk in ear.chunks if isinstance(chunk, Text)]) > 10
+    result = ear.chunks[-1]
+    assert isinstance(result, Result)
+    assert result.text == said["alice-3"]
+    assert (result.stop_reason, result.turns) == ("max_turns", 3)
+    assert [len(text.split()) for text in said.values()] == [16, 16, 16]  # what the simulator says, not twice that
+    assert answer.verdict == "done"
+    assert answer.charge == "usage"
+    assert answer.output_tokens == 48
+    assert used[0].output_tokens == 48
+    assert (answer.reply.status, answer.reply.streamed, answer.keep) == (200, True, True)
+    assert texts(recorded(answer)) == said
+    assert recorded(answer)[-1] == result
+
+
+async def test_each_one_once() -> None:
+    """In the order that is named, and then it is over, although there were turns left."""
+    ear = Ear()
+    async with simulated() as url:
+        await chat(url, ear, pattern=["bob", "alice"], max_turns=9)
+    assert list(texts(ear.chunks)) == ["bob-1", "alice-2"]
+    assert isinstance(ear.chunks[-1], Result)
+
+
+async def test_what_the_models_are_asked() -> None:
+    """The prompts, who said what, and how; each agent's own model; and a key of no environment."""
+    with pytest.MonkeyPatch.context() as patch, serving(lambda body: ["fine"]) as server:
+        patch.setenv("OPENAI_API_KEY", "sk-of-the-environment")
+        agents = [TWO[0], {"name": "bob", "prompt": "You are Bob.", "model": "other"}]
+        config = {"temperature": 0.5, "reasoning_effort": "low"}
+        await chat(
+            server.base_url, Ear(), key="", agents=agents, max_turns=2, llm_config=config, system_prompt="Be brief."
+        )
+    first, second = server.requests
+    assert [first["model"], second["model"]] == ["m", "other"]
+    assert first["temperature"] == 0.5
+    assert first["reasoning_effort"] == "low"
+    assert first["stream"] is True
+    assert "Be brief.\n\nYou are Alice." in json.dumps(first["messages"]).replace("\\n", "\n")
+    assert "Discuss." in json.dumps(first["messages"])
+    assert "You are Bob." in json.dumps(second["messages"])
+    assert "fine" in json.dumps(second["messages"])
+    assert not first.get("tools")
+    assert server.bearers == ["Bearer none"] * 2
+
+
+def shout(text: str) -> str:
+    """Say it louder."""
+    return text.upper()
+
+
+async def whisper(text: str) -> str:
+    """Say it softly."""
+    await asyncio.sleep(0)
+    return text.lower()
+
+
+def broken(text: str) -> str:
+    """It does not work."""
+    raise ValueError(f"no {text}")
+
+
+def calls_then_talks(name: str) -> Any:
+    def says(body: dict[str, Any]) -> Any:
+        done = any(message["role"] == "tool" for message in body["messages"])
+        return ["Tool ", "finished."] if done else {"name": name, "arguments": '{"text": "Hi"}'}
+
+    return says
+
+
+@pytest.mark.parametrize(("tool", "name", "output"), [(shout, "shout", "HI"), (whisper, "whisper", "hi")])
+async def test_a_tool_is_called(tool: Any, name: str, output: str) -> None:
+    """A function of this process: what it is called with, what it says, and then the agent goes on."""
+    ear = Ear()
+    with serving(calls_then_talks(name)) as server:
+        answer = await chat(server.base_url, ear, agents=[{"name": "alice", "tools": [tool]}], pattern="sequence")
+    assert server.requests[0]["tools"][0]["function"]["name"] == name
+    assert [message["content"] for message in server.requests[1]["messages"] if message["role"] == "tool"] == [output]
+    use, result = [chunk for chunk in ear.chunks if isinstance(chunk, ToolUse | ToolResult)]
+    assert isinstance(use, ToolUse)
+    assert isinstance(result, ToolResult)
+    assert (use.name, use.tool_input, use.raw) == (name, {"text": "Hi"}, {"agent": "alice"})
+    assert (result.tool_id, result.output, result.is_error) == (use.tool_id, output, False)
+    assert list(texts(ear.chunks).values()) == ["Tool finished."]
+    assert (answer.input_tokens, answer.output_tokens) == (22, 14)
+    assert answer.verdict == "done"
+
+
+async def test_a_tool_that_fails() -> None:
+    """What it raised is its result, and the agent's to deal with."""
+    register_tool("breaks", broken)
+    ear = Ear()
+    with serving(calls_then_talks("breaks")) as server:
+        answer = await chat(server.base_url, ear, agents=[{"name": "alice", "tools": ["breaks"]}], pattern="sequence")
+    (result,) = [chunk for chunk in ear.chunks if isinstance(chunk, ToolResult)]
+    assert result.is_error
+    assert "no Hi" in result.output
+    assert answer.verdict == "done"
+
+
+async def test_an_agent_that_says_nothing() -> None:
+    """It ends the chat, which would wait for it for ever."""
+    ear = Ear()
+    with serving(lambda body: ["Over to you."] if "Alice" in str(body) else []) as server, trio.fail_after(20):
+        await chat(server.base_url, ear, agents=[TWO[0], {"name": "bob", "prompt": "You are Bob."}], max_turns=2)
+    assert isinstance(ear.chunks[-1], Result)
+    assert ear.chunks[-1].text == "Over to you."
+
+
+# --- chats that fail --------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_that_is_refused_gets_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """The provider repeats it; it is in no chunk, no answer and no line of a log, a traceback's included."""
+    ear = Ear()
+    with caplog.at_level(logging.DEBUG), serving(lambda body: 401) as server:
+        answer = await chat(server.base_url, ear)
+    assert answer.verdict == "failed"
+    fault = answer.reply.fault
+    assert fault is not None
+    assert (fault.kind, fault.status) == ("Rejected", 401)
+    assert "[key removed]" in fault.message
+    assert isinstance(ear.chunks[-1], Error)
+    assert ear.chunks[-1].category == "auth"
+    assert len(server.requests) == 1
+    shown = caplog.text + repr([record.__dict__ for record in caplog.records]) + repr(answer) + repr(ear.chunks)
+    assert KEY not in shown + bytes(answer.reply.body).decode()
+    if LIBRARY == "network":
+        assert "AuthenticationError" in caplog.text  # it does log it
+
+
+async def test_a_key_the_simulator_does_not_know() -> None:
+    """A refusal is a refusal."""
+    async with simulated(key="another") as url:
+        answer = await chat(url, Ear())
+    assert (answer.verdict, answer.reply.status) == ("failed", 401)
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind", "barrier"),
+    [({"rate_limited": 1.0}, "RateLimited", True), ({"server_error": 1.0}, "ProviderUnavailable", False)],
+    ids=["429", "500"],
+)
+async def test_a_start_that_fails_may_be_tried_again(faults: dict[str, float], kind: str, barrier: bool) -> None:
+    """Nobody has read anything of it."""
+    ear = Ear()
+    async with simulated(faults=FaultRates(**faults)) as url:
+        answer = await chat(url, ear)
+    assert answer.verdict == "retry"
+    assert answer.barrier is barrier
+    assert answer.reply.fault is not None
+    assert answer.reply.fault.kind == kind
+    assert ear.chunks == []
+
+
+async def test_a_service_that_is_not_there() -> None:
+    """Not reached: another attempt may be luckier."""
+    with serving(lambda body: []) as server:
+        pass
+    answer = await chat(server.base_url, Ear())
+    assert answer.verdict == "retry"
+    assert answer.reply.fault is not None
+    assert answer.reply.fault.kind == "ProviderUnavailable"
+
+
+async def test_a_second_turn_that_fails_is_the_end() -> None:
+    """What was said before it is kept, and so is what it used; nothing is tried again."""
+    ear = Ear()
+    with serving(lambda body: ["Well."] if "Alice" in str(body) else 503) as server:
+        answer = await chat(server.base_url, ear, agents=[TWO[0], {"name": "bob", "prompt": "You are Bob."}])
+    assert answer.verdict == "failed"
+    assert list(texts(ear.chunks).values()) == ["Well."]
+    assert isinstance(ear.chunks[-1], Error)
+    assert ear.chunks[-1].status == 503
+    assert (answer.charge, answer.input_tokens) == ("usage", 11)
+
+
+async def test_a_tool_that_is_not_there() -> None:
+    """A call may come from a journal that another process wrote."""
+    answer = await chat("http://127.0.0.1:9/v1", Ear(), agents=[{"name": "alice", "tools": ["test_ag2_real:gone"]}])
+    assert answer.reply.fault is not None
+    assert "'test_ag2_real:gone' cannot be found" in answer.reply.fault.message
+
+
+# --- cancellation -----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def chatting(base_url: str, ear: Ear, **arguments: Any) -> AsyncIterator[None]:
+    """A chat that is cancelled at the end of the block."""
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: chat(base_url, ear, **arguments))
+            yield
+            nursery.cancel_scope.cancel()
+
+
+async def test_cancelled_in_a_slow_stream() -> None:
+    """The chat is over, and no thread of it is left."""
+    ear = Ear()
+    async with simulated(stream=StreamShape(interval=ConstantLatency(0.2), deltas=500)) as url, chatting(url, ear):
+        await ear.first.wait()
+    assert 1 <= len(ear.chunks) < 500
+
+
+@pytest.mark.skipif(LIBRARY == "classic", reason="it asks in a thread that nothing wakes but the next fragment")
+async def test_cancelled_in_a_stream_that_stalls() -> None:
+    """The connection to the model is closed."""
+    ear = Ear()
+    with serving(lambda body: ["Well", STALL]) as server:
+        async with chatting(server.base_url, ear):
+            await ear.first.wait()
+        assert server.left.wait(10)
+
+
+async def test_cancelled_in_a_tool_that_waits() -> None:
+    """A coroutine is cancelled where it waits, and cleans up."""
+    ends: list[str] = []
+
+    async def waits(text: str) -> str:
+        """It takes long."""
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ends.append("cleaned up")
+        return text
+
+    register_tool("waits", waits)
+    ear = Ear()
+    with serving(calls_then_talks("waits")) as server:
+        async with chatting(server.base_url, ear, agents=[{"name": "alice", "tools": ["waits"]}]):
+            await ear.tool.wait()
+            await trio.sleep(0.1)
+    assert ends == ["cleaned up"]
+
+
+async def test_cancelled_in_a_tool_that_sleeps() -> None:
+    """A function cannot be cancelled: it is waited for, as long as the grace is, and the agent goes on no more."""
+    running = threading.Event()
+
+    def sleeps(text: str) -> str:
+        """It takes long."""
+        running.set()
+        time.sleep(0.5)
+        return text
+
+    register_tool("sleeps", sleeps)
+    ear = Ear()
+    with serving(calls_then_talks("sleeps")) as server:
+        async with chatting(server.base_url, ear, agents=[{"name": "alice", "tools": ["sleeps"]}]):
+            await trio.to_thread.run_sync(running.wait, 20)
+        assert len(server.requests) == 1

@@ -1,0 +1,292 @@
+"""Nothing of a run survives it: what ignores signals, what left its session, what a cancellation came upon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from stub_program import Listener, StubbornStub, alive_with, calling, do, kept, run, say, stub
+
+from engine.agents.chunks import Error, Notice, Result, Text
+from engine.transports import child as child_module
+from engine.transports.child import Child
+from engine.transports.process import ProcessTransport
+from engine.transports.sweep import Family, is_supported
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="processes are found in /proc, and there is none here")
+
+DONE = say(done="done")
+READY = say(text="ready")
+
+
+@pytest.fixture(autouse=True)
+def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Whatever a test did: no process of its runs is left, and no private directory. Grace is short."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Child, "GRACE_S", 0.3)
+    monkeypatch.setattr(Child, "ORPHANS_S", 0.3)
+    before = descriptors()
+    name = f"tag-{secrets.token_hex(8)}"
+    yield name
+    assert alive_with(name) == []
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("penstock-")] == []
+    assert descriptors() == before
+
+
+@pytest.fixture(autouse=True)
+async def hang_guard() -> AsyncIterator[None]:
+    with trio.fail_after(120):
+        yield
+
+
+def descriptors() -> int:
+    return len([name for name in os.listdir("/proc/self/fd") if is_pipe_or_process(name)])
+
+
+def is_pipe_or_process(name: str) -> bool:
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/self/fd/{name}").startswith(("pipe:", "anon_inode:[pidfd]"))
+    return False
+
+
+ORPHANED = "an emptied child in a session of its own"
+LEFT: Mapping[str, list[dict[str, object]]] = {
+    "a child": [do("start", mode="obedient", session=False)],
+    "a child in a session of its own": [do("start", mode="stubborn")],
+    "a child with an emptied environment": [do("start", mode="stubborn", empty=True, session=False)],
+    ORPHANED: [do("start", mode="stubborn", empty=True)],
+    "an emptied grandchild": [do("start", mode="parent of emptied")],
+    "ten of them": [do("start", mode="parent of emptied")] * 10,
+}
+ENDS: Mapping[str, list[dict[str, object]]] = {
+    "done": [DONE],
+    "done and stays": [DONE, do("hang")],
+    "done and ignores signals": [do("ignore", names=["INT", "TERM"]), DONE, do("hang")],
+    "an error": [say(error="rejected", message="no")],
+    "too long a line": [do("big", chars=2_000_000), do("hang")],
+}
+
+
+# Whose parent ends at once, without marker and session, is nobody's.
+PAIRS = [(left, end) for left in LEFT for end in ENDS if not (left == ORPHANED and end in ("done", "an error"))]
+
+
+@pytest.mark.parametrize(("left", "end"), PAIRS)
+async def test_nothing_survives_a_run(left: str, end: str, tag: str) -> None:
+    """Whatever it has started, and however it ends."""
+    seen: list[int] = []
+    ear = Listener()
+    ear.on_chunks = lambda: seen.append(len(alive_with(tag)))
+    answer = await run(stub(cap_bytes=1_000_000), *LEFT[left], READY, *ENDS[end], ear=ear, tag=tag)
+    assert seen[0] > 1
+    assert (answer.verdict == "done") == end.startswith("done")
+
+
+async def test_who_has_no_marker_and_no_session_is_known_from_the_last_word(
+    tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent exits as soon as it was seen, by itself: nothing leads to it any more."""
+    seen = tmp_path / "seen"
+    look_around = Child.look_around
+
+    async def look(self: Child) -> None:
+        await look_around(self)
+        seen.touch()
+
+    monkeypatch.setattr(Child, "look_around", look)
+    monkeypatch.setattr(Child, "GRACE_S", 60.0)
+    steps = [*LEFT[ORPHANED], READY, DONE, do("await_file", path=str(seen)), do("exit", code=0)]
+    answer = await run(stub(), *steps, tag=tag)
+    assert answer.verdict == "done"
+
+
+@pytest.mark.parametrize("step", range(1, 40))
+async def test_nothing_survives_a_cancellation(step: int, tag: str) -> None:
+    """At whichever step of the exchange it comes; each step of the task that runs it is tried."""
+    steps = [do("start", mode="parent of emptied"), READY, DONE, do("hang")]
+    connection = await stub().connect()
+    with trio.CancelScope() as scope:
+        instrument = CancelAtStep(scope, step)
+        trio.lowlevel.add_instrument(instrument)
+        try:
+            await connection.exchange(calling(*steps, tag=tag), Listener())
+        finally:
+            trio.lowlevel.remove_instrument(instrument)
+    assert scope.cancel_called or step > 8
+
+
+class CancelAtStep(trio.abc.Instrument):
+    """Cancels right before the task that made it is to go on for the `step`-th time."""
+
+    def __init__(self, scope: trio.CancelScope, step: int) -> None:
+        self._scope = scope
+        self._left = step
+        self._task = trio.lowlevel.current_task()
+
+    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
+        if task is self._task:
+            self._left -= 1
+            if self._left == 0:
+                self._scope.cancel()
+
+
+async def cancelled_at(
+    transport: ProcessTransport, *steps: Mapping[str, object], ear: Listener, when: Callable[[], Any], **options: Any
+) -> bool:
+    """Run, and cancel as soon as `when` has come. Whether the run was cut short."""
+    connection = await transport.connect()
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await when()
+            scope.cancel()
+
+        nursery.start_soon(stop)
+        with trio.CancelScope() as scope:
+            await connection.exchange(calling(*steps, **options), ear)
+    return scope.cancelled_caught
+
+
+@pytest.mark.parametrize("program", [None, StubbornStub], ids=["TERM", "INT"])
+@pytest.mark.parametrize("signals", [[], ["INT", "TERM"]], ids=["heeds signals", "ignores signals"])
+async def test_cancelled_while_it_works(program: type[StubbornStub] | None, signals: list[str], tag: str) -> None:
+    transport = stub(program) if program else stub()
+    steps = [do("ignore", names=signals), do("start", mode="parent of emptied"), READY, do("hang")]
+    ear = Listener()
+    assert await cancelled_at(transport, *steps, ear=ear, when=lambda: ear.until(Text), tag=tag)
+    assert ear.texts == ["ready"]
+
+
+async def test_cancelled_while_the_prompt_is_written(tag: str) -> None:
+    """To a program that does not read it."""
+    ear = Listener()
+    prompt = "x" * 5_000_000
+    mode = "deaf and waiting"
+    assert await cancelled_at(stub(), prompt=prompt, mode=mode, ear=ear, when=lambda: ear.until(Text), tag=tag)
+    assert ear.told == ["begin"]
+
+
+async def test_cancelled_before_it_has_started(tag: str) -> None:
+    """Nothing is begun."""
+    ear = Listener()
+    connection = await stub().connect()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await connection.exchange(calling(READY, DONE, tag=tag), ear)
+    assert scope.cancelled_caught
+    assert ear.told == []
+
+
+async def test_cancelled_while_the_reader_is_slow(tag: str) -> None:
+    """One who has left is not waited for, also not after the program's last word."""
+    for steps in ([READY, do("hang")], [READY, DONE]):
+        ear = Listener()
+        ear.room = trio.Event()
+        assert await cancelled_at(stub(), *steps, ear=ear, when=lambda ear=ear: ear.until(Text), tag=tag)
+
+
+async def test_cancelled_after_its_last_word(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is answered all the same: it was paid for."""
+    looked = trio.Event()
+    look_around = Child.look_around
+
+    async def look(self: Child) -> None:
+        looked.set()
+        await look_around(self)
+
+    monkeypatch.setattr(Child, "look_around", look)
+    ear = Listener()
+    steps = [do("start", mode="stubborn"), READY, DONE, do("hang")]
+    assert not await cancelled_at(stub(), *steps, ear=ear, when=looked.wait, tag=tag)
+    assert isinstance(ear.chunks[-1], Result)
+
+
+async def test_cancelled_during_the_sweep(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    killing = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+    kill = Family.kill
+
+    def tell(self: Family) -> int:
+        token.run_sync_soon(killing.set)
+        return kill(self)
+
+    monkeypatch.setattr(Family, "kill", tell)
+    ear = Listener()
+    steps = [do("start", mode="parent of emptied"), READY, DONE]
+    assert not await cancelled_at(stub(), *steps, ear=ear, when=killing.wait, tag=tag)
+
+
+async def test_what_it_says_while_it_is_stopped_does_not_hold_it_up(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its output is read, so that it comes to its exit by itself."""
+    monkeypatch.setattr(Child, "GRACE_S", 60.0)
+    ear = Listener()
+    steps = [do("on_term", chars=5_000_000), READY, do("hang")]
+    assert await cancelled_at(stub(), *steps, ear=ear, when=lambda: ear.until(Text), tag=tag)
+
+
+async def test_an_orphan_that_holds_the_output_is_not_waited_for(tag: str) -> None:
+    ear = Listener()
+    answer = await run(stub(), do("start_with_stdout"), READY, say(session="s"), do("exit", code=4), ear=ear, tag=tag)
+    fault = answer.reply.fault
+    assert fault is not None
+    assert (ear.texts, answer.verdict, fault.code) == (["ready"], "failed", "4")
+
+
+async def test_a_program_that_closes_its_output_and_stays(tag: str) -> None:
+    answer = await run(stub(), READY, do("close_stdout"), do("hang"), tag=tag)
+    last = kept(answer)[-1]
+    assert isinstance(last, Error)
+    assert last.category == "protocol"
+
+
+async def test_a_program_that_stays_after_its_success_is_told_of(tag: str) -> None:
+    """It was we who ended it: its exit code says nothing against it."""
+    ear = Listener()
+    answer = await run(stub(), READY, DONE, do("hang"), ear=ear, tag=tag)
+    assert answer.verdict == "done"
+    notices = [chunk.text for chunk in ear.chunks if isinstance(chunk, Notice)]
+    assert len(notices) == 1
+    assert "was stopped" in notices[0]
+
+
+async def test_a_directory_that_cannot_be_written_to_is_removed(tag: str) -> None:
+    await run(stub(), do("lock"), READY, DONE, tag=tag)
+
+
+async def test_without_a_view_of_exits(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the kernel has no pidfd, the process is reaped as it exits; nothing survives either."""
+    monkeypatch.setattr(child_module, "_pidfd", lambda pid: None)
+    for end in (DONE, do("hang")):
+        ear = Listener()
+        steps = [do("start", mode="parent of emptied"), READY, end]
+        await cancelled_at(stub(), *steps, ear=ear, when=lambda ear=ear: ear.until(Text), tag=tag)
+
+
+async def test_processes_of_others_are_left_alone(tag: str) -> None:
+    """Not this process, not its other children, and not those of a run beside it."""
+    ear, other = Listener(), Listener()
+    connection = await stub().connect()
+    async with trio.open_nursery() as nursery:
+        steps = [do("start", mode="obedient"), READY, do("hang")]
+        nursery.start_soon(connection.exchange, calling(*steps, tag=tag), other)
+        await other.until(Text)
+        before = alive_with(tag)
+        assert len(before) == 2
+        await run(stub(), do("start", mode="stubborn"), READY, DONE, ear=ear, tag=tag)
+        assert alive_with(tag) == before
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_run_within_a_run_is_found_by_both(tag: str) -> None:
+    """An agent that runs an agent hands its own marker on."""
+    environ = {**stub()._environ, "PENSTOCK_RUN": "outer"}
+    ear = Listener()
+    await run(stub(environ=environ), do("env"), DONE, ear=ear, tag=tag)
+    assert '"PENSTOCK_RUN": "outer:' in ear.texts[0]
