@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +19,7 @@ from stub_program import Listener, StubbornStub, alive_with, calling, do, kept, 
 
 from engine.agents.chunks import Error, Notice, Result, Text
 from engine.transports import child as child_module
+from engine.transports import sweep as sweep_module
 from engine.transports.child import Child
 from engine.transports.process import ProcessTransport
 from engine.transports.sweep import Family, is_supported
@@ -267,6 +271,59 @@ async def test_without_a_view_of_exits(tag: str, monkeypatch: pytest.MonkeyPatch
         ear = Listener()
         steps = [do("start", mode="parent of emptied"), READY, end]
         await cancelled_at(stub(), *steps, ear=ear, when=lambda ear=ear: ear.until(Text), tag=tag)
+
+
+async def test_without_a_view_of_processes_its_group_is_ended(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no /proc: all that did not leave the session it was started in."""
+    monkeypatch.setattr(sweep_module, "_seen", lambda pid: None)
+    ear = Listener()
+    steps = [do("start", mode="obedient", session=False), do("start", mode="stubborn", session=False), READY]
+    assert (await run(stub(), *steps, DONE, tag=tag)).verdict == "done"
+    assert await cancelled_at(stub(), *steps, do("hang"), ear=ear, when=lambda: ear.until(Text), tag=tag)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
+async def test_orphans_that_become_ours_are_reaped(tag: str) -> None:
+    """As they do for the first process of a container: none of them stays as a zombie."""
+    set_subreaper = functools.partial(ctypes.CDLL(None).prctl, 36)
+    assert set_subreaper(1) == 0
+    try:
+        await run(stub(), *LEFT["ten of them"], READY, DONE, tag=tag)
+        assert [seen for seen in sweep_module._all() if seen.parent == os.getpid()] == []
+    finally:
+        set_subreaper(0)
+
+
+async def test_nothing_survives_a_bug(tag: str) -> None:
+    """It comes out as it is, when nothing is left."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    ear = Listener()
+    ear.on_chunks = fail
+    with pytest.raises(ExceptionGroup) as raised:
+        await run(stub(), do("start", mode="parent of emptied"), READY, do("hang"), ear=ear, tag=tag)
+    assert raised.group_contains(ZeroDivisionError)
+
+
+async def test_nothing_survives_when_all_threads_are_taken(tag: str) -> None:
+    """Whoever takes them: a stop waits for nobody."""
+    limiter = trio.to_thread.current_default_thread_limiter()
+    before = limiter.total_tokens
+    ear = Listener()
+
+    async def take() -> None:
+        await ear.until(Text)
+        limiter.total_tokens = 1
+        await limiter.acquire_on_behalf_of(tag)
+
+    try:
+        steps = [do("start", mode="parent of emptied"), READY, do("hang")]
+        assert await cancelled_at(stub(), *steps, ear=ear, when=take, tag=tag)
+    finally:
+        limiter.release_on_behalf_of(tag)
+        limiter.total_tokens = before
 
 
 async def test_processes_of_others_are_left_alone(tag: str) -> None:
