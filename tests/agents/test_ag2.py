@@ -119,6 +119,8 @@ def test_the_order_of_speakers(pattern: object, order: list[str], around: bool) 
         ({"llm_config": {"api_key": "sk-not-to-be-seen"}}, r"llm_config: .*iModel"),
         ({"llm_config": {"temperature": 3}}, r"llm_config\.temperature: "),
         ({"agents": [{"name": "a", "tools": ["nobody_knows_it"]}]}, "tools: 'nobody_knows_it' .*register_tool"),
+        ({"agents": [{"name": "a", "tools": ["one:same", "other:x.same"]}]}, "tools: .*'a'.* same name"),
+        ({"agents": [{"name": "a", "tools": ["a.b"]}]}, r"agents\[0\]\.tools\[0\]: "),
         ({"agents": [{"name": "a", "tools": ["a b"]}]}, r"agents\[0\]\.tools\[0\]: "),
         ({"agents": [{"name": "a", "tools": [lambda: 1]}]}, "tools: .*lambda.*register_tool"),
         ({"agents": [{"name": "a", "tools": [functools.partial(max, 1)]}]}, "tools: a function .*register_tool"),

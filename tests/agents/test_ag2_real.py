@@ -22,7 +22,7 @@ from engine.agents.ag2 import prepared, register_tool
 from engine.agents.chunks import Chunk, Error, Result, Text, ToolResult, ToolUse, decode_chunk
 from engine.errors import UsageError
 from engine.providers.view import Usage
-from engine.secret import Secret
+from engine.secret import REMOVED, Secret
 from engine.simulator import SimulatorConfig, serve
 from engine.simulator.config import FaultRates, StreamShape
 from engine.simulator.latency import ConstantLatency
@@ -37,7 +37,7 @@ def library() -> str:
 
 
 LIBRARY = library()
-KEY = "sk-test-never-to-be-seen-1234567890"
+KEY = "ours.Zq81.never-to-be-seen.7Yx2"  # shaped like no provider's, so that nothing but knowing it removes it
 TWO = [{"name": "alice", "prompt": "You are Alice."}, {"name": "bob"}]
 
 pytestmark = [
@@ -231,6 +231,37 @@ async def test_a_tool_that_fails() -> None:
     assert answer.verdict == "done"
 
 
+def exits(text: str) -> str:
+    """It goes too far."""
+    raise SystemExit(text)
+
+
+async def test_a_tool_that_would_end_the_program() -> None:
+    """It ends the chat, and no more than that."""
+    register_tool("exits", exits)
+    with serving(calls_then_talks("exits")) as server:
+        answer = await chat(server.base_url, Ear(), agents=[{"name": "alice", "tools": ["exits"]}], pattern="sequence")
+    assert answer.verdict == "failed"
+    assert answer.reply.fault is not None
+    assert answer.reply.fault.kind == "AgentError"
+    assert "SystemExit" in answer.reply.fault.message
+
+
+async def test_chats_at_the_same_time() -> None:
+    """Each hears its own agents alone."""
+    ears = {f"agent{number}": Ear() for number in range(4)}
+    with serving(lambda body: [str(body["messages"][0]["content"]), " speaks"]) as server:
+        async with trio.open_nursery() as nursery:
+            for name, ear in ears.items():
+                agents = [{"name": name, "prompt": f"{name} itself"}]
+                nursery.start_soon(
+                    lambda agents=agents, ear=ear: chat(server.base_url, ear, agents=agents, max_turns=1)
+                )
+    for name, ear in ears.items():
+        assert texts(ear.chunks) == {f"{name}-1": f"{name} itself speaks"}
+        assert isinstance(ear.chunks[-1], Result)
+
+
 async def test_an_agent_that_says_nothing() -> None:
     """It ends the chat, which would wait for it for ever."""
     ear = Ear()
@@ -252,7 +283,7 @@ async def test_a_key_that_is_refused_gets_nowhere(caplog: pytest.LogCaptureFixtu
     fault = answer.reply.fault
     assert fault is not None
     assert (fault.kind, fault.status) == ("Rejected", 401)
-    assert "[key removed]" in fault.message
+    assert REMOVED in fault.message
     assert isinstance(ear.chunks[-1], Error)
     assert ear.chunks[-1].category == "auth"
     assert len(server.requests) == 1
