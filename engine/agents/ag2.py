@@ -87,7 +87,8 @@ class Ag2Options(AgentOptions, frozen=True, kw_only=True):
       agents: who takes part, in the order in which they speak: dicts of `AgentConfig`. `agent_configs` is the same.
       pattern: ``"round_robin"`` (after the last one comes the first), ``"sequence"`` (each one once), or a list of the
         agents' names (these once, in this order).
-      max_turns: how often an agent speaks, all together, 15 if not said. `max_round` is the same.
+      max_turns: how often an agent speaks, all together, 15 if not said. `max_round` is the same. The classic library
+        counts a tool's call and its result as well.
       llm_config: how their models are asked, a dict of `ModelOptions`.
       context_variables: what tools find as the chat's context.
       system_prompt: is put before the prompt of every agent.

@@ -18,7 +18,7 @@ from model_server import STALL, THREAD, serving
 
 from actors.messages import APICalling
 from actors.transport import Answer
-from engine.agents.ag2 import prepared, register_tool
+from engine.agents.ag2 import Ag2Options, plan_of, prepared, register_tool
 from engine.agents.chunks import Chunk, Error, Result, Text, ToolResult, ToolUse, decode_chunk
 from engine.errors import UsageError
 from engine.providers.view import Usage
@@ -27,6 +27,8 @@ from engine.simulator import SimulatorConfig, serve
 from engine.simulator.config import FaultRates, StreamShape
 from engine.simulator.latency import ConstantLatency
 from engine.transports.ag2 import Ag2Transport, installed
+from engine.transports.ag2_network import network_chat
+from engine.transports.thread import Outlet, run_in_thread
 
 
 def library() -> str:
@@ -217,6 +219,32 @@ async def test_a_tool_is_called(tool: Any, name: str, output: str) -> None:
     assert list(texts(ear.chunks).values()) == ["Tool finished."]
     assert (answer.input_tokens, answer.output_tokens) == (22, 14)
     assert answer.verdict == "done"
+
+
+@pytest.mark.skipif(LIBRARY == "classic", reason="its events are sent in their order")
+async def test_events_come_in_their_causal_order() -> None:
+    """A tool's call before its result, although AG2 tells its observers of the result first."""
+    register_tool("shout", shout)
+    asked = {
+        "prompt": "Discuss.",
+        "model": "m",
+        "agents": [{"name": "alice", "tools": ["shout"]}],
+        "pattern": "sequence",
+    }
+    kinds: list[str] = []
+    with serving(calls_then_talks("shout")) as server:
+
+        async def main(outlet: Outlet[str]) -> None:
+            plan = plan_of(msgspec.convert(asked, Ag2Options))
+            say = lambda event: outlet.put(event["type"], 1)  # noqa: E731
+            await network_chat(plan, {"shout": shout}, say, key="", base_url=server.base_url)
+
+        async def take(kind: str) -> None:
+            kinds.append(kind)
+
+        await run_in_thread(main, take, name="penstock test")
+    assert kinds.index("ToolCallEvent") < kinds.index("ToolResultEvent") < kinds.index("ModelMessageChunk")
+    assert kinds[-2:] == ["packet", "closed"]
 
 
 async def test_a_tool_that_fails() -> None:
