@@ -119,6 +119,8 @@ def test_the_order_of_speakers(pattern: object, order: list[str], around: bool) 
         ({"llm_config": {"api_key": "sk-not-to-be-seen"}}, r"llm_config: .*iModel"),
         ({"llm_config": {"temperature": 3}}, r"llm_config\.temperature: "),
         ({"agents": [{"name": "a", "tools": ["nobody_knows_it"]}]}, "tools: 'nobody_knows_it' .*register_tool"),
+        ({"agents": [{"name": "a", "tools": ["one:same", "other:x.same"]}]}, "tools: .*'a'.* same name"),
+        ({"agents": [{"name": "a", "tools": ["a.b"]}]}, r"agents\[0\]\.tools\[0\]: "),
         ({"agents": [{"name": "a", "tools": ["a b"]}]}, r"agents\[0\]\.tools\[0\]: "),
         ({"agents": [{"name": "a", "tools": [lambda: 1]}]}, "tools: .*lambda.*register_tool"),
         ({"agents": [{"name": "a", "tools": [functools.partial(max, 1)]}]}, "tools: a function .*register_tool"),
@@ -335,6 +337,63 @@ def test_a_classic_chat_that_fails() -> None:
     assert isinstance(error, Error)
     assert error.category == "auth"
     assert error.message.startswith("alice: ")
+
+
+def told(name: str) -> list[object]:
+    """What the transport told of a real run: of AG2 1.2.1 (``ag2told``) or 0.14.0 (``ag2classictold``)."""
+    return [json.loads(line) for line in (TRANSCRIPTS / f"{name}.events.jsonl").read_text().splitlines()]
+
+
+LIBRARIES = [("ag2told", NetworkParser), ("ag2classictold", lambda: ClassicParser(["alice", "bob"]))]
+both = pytest.mark.parametrize(("record", "parser"), LIBRARIES, ids=["network", "classic"])
+
+
+@both
+def test_three_turns(record: str, parser: Any) -> None:
+    """The same chat is told alike, whichever library ran it."""
+    chunks = read(parser(), told(f"{record}__multi"))
+    assert messages(chunks) == {"alice-1": "Alpha beta.", "bob-2": "Alpha beta.", "alice-3": "Alpha beta."}
+    result = chunks[-1]
+    assert isinstance(result, Result)
+    assert (result.text, result.stop_reason, result.turns) == ("Alpha beta.", "max_turns", 3)
+    assert result.usage is not None
+    assert (result.usage.input_tokens, result.usage.output_tokens) == (33, 21)
+
+
+@both
+@pytest.mark.parametrize(("tool", "output"), [("tool", "HI"), ("tool_error", "no Hi")])
+def test_a_tool(record: str, parser: Any, tool: str, output: str) -> None:
+    """One call, one result, with the same identifier; then the agent speaks."""
+    chunks = [
+        chunk for chunk in read(parser(), told(f"{record}__{tool}")) if isinstance(chunk, ToolUse | ToolResult | Text)
+    ]
+    use, result, *texts = chunks
+    assert isinstance(use, ToolUse)
+    assert isinstance(result, ToolResult)
+    assert (use.tool_id, use.tool_input) == (result.tool_id, {"text": "Hi"})
+    assert output in result.output
+    assert result.is_error is (tool == "tool_error")
+    assert "".join(messages(texts).values()) == "Tool finished."
+
+
+@both
+def test_the_second_turn_fails(record: str, parser: Any) -> None:
+    """What the first one used is in the error, and whose turn it was."""
+    chunks = read(parser(), told(f"{record}__second_fails"))
+    assert messages(chunks) == {"alice-1": "Well."}
+    error = chunks[-1]
+    assert isinstance(error, Error)
+    assert (error.category, error.status) == ("server", 503)
+    assert error.message.startswith("bob: InternalServerError: ")
+    assert error.usage is not None
+    assert (error.usage.input_tokens, error.usage.output_tokens) == (11, 7)
+
+
+def test_thinking() -> None:
+    """It comes in fragments, of the message that follows; the classic library does not show any."""
+    chunks = read(NetworkParser(), told("ag2told__think"))
+    assert "".join(chunk.text for chunk in chunks if isinstance(chunk, Thinking)) == "millstockrace penweirver"
+    assert messages(chunks) == {"alice-1": "millstockrace penweirver"}
 
 
 # --- what the records do not show -------------------------------------------------------------------------------------

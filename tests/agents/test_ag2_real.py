@@ -18,15 +18,17 @@ from model_server import STALL, THREAD, serving
 
 from actors.messages import APICalling
 from actors.transport import Answer
-from engine.agents.ag2 import prepared, register_tool
+from engine.agents.ag2 import Ag2Options, plan_of, prepared, register_tool
 from engine.agents.chunks import Chunk, Error, Result, Text, ToolResult, ToolUse, decode_chunk
 from engine.errors import UsageError
 from engine.providers.view import Usage
-from engine.secret import Secret
+from engine.secret import REMOVED, Secret
 from engine.simulator import SimulatorConfig, serve
 from engine.simulator.config import FaultRates, StreamShape
 from engine.simulator.latency import ConstantLatency
 from engine.transports.ag2 import Ag2Transport, installed
+from engine.transports.ag2_network import network_chat
+from engine.transports.thread import Outlet, run_in_thread
 
 
 def library() -> str:
@@ -37,7 +39,7 @@ def library() -> str:
 
 
 LIBRARY = library()
-KEY = "sk-test-never-to-be-seen-1234567890"
+KEY = "ours.Zq81.never-to-be-seen.7Yx2"  # shaped like no provider's, so that nothing but knowing it removes it
 TWO = [{"name": "alice", "prompt": "You are Alice."}, {"name": "bob"}]
 
 pytestmark = [
@@ -219,6 +221,32 @@ async def test_a_tool_is_called(tool: Any, name: str, output: str) -> None:
     assert answer.verdict == "done"
 
 
+@pytest.mark.skipif(LIBRARY == "classic", reason="its events are sent in their order")
+async def test_events_come_in_their_causal_order() -> None:
+    """A tool's call before its result, although AG2 tells its observers of the result first."""
+    register_tool("shout", shout)
+    asked = {
+        "prompt": "Discuss.",
+        "model": "m",
+        "agents": [{"name": "alice", "tools": ["shout"]}],
+        "pattern": "sequence",
+    }
+    kinds: list[str] = []
+    with serving(calls_then_talks("shout")) as server:
+
+        async def main(outlet: Outlet[str]) -> None:
+            plan = plan_of(msgspec.convert(asked, Ag2Options))
+            say = lambda event: outlet.put(event["type"], 1)  # noqa: E731
+            await network_chat(plan, {"shout": shout}, say, key="", base_url=server.base_url)
+
+        async def take(kind: str) -> None:
+            kinds.append(kind)
+
+        await run_in_thread(main, take, name="penstock test")
+    assert kinds.index("ToolCallEvent") < kinds.index("ToolResultEvent") < kinds.index("ModelMessageChunk")
+    assert kinds[-2:] == ["packet", "closed"]
+
+
 async def test_a_tool_that_fails() -> None:
     """What it raised is its result, and the agent's to deal with."""
     register_tool("breaks", broken)
@@ -229,6 +257,37 @@ async def test_a_tool_that_fails() -> None:
     assert result.is_error
     assert "no Hi" in result.output
     assert answer.verdict == "done"
+
+
+def exits(text: str) -> str:
+    """It goes too far."""
+    raise SystemExit(text)
+
+
+async def test_a_tool_that_would_end_the_program() -> None:
+    """It ends the chat, and no more than that."""
+    register_tool("exits", exits)
+    with serving(calls_then_talks("exits")) as server:
+        answer = await chat(server.base_url, Ear(), agents=[{"name": "alice", "tools": ["exits"]}], pattern="sequence")
+    assert answer.verdict == "failed"
+    assert answer.reply.fault is not None
+    assert answer.reply.fault.kind == "AgentError"
+    assert "SystemExit" in answer.reply.fault.message
+
+
+async def test_chats_at_the_same_time() -> None:
+    """Each hears its own agents alone."""
+    ears = {f"agent{number}": Ear() for number in range(4)}
+    with serving(lambda body: [str(body["messages"][0]["content"]), " speaks"]) as server:
+        async with trio.open_nursery() as nursery:
+            for name, ear in ears.items():
+                agents = [{"name": name, "prompt": f"{name} itself"}]
+                nursery.start_soon(
+                    lambda agents=agents, ear=ear: chat(server.base_url, ear, agents=agents, max_turns=1)
+                )
+    for name, ear in ears.items():
+        assert texts(ear.chunks) == {f"{name}-1": f"{name} itself speaks"}
+        assert isinstance(ear.chunks[-1], Result)
 
 
 async def test_an_agent_that_says_nothing() -> None:
@@ -252,7 +311,7 @@ async def test_a_key_that_is_refused_gets_nowhere(caplog: pytest.LogCaptureFixtu
     fault = answer.reply.fault
     assert fault is not None
     assert (fault.kind, fault.status) == ("Rejected", 401)
-    assert "[key removed]" in fault.message
+    assert REMOVED in fault.message
     assert isinstance(ear.chunks[-1], Error)
     assert ear.chunks[-1].category == "auth"
     assert len(server.requests) == 1
