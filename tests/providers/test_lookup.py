@@ -16,6 +16,7 @@ from engine.providers.catalogue import EndpointRow, Provider
 from engine.providers.lookup import (
     EndpointSpec,
     api_key,
+    is_own_address,
     register_provider,
     request_headers,
     resolve,
