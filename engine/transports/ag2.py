@@ -134,10 +134,8 @@ class Ag2Connection:
             await run_in_thread(chat.run, take, name=name, started=attempt.sent)
         except CannotStart as error:
             raise ConnectFailed(f"there is no thread to run a chat of AG2 in ({error}). Nothing was sent.") from None
-        except (
-            SystemExit,
-            CancelledByItself,
-        ) as error:  # a tool that ends the program, a library that cancels the chat
+        except (SystemExit, CancelledByItself) as error:
+            # A tool that would end the program, a library that cancels the chat: neither is for who runs this.
             chat.trouble = Error(category="failed", message=f"{type(error).__name__}: {masked(str(error))}")
         terminal = chat.terminal()
         reading = reading_of(terminal, name=AG2.name, began=telling.began)
