@@ -189,8 +189,27 @@ async def test_a_prompt_of_five_megabytes_arrives(tag: str) -> None:
     assert [len(text) for text in ear.texts] == [5_000_000]
 
 
-async def test_nothing_is_read_while_the_reader_is_slow(tag: str) -> None:
-    """The program waits with its pipe full, and nothing of what it says is lost, also not after its exit."""
+async def test_a_program_can_end_while_its_reader_is_slow(tag: str) -> None:
+    """More than its pipe holds: one that does not wait for its pipe, as Node's do not, would lose it."""
+    ear = Listener()
+    ear.room = trio.Event()
+
+    async def look() -> None:
+        await ear.until(Text)
+        while alive_with(tag):  # noqa: ASYNC110  # a process is no event
+            await trio.sleep(0.01)
+        assert len(ear.pieces) == 1
+        ear.room.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        answer = await run(stub(), do("many", count=30_000, chars=100), DONE, ear=ear, tag=tag)
+    assert len(ear.texts) == 30_000
+    assert (answer.verdict, ear.texts[-1][:6]) == ("done", "29999:")
+
+
+async def test_no_more_than_its_cap_is_read_ahead_of_a_slow_reader(tag: str) -> None:
+    """Then the program waits with its pipe full, and nothing of what it says is lost, also not after its exit."""
     ear = Listener()
     ear.room = trio.Event()
     told: list[int] = []
@@ -199,12 +218,13 @@ async def test_nothing_is_read_while_the_reader_is_slow(tag: str) -> None:
         await ear.until(Text)
         await trio.testing.wait_all_tasks_blocked(0.3)
         told.append(len(ear.pieces))
+        assert alive_with(tag)
         ear.room.set()
 
     steps = [do("many", count=3_000, chars=100), DONE]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
-        answer = await run(stub(), *steps, ear=ear, tag=tag)
+        answer = await run(stub(cap_bytes=20_000), *steps, ear=ear, tag=tag)
     assert told == [1]
     assert len(ear.texts) == 3_000
     assert (answer.verdict, ear.texts[-1][:5]) == ("done", "2999:")
