@@ -129,6 +129,8 @@ class Ag2(Agent[Ag2Options]):
     """Chats of AG2's agents."""
 
     name = "ag2"
+    resumes = False
+    streams_only = True
     options = Ag2Options
 
     def check(self, options: Ag2Options) -> None:

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 
 import pytest
 
-from engine.errors import UsageError
+from engine import UsageError, iModel, open_engine
 from engine.secret import Secret
 from engine.transports.ag2 import Ag2Transport
 
-HAS_ONE = any(importlib.util.find_spec(name) for name in ("ag2", "autogen"))
+MISSING = r"pip install 'penstock\[ag2\]'.*Nothing was sent"
 
 
-@pytest.mark.skipif(HAS_ONE, reason="there is an AG2 here")
+@pytest.fixture(autouse=True)
+def without_ag2(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ag2", "autogen"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
 def test_it_says_what_to_install() -> None:
     """As soon as the transport is made: before anything is queued, and without a word of the key."""
-    with pytest.raises(UsageError, match=r"pip install 'penstock\[ag2\]'.*Nothing was sent") as caught:
+    with pytest.raises(UsageError, match=MISSING) as caught:
         Ag2Transport(base_url="https://api.example/v1", key=Secret("sk-never-to-be-seen-123"))
     assert "never" not in str(caught.value)
+
+
+async def test_a_model_of_it_is_made_and_its_first_run_refused() -> None:
+    model = iModel(provider="ag2", model="m")
+    async with open_engine() as engine:
+        with pytest.raises(UsageError, match=MISSING):
+            await model.run_and_collect(prompt="x", agents=[{"name": "a"}])
+        assert engine.statistics().endpoints == ()
