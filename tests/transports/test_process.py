@@ -33,12 +33,6 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     assert [path for path in tmp_path.iterdir() if path.name.startswith("penstock-")] == []
 
 
-@pytest.fixture(autouse=True)
-async def hang_guard() -> Any:
-    with trio.fail_after(120):
-        yield
-
-
 async def test_a_run(tag: str) -> None:
     """Its chunks as they came, their end, what it cost, and what is kept."""
     learned: list[tuple[int, Usage]] = []
