@@ -101,6 +101,19 @@ def note_session(model: AgentModel, session_id: object, payload: object) -> None
         model.provider_metadata["session_id"] = session_id
 
 
+def check_invoked(model: AgentModel) -> None:
+    """Refuse `iModel.invoke` for what is only to be read as a stream.
+
+    Raises:
+      InvalidCall: the model's agent is such.
+    """
+    if isinstance(model.format, AgentFormat) and model.format.agent.streams_only:
+        raise InvalidCall(
+            f"{model.format.name} is stream-only: read it with stream(...), or to its end with run_and_collect(...). "
+            "Nothing was sent."
+        )
+
+
 class _Watch:
     """Sees the chunks of one run first: notes its session, and tells the handlers."""
 

@@ -20,7 +20,7 @@ import trio
 
 from actors.limits import Quota
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
-from engine.agent_runs import AgentRuns, collected, note_session, taken_handlers
+from engine.agent_runs import AgentRuns, check_invoked, collected, note_session, taken_handlers
 from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint
 from engine.errors import InvalidCall
@@ -259,8 +259,14 @@ class iModel(Alone):  # noqa: N801  # the name its users know
 
         Raises:
           EngineNotRunning: no engine is open here.
-          UsageError, NotAdmitted: what is known before the call is queued; see `Engine.submit`.
+          UsageError, NotAdmitted: what is known before the call is queued; see `Engine.submit`. So is that a chat of
+            AG2 is read as a stream.
         """
+        if self._runs is not None:
+            check_invoked(self)
+        return await self._invoke(api_call, kwargs)
+
+    async def _invoke(self, api_call: Call | None, kwargs: dict[str, Any]) -> Call:
         if api_call is None and self._runs is not None:
             return await self._runs.invoke(self, kwargs)
         if api_call is None:
@@ -284,7 +290,7 @@ class iModel(Alone):  # noqa: N801  # the name its users know
         Raises:
           PenstockError: the call did not complete. And what `invoke` raises.
         """
-        return collected((await self.invoke(api_call, **kwargs)).raise_for_status())
+        return collected((await self._invoke(api_call, kwargs)).raise_for_status())
 
     def stream(self, api_call: Call | None = None, **kwargs: Any) -> ReplyStream:
         """The answer as it comes: `api_call`, made with ``stream=True``, or a call made of `kwargs`.

@@ -35,7 +35,7 @@ RESTARTS_WITHIN_US = 60_000_000
 
 class AccountStatistics(EndpointStatistics, frozen=True):
     """One endpoint actor, and how it reaches its provider: `transport` is ``"http"`` for the engine's own wire,
-    ``"httpx"`` for httpx, ``"process"`` and ``"thread"`` for agents, and the type's name for any other. `children` are
+    ``"httpx"`` for httpx, ``"process"`` and ``"ag2"`` for agents, and the type's name for any other. `children` are
     the programs of it that run."""
 
     transport: str

@@ -23,7 +23,9 @@ from engine.providers.arguments import invalid
 MemberName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z][A-Za-z0-9_-]{0,63}\Z")]
 """What an agent is called: a letter, then letters, digits, underscores and dashes; 64 at most."""
 
-ToolName: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z_][\w.]*(:[A-Za-z_][\w.]*)?\Z", max_length=300)]
+ToolName: TypeAlias = Annotated[
+    str, msgspec.Meta(pattern=r"\A([A-Za-z_]\w*|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*)\Z", max_length=300)
+]
 """A registered tool, or ``package.module:function``."""
 
 DEFAULT_TURNS = 15
@@ -85,7 +87,8 @@ class Ag2Options(AgentOptions, frozen=True, kw_only=True):
       agents: who takes part, in the order in which they speak: dicts of `AgentConfig`. `agent_configs` is the same.
       pattern: ``"round_robin"`` (after the last one comes the first), ``"sequence"`` (each one once), or a list of the
         agents' names (these once, in this order).
-      max_turns: how often an agent speaks, all together, 15 if not said. `max_round` is the same.
+      max_turns: how often an agent speaks, all together, 15 if not said. `max_round` is the same. The classic library
+        counts a tool's call and its result as well.
       llm_config: how their models are asked, a dict of `ModelOptions`.
       context_variables: what tools find as the chat's context.
       system_prompt: is put before the prompt of every agent.
@@ -126,6 +129,8 @@ class Ag2(Agent[Ag2Options]):
     """Chats of AG2's agents."""
 
     name = "ag2"
+    resumes = False
+    streams_only = True
     options = Ag2Options
 
     def check(self, options: Ag2Options) -> None:
@@ -175,7 +180,10 @@ def _member(config: AgentConfig, system: str, model: str | None) -> Member:
     if not chosen:
         raise invalid("model", f"the agent {config.name!r} has none; pass model= for all of them, or one of its own")
     prompt = "\n\n".join(text for text in (system, config.role, own) if text)
-    return Member(config.name, prompt, chosen, tuple(dict.fromkeys(config.tools)))
+    tools = tuple(dict.fromkeys(config.tools))
+    if len({tool_name(tool) for tool in tools}) < len(tools):
+        raise invalid("tools", f"two of the agent {config.name!r} would have the same name for its model")
+    return Member(config.name, prompt, chosen, tools)
 
 
 def _one_of(name: str, value: Any, other: str, same: Any) -> Any:
@@ -213,6 +221,11 @@ def register_tool(name: str, function: Callable[..., Any]) -> None:
     if not callable(function):
         raise UsageError(f"register_tool takes a function, not {type(function).__name__}")
     _tools[name] = function
+
+
+def tool_name(tool: str) -> str:
+    """What a model calls a tool: of ``package.module:function`` the function's own name."""
+    return tool.rpartition(":")[2].rpartition(".")[2]
 
 
 def registered_tool(name: str) -> Callable[..., Any] | None:

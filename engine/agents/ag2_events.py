@@ -35,9 +35,16 @@ class ChatParser(EventParser):
         self._told: set[str] = set()
         self._spent: Spent | None = None
 
+    def end(self, exit_code: int | None, stderr_tail: str, trouble: Error | None = None) -> list[Chunk]:
+        """The same as for every run; what the chat had used by then is part of whatever came of it."""
+        if trouble is not None and trouble.usage is None:
+            trouble = msgspec.structs.replace(trouble, usage=self._spent)
+        return super().end(exit_code, stderr_tail, trouble)
+
     def judge(self, exit_code: int | None, stderr_tail: str) -> Error:
         """A chat that has not said that it is over."""
-        return Error(category="protocol", message="the chat ended without saying what came of it")
+        message = "the chat ended without saying what came of it"
+        return Error(category="protocol", message=message, usage=self._spent)
 
     def _message(self, agent: str) -> str:
         """The identifier of the message that this agent is at."""

@@ -123,15 +123,16 @@ class EventParser(ABC):
 class Agent(ABC, Generic[Options]):
     """Something that is asked for a run and tells of it in chunks. Stateless; holds no key.
 
-    `name` is the provider's name. `resumes`: a run may go on with an earlier one's session. `free_cached`: its
-    provider does not count towards its limits what was read from the cache.
+    `name` is the provider's name. `resumes`: a run may go on with an earlier one's session. `streams_only`: what it
+    says is worth reading only as it comes. `free_cached`: its provider does not count towards its limits what was read
+    from the cache.
     """
 
     name: ClassVar[str]
+    resumes: ClassVar[bool] = True
+    streams_only: ClassVar[bool] = False
     free_cached: ClassVar[bool] = False
     options: type[Options]
-
-    resumes: ClassVar[bool] = True
 
     def prepared(self, arguments: Mapping[str, object]) -> Mapping[str, object]:
         """The arguments as they can be written as JSON: what is named by an object of the caller's is named by a text.

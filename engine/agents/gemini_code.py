@@ -2,8 +2,9 @@
 
 Its telemetry, its updates and its own retries are switched off by a settings file alone, and that of the user is never
 written, nor read: a run has a home of its own with ours. What lasts is linked from there into the user's own state
-directory: the sessions, so that a later run can resume them, and the login, where no key is given. Measured with
-0.61.0. What its events mean is `engine.agents.gemini_events`.
+directory: the sessions, so that a later run can resume them, and the login, where no key is given. A project's own
+settings (``.gemini/settings.json`` of the working directory) stand over ours, as the program has it; in a home
+directory those are the user's. Measured with 0.61.0. What its events mean is `engine.agents.gemini_events`.
 
 Pure: no trio, no I/O.
 """

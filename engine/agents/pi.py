@@ -206,7 +206,7 @@ def _of_user(setting: Setting, variable: str) -> str:
 
 def _own_directory(options: PiOptions, setting: Setting) -> str:
     if options.state_dir:
-        return options.state_dir
+        return options.state_dir.rstrip("/") or "/"
     return _of_user(setting, "PI_CODING_AGENT_DIR") or f"{setting.home.rstrip('/')}/.pi/agent"
 
 

@@ -37,7 +37,7 @@ from engine.transports.ag2_classic import classic_chat
 from engine.transports.ag2_network import error_fields, network_chat
 from engine.transports.answers import answer_of
 from engine.transports.telling import Telling
-from engine.transports.thread import CannotStart, Outlet, Stopped, run_in_thread
+from engine.transports.thread import CancelledByItself, CannotStart, Outlet, Stopped, run_in_thread
 
 if TYPE_CHECKING:
     from engine.providers.wire import Usage
@@ -134,6 +134,9 @@ class Ag2Connection:
             await run_in_thread(chat.run, take, name=name, started=attempt.sent)
         except CannotStart as error:
             raise ConnectFailed(f"there is no thread to run a chat of AG2 in ({error}). Nothing was sent.") from None
+        except (SystemExit, CancelledByItself) as error:
+            # A tool that would end the program, a library that cancels the chat: neither is for who runs this.
+            chat.trouble = Error(category="failed", message=f"{type(error).__name__}: {masked(str(error))}")
         terminal = chat.terminal()
         reading = reading_of(terminal, name=AG2.name, began=telling.began)
         await telling.end(terminal, again=reading.advice.verdict == "retry")
@@ -152,19 +155,20 @@ class _Chat:
     def __init__(self, transport: Ag2Transport, calling: APICalling) -> None:
         self._library = transport.library
         self._base_url = transport.base_url
+        self._silence_s = (calling.idle_us or calling.timeout_us) / 1e6
         self.key = transport.key.reveal() if transport.key is not None else ""
-        self._trouble: Error | None = None
+        self.trouble: Error | None = None
         self._plan: Plan | None = None
         try:
             self._plan = plan_of(_decode_options(calling.body))
         except (msgspec.DecodeError, UsageError) as error:
-            self._trouble = Error(category="failed", message=f"what is asked for is no chat: {error}")
+            self.trouble = Error(category="failed", message=f"what is asked for is no chat: {error}")
         names = [member.name for member in self._plan.members] if self._plan is not None else ()
         self.parser: ChatParser = NetworkParser() if self._library == "network" else ClassicParser(names)
 
     def terminal(self) -> Result | Error:
         """What came of it."""
-        ended = self.parser.end(None, "", self._trouble)[-1]
+        ended = self.parser.end(None, "", self.trouble)[-1]
         assert isinstance(ended, Result | Error)
         return ended
 
@@ -193,7 +197,10 @@ class _Chat:
             if network:
                 await network_chat(self._plan, functions, say, key=self.key, base_url=self._base_url)
             else:
-                await classic_chat(self._plan, functions, say_now, key=self.key, base_url=self._base_url)
+                silence_s = self._silence_s
+                await classic_chat(
+                    self._plan, functions, say_now, key=self.key, base_url=self._base_url, silence_s=silence_s
+                )
         except Stopped:
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001  # other people's code: it is what came of the chat

@@ -17,11 +17,8 @@ from typing import Any
 
 import msgspec
 
-from engine.agents.ag2 import Member, Plan
-from engine.transports.ag2_network import NO_KEY, error_fields, tool_name
-
-SILENCE_S = 600
-"""How long a request to a model may be silent before its thread ends it, should nobody wait for it any more."""
+from engine.agents.ag2 import Member, Plan, tool_name
+from engine.transports.ag2_network import NO_KEY, error_fields
 
 SayNow = Callable[[dict[str, Any]], None]
 
@@ -30,9 +27,11 @@ _OURS = frozenset({"run_completion", "usage_summary", "print"})
 
 
 async def classic_chat(
-    plan: Plan, functions: Mapping[str, Callable[..., Any]], say: SayNow, *, key: str, base_url: str
+    plan: Plan, functions: Mapping[str, Callable[..., Any]], say: SayNow, *, key: str, base_url: str, silence_s: float
 ) -> None:
     """Run the chat to its end. `functions` are its tools by their names in the plan; `say` may block.
+
+    `silence_s` ends a request to a model that is silent for so long: nothing else wakes the thread that waits for it.
 
     Raises: what AG2 raises.
     """
@@ -46,7 +45,7 @@ async def classic_chat(
 
     asking = {name: value for name, value in plan.asking.items() if name != "reasoning_effort"}
     # A price of its own: the library's list of prices warns of each model that is not on it.
-    asking |= {"stream": True, "timeout": SILENCE_S, "price": [0, 0]}
+    asking |= {"stream": True, "timeout": silence_s, "price": [0, 0]}
     if "reasoning_effort" in plan.asking:
         asking["extra_body"] = {"reasoning_effort": plan.asking["reasoning_effort"]}
 
@@ -108,26 +107,27 @@ def _awaitable(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _fields(content: Any) -> Any:
-    """What an event holds, one level deep as it is and below that in plain terms; exceptions as their type and text."""
+    """What an event holds, in plain terms."""
     names = getattr(type(content), "model_fields", {})
     return {name: _plain(getattr(content, name, None)) for name in names if name != "uuid"}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, BaseException):
-        return error_fields(value)
-    if hasattr(value, "model_dump"):
-        value = value.model_dump()
-    if isinstance(named := getattr(value, "name", None), str):
-        return named  # an agent
     try:
         return msgspec.to_builtins(value, enc_hook=_shown)
     except (TypeError, ValueError, RecursionError):
-        return _shown(value)
+        return type(value).__name__
 
 
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else type(value).__name__  # a repr of its own could hold anything
+def _shown(value: Any) -> Any:
+    """An object of the library's: an exception, a model of pydantic's, an agent, or whatever has no more than a type.
+
+    Never its repr, which could hold anything."""
+    if isinstance(value, BaseException):
+        return error_fields(value)
+    if names := getattr(type(value), "model_fields", None):
+        return {name: getattr(value, name, None) for name in names}
+    return name if isinstance(name := getattr(value, "name", None), str) else type(value).__name__
 
 
 def _counted(summary: Mapping[str, Any]) -> list[dict[str, int]]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from engine.agents.ag2 import USER, Member, Plan
+from engine.agents.ag2 import USER, Member, Plan, tool_name
 
 NO_KEY = "none"
 """What a service that wants no key is given: without any, the client would look for one in the environment."""
@@ -70,11 +70,6 @@ async def network_chat(
             )
 
         await _in_channel(hub, plan, [made(member) for member in plan.members], say)
-
-
-def tool_name(name: str) -> str:
-    """What a model calls the tool of this name: of ``package.module:function`` the function's own."""
-    return name.rpartition(":")[2].rpartition(".")[2] if ":" in name else name
 
 
 async def _in_channel(hub: Any, plan: Plan, agents: list[Any], say: Say) -> None:

@@ -25,6 +25,7 @@ import trio
 
 from engine.log import log
 from engine.transports.sweep import VARIABLE, Family
+from engine.transports.threads import in_thread
 
 READ_BYTES = 64 * 1024
 TAIL_BYTES = 64 * 1024
@@ -181,7 +182,7 @@ class Child:
 
     async def look_around(self) -> None:
         """Take note of what it has started, for as long as that can be told from its parents."""
-        await trio.to_thread.run_sync(self._family.look)
+        await in_thread(self._family.look)
 
     # --- its end ---
 
@@ -233,7 +234,7 @@ class Child:
 
     async def _sweep(self) -> None:
         for _ in range(_ROUNDS):
-            if not await trio.to_thread.run_sync(self._family.kill):
+            if not await in_thread(self._family.kill):
                 break
             await trio.sleep(0.01)
         else:

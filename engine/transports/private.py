@@ -15,6 +15,7 @@ import trio
 
 from engine.errors import UsageError
 from engine.log import log
+from engine.transports.threads import in_thread
 
 
 class NoPrivateDirectory(Exception):  # a signal between two functions, never seen by a caller
@@ -42,7 +43,7 @@ async def private_directory() -> AsyncIterator[str]:
         yield path
     finally:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_remove, path)
+            await in_thread(_remove, path)
 
 
 async def furnish(
@@ -57,7 +58,7 @@ async def furnish(
     """
     if files or links or directories:
         try:
-            await trio.to_thread.run_sync(_furnish, private, files, links, directories)
+            await in_thread(_furnish, private, files, links, directories)
         except OSError as error:
             raise NoPrivateDirectory(error) from error
 

@@ -89,7 +89,7 @@ class Run:
             limit = f"{self._cap_bytes:,} bytes"
             return Error(category="protocol", message=f"it wrote a line of more than {limit}, and was stopped")
         if child.silent:
-            message = f"it wrote nothing within start_s={start_s:g} seconds, and was stopped"
+            message = f"it wrote no line within start_s={start_s:g} seconds, and was stopped"
             return Error(category="failed", message=message)
         return None
 

@@ -33,6 +33,10 @@ class CannotStart(Exception):  # a signal to the caller's own code
     """The operating system gives no further thread. Nothing of the run was begun."""
 
 
+class CancelledByItself(Exception):  # a signal to the caller's own code
+    """The run ended by a cancellation that did not come from here."""
+
+
 class Stopped(Exception):  # a signal inside the thread, never seen by a caller
     """Nobody reads any longer: raised where the run still wants to say something."""
 
@@ -123,7 +127,7 @@ async def run_in_thread(
     in a copy of this context. Items that wait to be taken hold `budget_bytes` at most, or one that alone is larger.
 
     Raises: `CannotStart`; what `main` raised, once all that it had said is taken; what `take` raised. A run that was
-    cancelled by itself raises `RuntimeError`.
+    cancelled by itself raises `CancelledByItself`.
 
     Cancellation, and an exception of `take`: the task of `main` is cancelled and waited for, with all its loop leaves
     behind, for `grace_s` seconds at most. Code that blocks, or that swallows its cancellation, is then left alone in
@@ -195,7 +199,7 @@ class _Run(Generic[Item, Value]):
 
     def value(self) -> Value:
         if isinstance(self._error, asyncio.CancelledError):
-            raise RuntimeError(f"the run in {self._thread.name} was cancelled by something of its own")  # noqa: TRY004
+            raise CancelledByItself(f"the run in {self._thread.name} was cancelled by something of its own")
         if self._error is not None:
             try:
                 raise self._error

@@ -5,119 +5,37 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 import pytest
 import trio
-from model_server import STALL, THREAD, serving
+from ag2_chats import (
+    KEY,
+    LIBRARY,
+    TWO,
+    Ear,
+    calls_then_talks,
+    chat,
+    no_ag2_thread_left,
+    real,
+    recorded,
+    simulated,
+    texts,
+)
+from model_server import serving
 
-from actors.messages import APICalling
-from actors.transport import Answer
-from engine.agents.ag2 import prepared, register_tool
-from engine.agents.chunks import Chunk, Error, Result, Text, ToolResult, ToolUse, decode_chunk
-from engine.errors import UsageError
+from engine.agents.ag2 import Ag2Options, plan_of, register_tool
+from engine.agents.chunks import Error, Result, Text, ToolResult, ToolUse
 from engine.providers.view import Usage
-from engine.secret import Secret
-from engine.simulator import SimulatorConfig, serve
-from engine.simulator.config import FaultRates, StreamShape
-from engine.simulator.latency import ConstantLatency
-from engine.transports.ag2 import Ag2Transport, installed
+from engine.secret import REMOVED
+from engine.simulator.config import FaultRates
+from engine.transports.ag2_network import network_chat
+from engine.transports.thread import Outlet, run_in_thread
 
+__all__ = ["no_ag2_thread_left"]
 
-def library() -> str:
-    try:
-        return installed()
-    except UsageError:
-        return ""
-
-
-LIBRARY = library()
-KEY = "sk-test-never-to-be-seen-1234567890"
-TWO = [{"name": "alice", "prompt": "You are Alice."}, {"name": "bob"}]
-
-pytestmark = [
-    pytest.mark.skipif(not LIBRARY, reason="AG2 is not installed: pip install 'penstock[ag2]'"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning"),  # the libraries' own
-]
-
-
-@pytest.fixture(autouse=True)
-def _no_thread_left() -> Iterator[None]:
-    """Whatever became of a chat, its threads are gone: its own and those it had started."""
-    before = set(threading.enumerate())
-    yield
-    left = [one for one in threading.enumerate() if one not in before and not one.name.startswith(("Trio", THREAD))]
-    assert not any(one.name.startswith("penstock") for one in left)
-    for one in left:
-        one.join(5)  # those of the library are told to end, and not waited for
-        assert not one.is_alive()
-
-
-class Ear:
-    """What an attempt is told, and what is handed over to its reader."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-        self.chunks: list[Chunk] = []
-        self.first = trio.Event()
-        self.tool = trio.Event()
-
-    def begin(self) -> None:
-        self.told.append("begin")
-
-    def sent(self) -> None:
-        self.told.append("sent")
-
-    def observed(self, observed: object) -> None: ...
-
-    def heard(self) -> None: ...
-
-    async def hand_over(self, piece: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-        self.chunks += [decode_chunk.decode(event) for event in msgspec.msgpack.decode(piece)]
-        self.first.set()
-        if any(isinstance(chunk, ToolUse) for chunk in self.chunks):
-            self.tool.set()
-
-
-@asynccontextmanager
-async def simulated(**options: Any) -> AsyncIterator[str]:
-    """The address of a simulator."""
-    async with trio.open_nursery() as nursery:
-        yield (await nursery.start(serve, SimulatorConfig(**options))).base_url
-        nursery.cancel_scope.cancel()
-
-
-async def chat(base_url: str, ear: Ear, *, used: list[Usage] | None = None, key: str = KEY, **arguments: Any) -> Answer:
-    """One chat, as a worker has it."""
-    asked = prepared({"prompt": "Discuss.", "model": "m", "agents": TWO, "max_turns": 3, **arguments})
-    calling = APICalling(call_id=1, lane=1, endpoint=1, submitted_us=0, body=memoryview(json.dumps(asked).encode()))
-    on_usage = None if used is None else lambda _calling, usage: used.append(usage)
-    transport = Ag2Transport(base_url=base_url, key=Secret(key) if key else None, on_usage=on_usage)
-    assert KEY not in repr(transport)
-    connection = await transport.connect()
-    assert connection.usable()
-    try:
-        return await connection.exchange(calling, ear)
-    finally:
-        await connection.aclose()
-
-
-def texts(chunks: list[Chunk]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for chunk in chunks:
-        if isinstance(chunk, Text):
-            found[chunk.message_id] = found.get(chunk.message_id, "") + chunk.text
-    return found
-
-
-def recorded(answer: Answer) -> list[Chunk]:
-    return [decode_chunk.decode(line) for line in bytes(answer.reply.body).splitlines()]
+pytestmark = real
 
 
 # --- chats that go well -----------------------------------------------------------------------------------------------
@@ -193,14 +111,6 @@ def broken(text: str) -> str:
     raise ValueError(f"no {text}")
 
 
-def calls_then_talks(name: str) -> Any:
-    def says(body: dict[str, Any]) -> Any:
-        done = any(message["role"] == "tool" for message in body["messages"])
-        return ["Tool ", "finished."] if done else {"name": name, "arguments": '{"text": "Hi"}'}
-
-    return says
-
-
 @pytest.mark.parametrize(("tool", "name", "output"), [(shout, "shout", "HI"), (whisper, "whisper", "hi")])
 async def test_a_tool_is_called(tool: Any, name: str, output: str) -> None:
     """A function of this process: what it is called with, what it says, and then the agent goes on."""
@@ -219,6 +129,32 @@ async def test_a_tool_is_called(tool: Any, name: str, output: str) -> None:
     assert answer.verdict == "done"
 
 
+@pytest.mark.skipif(LIBRARY == "classic", reason="its events are sent in their order")
+async def test_events_come_in_their_causal_order() -> None:
+    """A tool's call before its result, although AG2 tells its observers of the result first."""
+    register_tool("shout", shout)
+    asked = {
+        "prompt": "Discuss.",
+        "model": "m",
+        "agents": [{"name": "alice", "tools": ["shout"]}],
+        "pattern": "sequence",
+    }
+    kinds: list[str] = []
+    with serving(calls_then_talks("shout")) as server:
+
+        async def main(outlet: Outlet[str]) -> None:
+            plan = plan_of(msgspec.convert(asked, Ag2Options))
+            say = lambda event: outlet.put(event["type"], 1)  # noqa: E731
+            await network_chat(plan, {"shout": shout}, say, key="", base_url=server.base_url)
+
+        async def take(kind: str) -> None:
+            kinds.append(kind)
+
+        await run_in_thread(main, take, name="penstock test")
+    assert kinds.index("ToolCallEvent") < kinds.index("ToolResultEvent") < kinds.index("ModelMessageChunk")
+    assert kinds[-2:] == ["packet", "closed"]
+
+
 async def test_a_tool_that_fails() -> None:
     """What it raised is its result, and the agent's to deal with."""
     register_tool("breaks", broken)
@@ -229,6 +165,37 @@ async def test_a_tool_that_fails() -> None:
     assert result.is_error
     assert "no Hi" in result.output
     assert answer.verdict == "done"
+
+
+def exits(text: str) -> str:
+    """It goes too far."""
+    raise SystemExit(text)
+
+
+async def test_a_tool_that_would_end_the_program() -> None:
+    """It ends the chat, and no more than that."""
+    register_tool("exits", exits)
+    with serving(calls_then_talks("exits")) as server:
+        answer = await chat(server.base_url, Ear(), agents=[{"name": "alice", "tools": ["exits"]}], pattern="sequence")
+    assert answer.verdict == "failed"
+    assert answer.reply.fault is not None
+    assert answer.reply.fault.kind == "AgentError"
+    assert "SystemExit" in answer.reply.fault.message
+
+
+async def test_chats_at_the_same_time() -> None:
+    """Each hears its own agents alone."""
+    ears = {f"agent{number}": Ear() for number in range(4)}
+    with serving(lambda body: [str(body["messages"][0]["content"]), " speaks"]) as server:
+        async with trio.open_nursery() as nursery:
+            for name, ear in ears.items():
+                agents = [{"name": name, "prompt": f"{name} itself"}]
+                nursery.start_soon(
+                    lambda agents=agents, ear=ear: chat(server.base_url, ear, agents=agents, max_turns=1)
+                )
+    for name, ear in ears.items():
+        assert texts(ear.chunks) == {f"{name}-1": f"{name} itself speaks"}
+        assert isinstance(ear.chunks[-1], Result)
 
 
 async def test_an_agent_that_says_nothing() -> None:
@@ -252,7 +219,7 @@ async def test_a_key_that_is_refused_gets_nowhere(caplog: pytest.LogCaptureFixtu
     fault = answer.reply.fault
     assert fault is not None
     assert (fault.kind, fault.status) == ("Rejected", 401)
-    assert "[key removed]" in fault.message
+    assert REMOVED in fault.message
     assert isinstance(ear.chunks[-1], Error)
     assert ear.chunks[-1].category == "auth"
     assert len(server.requests) == 1
@@ -313,73 +280,3 @@ async def test_a_tool_that_is_not_there() -> None:
     answer = await chat("http://127.0.0.1:9/v1", Ear(), agents=[{"name": "alice", "tools": ["test_ag2_real:gone"]}])
     assert answer.reply.fault is not None
     assert "'test_ag2_real:gone' cannot be found" in answer.reply.fault.message
-
-
-# --- cancellation -----------------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def chatting(base_url: str, ear: Ear, **arguments: Any) -> AsyncIterator[None]:
-    """A chat that is cancelled at the end of the block."""
-    with trio.fail_after(30):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(lambda: chat(base_url, ear, **arguments))
-            yield
-            nursery.cancel_scope.cancel()
-
-
-async def test_cancelled_in_a_slow_stream() -> None:
-    """The chat is over, and no thread of it is left."""
-    ear = Ear()
-    async with simulated(stream=StreamShape(interval=ConstantLatency(0.2), deltas=500)) as url, chatting(url, ear):
-        await ear.first.wait()
-    assert 1 <= len(ear.chunks) < 500
-
-
-@pytest.mark.skipif(LIBRARY == "classic", reason="it asks in a thread that nothing wakes but the next fragment")
-async def test_cancelled_in_a_stream_that_stalls() -> None:
-    """The connection to the model is closed."""
-    ear = Ear()
-    with serving(lambda body: ["Well", STALL]) as server:
-        async with chatting(server.base_url, ear):
-            await ear.first.wait()
-        assert server.left.wait(10)
-
-
-async def test_cancelled_in_a_tool_that_waits() -> None:
-    """A coroutine is cancelled where it waits, and cleans up."""
-    ends: list[str] = []
-
-    async def waits(text: str) -> str:
-        """It takes long."""
-        try:
-            await asyncio.sleep(60)
-        finally:
-            ends.append("cleaned up")
-        return text
-
-    register_tool("waits", waits)
-    ear = Ear()
-    with serving(calls_then_talks("waits")) as server:
-        async with chatting(server.base_url, ear, agents=[{"name": "alice", "tools": ["waits"]}]):
-            await ear.tool.wait()
-            await trio.sleep(0.1)
-    assert ends == ["cleaned up"]
-
-
-async def test_cancelled_in_a_tool_that_sleeps() -> None:
-    """A function cannot be cancelled: it is waited for, as long as the grace is, and the agent goes on no more."""
-    running = threading.Event()
-
-    def sleeps(text: str) -> str:
-        """It takes long."""
-        running.set()
-        time.sleep(0.5)
-        return text
-
-    register_tool("sleeps", sleeps)
-    ear = Ear()
-    with serving(calls_then_talks("sleeps")) as server:
-        async with chatting(server.base_url, ear, agents=[{"name": "alice", "tools": ["sleeps"]}]):
-            await trio.to_thread.run_sync(running.wait, 20)
-        assert len(server.requests) == 1

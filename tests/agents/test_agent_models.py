@@ -15,6 +15,7 @@ from engine import (
     AgentError,
     HandlerFailed,
     HookEventTypes,
+    InvalidCall,
     RateLimited,
     Rejected,
     UnknownEndpoint,
@@ -194,6 +195,12 @@ async def test_all_that_was_said_is_collected(bin_folder: Path) -> None:
         assert said is not None
         with pytest.raises(Rejected):
             await model.run_and_collect(prompt="go", resume="")
+
+
+async def test_a_chat_is_read_as_a_stream_alone() -> None:
+    async with iModel(provider="ag2", model="m") as model:
+        with pytest.raises(InvalidCall, match=r"stream-only.*run_and_collect.*Nothing was sent"):
+            await model.invoke(prompt="x", agents=[{"name": "a"}])
 
 
 # --- failures ---

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import trio
 from replayed import Replayed
 
 from engine.agents.options import AgentOptions
 from engine.providers.agents import AGENTS
-from engine.simulator import SimulatorConfig, serve
+from engine.simulator import SimulatorConfig, StreamShape, serve
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
 AGENT, CHAT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -40,9 +38,8 @@ def test_an_agent_as_it_stands(tmp_path: Path) -> None:
     assert all(run["cwd"] == str(tmp_path) for run in program.runs)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ag2") is None, reason="ag2 is not installed: pip install -e '.[ag2]'")
 async def test_a_chat_as_it_stands(tmp_path: Path, nursery: trio.Nursery) -> None:
-    simulator = await nursery.start(serve, SimulatorConfig(output_tokens=5))
+    simulator = await nursery.start(serve, SimulatorConfig(output_tokens=5, stream=StreamShape(tool_calls=0)))
     block = CHAT.replace('model="gpt-4o-mini"', f'model="gpt-4o-mini", base_url="{simulator.address("openai")}"')
     printed = await trio.to_thread.run_sync(
         lambda: run(

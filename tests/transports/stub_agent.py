@@ -33,7 +33,7 @@ def ignore(*names: str) -> None:
         signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
 
 
-def start(mode: str, *, empty: bool = False, session: bool = True, **files: object) -> int:
+def start(mode: str, *, empty: bool = False, session: bool = True, **how: object) -> int:
     """Another of this, up and running when this returns."""
     read, written = os.pipe()
     process = subprocess.Popen(  # noqa: S603  # this file itself
@@ -43,7 +43,7 @@ def start(mode: str, *, empty: bool = False, session: bool = True, **files: obje
         start_new_session=session,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        **{"stdout": subprocess.DEVNULL, **files},
+        **{"stdout": subprocess.DEVNULL, **how},
     )
     os.close(written)
     assert os.read(read, 1) == b"1"
@@ -79,7 +79,7 @@ class Steps:
     def ignore(self, names: list[str]) -> None:
         ignore(*names)
 
-    def start(self, mode: str, **how: bool) -> None:
+    def start(self, mode: str, **how: object) -> None:
         say(notice=f"{start(mode, **how)}")
 
     def start_with_stdout(self) -> None:

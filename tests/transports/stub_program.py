@@ -172,8 +172,9 @@ class Listener(Ear):
 async def run(
     transport: ProcessTransport, *steps: Mapping[str, object], ear: Ear | None = None, **options: Any
 ) -> Answer:
-    connection = await transport.connect()
-    return await connection.exchange(calling(*steps, **options), ear or Listener())
+    with trio.fail_after(120):
+        connection = await transport.connect()
+        return await connection.exchange(calling(*steps, **options), ear or Listener())
 
 
 def kept(answer: Answer) -> list[Chunk]:

@@ -18,6 +18,7 @@ from actors.messages import APICalling
 from actors.transport import TooLate
 from engine.agents.chunks import Error, Notice, Raw, Result, Session, Text
 from engine.providers.view import Usage
+from engine.transports import process as process_module
 from engine.transports.child import Child
 from engine.transports.target import CAP_BYTES
 
@@ -33,12 +34,6 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield name
     assert alive_with(name) == []
     assert [path for path in tmp_path.iterdir() if path.name.startswith("penstock-")] == []
-
-
-@pytest.fixture(autouse=True)
-async def hang_guard() -> Any:
-    with trio.fail_after(120):
-        yield
 
 
 async def test_a_run(tag: str) -> None:
@@ -276,6 +271,19 @@ async def test_a_session_is_counted(tag: str) -> None:
     assert "input_tokens=7, output_tokens=3" in await told(do("exit", code=1), resume="a")
     assert await told(DONE, resume="a") == "None"
     assert await told(DONE, resume="b") == "None"
+
+
+async def test_sessions_are_forgotten_the_oldest_first(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "MOST_SESSIONS", 2)
+    transport = stub(StubbornStub)
+    for name in "abc":
+        await run(transport, say(session=name), say(done="", total={"input_tokens": 1}), tag=tag)
+    found = []
+    for name in "abc":
+        ear = Listener()
+        await run(transport, say(before=1), DONE, ear=ear, tag=tag, resume=name)
+        found.append(ear.texts[0].partition("(")[0])
+    assert found == ["None", "Spent", "Spent"]
 
 
 async def test_too_late_starts_nothing(tag: str) -> None:

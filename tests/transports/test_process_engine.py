@@ -6,6 +6,7 @@ reader is not asked here.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,6 +23,7 @@ from engine import (
     AgentNotInstalled,
     Call,
     CallCancelled,
+    Engine,
     OutcomeUnknown,
     ProviderUnavailable,
     Rejected,
@@ -86,10 +88,11 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Progra
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(autouse=True)
-async def hang_guard() -> AsyncIterator[None]:
+@contextlib.asynccontextmanager
+async def an_engine(programs: Programs, config: EngineConfig | None = None) -> AsyncIterator[Engine]:
     with trio.fail_after(120):
-        yield
+        async with open_engine(config, transport=programs) as engine:
+            yield engine
 
 
 def a_model(**options: Any) -> iModel:
@@ -101,7 +104,7 @@ def asked(*steps: Mapping[str, object]) -> dict[str, Any]:
 
 
 async def test_a_call_is_a_run(programs: Programs) -> None:
-    async with open_engine(transport=programs) as engine:
+    async with an_engine(programs) as engine:
         call = await a_model().invoke(**asked(*LEFT, READY, DONE))
         assert engine.statistics().endpoints[0].transport == "process"
         assert programs.alive == []
@@ -112,7 +115,7 @@ async def test_a_call_is_a_run(programs: Programs) -> None:
 
 async def test_many_at_once(programs: Programs) -> None:
     model = a_model(concurrency_limit=5)
-    async with open_engine(transport=programs) as engine:
+    async with an_engine(programs) as engine:
         made = [model.create_api_calling(**asked(*LEFT[1:], READY, DONE)) for _ in range(10)]
         calls = [call async for call in engine.map(made)]
     assert [call.status for call in calls] == ["completed"] * 10
@@ -128,7 +131,7 @@ FAILURES: dict[str, tuple[list[dict[str, object]], type[Exception]]] = {
 @pytest.mark.parametrize("name", FAILURES)
 async def test_a_run_that_fails(name: str, programs: Programs) -> None:
     steps, kind = FAILURES[name]
-    async with open_engine(transport=programs):
+    async with an_engine(programs):
         call = await a_model(max_attempts=2).invoke(**asked(*steps))
     assert (call.status, type(call.error)) == ("failed", kind)
     assert call.attempts == (2 if name == "overloaded for ever" else 1)
@@ -146,7 +149,7 @@ async def submitted(programs: Programs, *steps: Mapping[str, object], **options:
 
 async def test_a_call_that_is_cancelled(programs: Programs) -> None:
     """It ends when nothing is left of it."""
-    async with open_engine(transport=programs):
+    async with an_engine(programs):
         call = await submitted(programs, *LEFT, READY, do("hang"))
         call.cancel()
         await call.wait()
@@ -154,7 +157,7 @@ async def test_a_call_that_is_cancelled(programs: Programs) -> None:
 
 
 async def test_a_call_whose_time_is_over(programs: Programs) -> None:
-    async with open_engine(transport=programs):
+    async with an_engine(programs):
         call = await a_model(max_attempts=1).invoke(**asked(*LEFT, READY, do("hang")), timeout_s=1.5)
     assert isinstance(call.error, OutcomeUnknown)
     assert "timeout_s" in str(call.error)
@@ -162,7 +165,7 @@ async def test_a_call_whose_time_is_over(programs: Programs) -> None:
 
 async def test_first_byte_is_that_of_the_agents_answer(programs: Programs) -> None:
     """What a program says while it starts is none."""
-    async with open_engine(transport=programs):
+    async with an_engine(programs):
         steps = [say(session="s"), say(other=1), do("hang")]
         call = await a_model(max_attempts=1, first_byte_s=1.0).invoke(**asked(*steps))
     assert isinstance(call.error, OutcomeUnknown)
@@ -171,7 +174,7 @@ async def test_first_byte_is_that_of_the_agents_answer(programs: Programs) -> No
 
 async def test_an_engine_that_is_left_by_an_exception(programs: Programs) -> None:
     with pytest.raises(KeyError):  # noqa: PT012  # the block is what is left by it
-        async with open_engine(transport=programs):
+        async with an_engine(programs):
             await submitted(programs, *LEFT, READY, do("hang"))
             raise KeyError
     assert programs.alive == []
@@ -179,7 +182,7 @@ async def test_an_engine_that_is_left_by_an_exception(programs: Programs) -> Non
 
 async def test_an_engine_that_is_cancelled(programs: Programs) -> None:
     with trio.CancelScope() as scope:
-        async with open_engine(transport=programs):
+        async with an_engine(programs):
             await submitted(programs, *LEFT, READY, do("hang"))
             scope.cancel()
             await trio.sleep_forever()
@@ -189,7 +192,7 @@ async def test_an_engine_that_is_cancelled(programs: Programs) -> None:
 
 async def test_an_engine_that_drains_waits_no_longer_than_it_said(programs: Programs) -> None:
     config = EngineConfig(engine=EngineSection(drain_deadline_s=0.2))
-    async with open_engine(config, transport=programs):
+    async with an_engine(programs, config):
         call = await submitted(programs, *LEFT, READY, do("hang"))
     assert isinstance(call.error, OutcomeUnknown)
     assert programs.alive == []
@@ -198,7 +201,7 @@ async def test_an_engine_that_drains_waits_no_longer_than_it_said(programs: Prog
 async def test_a_reader_who_leaves(programs: Programs) -> None:
     """With the first chunk read, and with a program that goes on writing to nobody."""
     for more in (do("hang"), do("many", count=20_000, chars=100)):
-        async with open_engine(transport=programs):
+        async with an_engine(programs):
             async with a_model().stream(**asked(*LEFT, READY, more, DONE)) as stream:
                 chunk = await stream.__anext__()
                 assert chunk.metadata["event"]
@@ -210,7 +213,7 @@ async def test_a_stream_to_its_end(programs: Programs) -> None:
     """Chunks in order, each once, however slowly they are read."""
     texts: list[str] = []
     steps = asked(do("many", count=5_000, chars=100), DONE)
-    async with open_engine(transport=programs), a_model().stream(**steps) as stream:
+    async with an_engine(programs), a_model().stream(**steps) as stream:
         async for chunk in stream:
             event: Any = chunk.metadata["event"]
             if isinstance(event, dict) and event.get("kind") == "text":
@@ -222,7 +225,7 @@ async def test_a_stream_to_its_end(programs: Programs) -> None:
 
 async def test_a_program_that_has_gone_costs_nothing(programs: Programs) -> None:
     """The call says so, and the endpoint goes on."""
-    async with open_engine(transport=programs):
+    async with an_engine(programs):
         model = a_model()
         call = await model.invoke(**asked(DONE), program="/nowhere/stub")
         assert isinstance(call.error, AgentNotInstalled)

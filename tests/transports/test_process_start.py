@@ -10,12 +10,11 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 from stub_program import Listener, Stub, alive_with, calling, do, environ, kept, run, say, stub
 
 from actors.errors import ConnectFailed
@@ -37,12 +36,6 @@ def tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield name
     assert alive_with(name) == []
     assert [path for path in tmp_path.iterdir() if path.name.startswith("penstock-")] == []
-
-
-@pytest.fixture
-async def hang_guard() -> AsyncIterator[None]:
-    with trio.fail_after(60):
-        yield
 
 
 def command(directory: Path, name: str, text: str = "", mode: int = 0o755) -> Path:
@@ -89,7 +82,7 @@ def test_a_wrapper_is_replaced_by_its_program(tmp_path: Path) -> None:
     assert f"{native}>" in repr(stub(Named, environ=environ))
 
 
-async def test_the_programs_path_can_be_given(tmp_path: Path, tag: str, hang_guard: None) -> None:
+async def test_the_programs_path_can_be_given(tmp_path: Path, tag: str) -> None:
     path = command(tmp_path, "mine")
     ear = Listener()
     await run(stub(), say(text="hi"), DONE, ear=ear, tag=tag, program=str(path))
@@ -110,7 +103,7 @@ NOT_STARTED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", NOT_STARTED)
-async def test_what_cannot_be_started(name: str, tmp_path: Path, tag: str, hang_guard: None) -> None:
+async def test_what_cannot_be_started(name: str, tmp_path: Path, tag: str) -> None:
     """It is a failed answer that says what to do, and nothing was spent."""
     options, kind, said = NOT_STARTED[name]
     command(tmp_path, "plain", mode=0o644)
@@ -168,7 +161,7 @@ ALLOWED = {
 }  # fmt: skip
 
 
-async def test_the_environment_is_made_from_a_list(tag: str, hang_guard: None) -> None:
+async def test_the_environment_is_made_from_a_list(tag: str) -> None:
     """What every program may see, what this one needs, what the caller names, and the marker: that is all."""
     secret = {
         "OPENAI_API_KEY": "k1",
@@ -184,9 +177,7 @@ async def test_the_environment_is_made_from_a_list(tag: str, hang_guard: None) -
     assert found == {**environ(), **ALLOWED, "STUB_LOGIN": "login", "MINE": "mine", "QUIET": "1"}
 
 
-async def test_the_key_is_in_its_own_variable_and_no_argument(
-    tag: str, hang_guard: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_key_is_in_its_own_variable_and_no_argument(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands over one that the user has there; home is that which was given."""
     user = {"STUB_KEY": "of the user", "HOME": "/elsewhere"}
     found = await seen_by(tag, user, key=Secret(KEY), home="/", pass_env=["STUB_KEY"])
@@ -201,7 +192,7 @@ async def test_the_key_is_in_its_own_variable_and_no_argument(
 
 
 @pytest.mark.parametrize("name", ["STUB_KEY", "STUB_LOGIN_TOKEN"])
-async def test_a_program_that_says_its_key(name: str, tag: str, hang_guard: None) -> None:
+async def test_a_program_that_says_its_key(name: str, tag: str) -> None:
     """Nobody hears it: not in its events, not in its error, not from its standard error, not in what is kept."""
     environment = {**environ(), "STUB_LOGIN_TOKEN": KEY}
     transport = stub(environ=environment, key=Secret(KEY) if name == "STUB_KEY" else None)
@@ -217,7 +208,7 @@ async def test_a_program_that_says_its_key(name: str, tag: str, hang_guard: None
             assert KEY.encode() not in text
 
 
-async def test_a_key_in_last_words(tag: str, hang_guard: None) -> None:
+async def test_a_key_in_last_words(tag: str) -> None:
     """What is quoted of the standard error, or of a line that is no event, is without it."""
     steps = [do("write", text=f"debug: {KEY}\n"), do("errors", text=f"bad key {KEY}\n"), do("exit", code=1)]
     ear = Listener()
@@ -229,7 +220,7 @@ async def test_a_key_in_last_words(tag: str, hang_guard: None) -> None:
     assert KEY not in repr(answer) + repr(ear.chunks)
 
 
-async def test_no_line_of_the_log_says_much(tag: str, caplog: pytest.LogCaptureFixture, hang_guard: None) -> None:
+async def test_no_line_of_the_log_says_much(tag: str, caplog: pytest.LogCaptureFixture) -> None:
     """That a program was started and how it ended: no prompt, no key, no environment."""
     caplog.set_level("DEBUG", logger="penstock")
     user = {**environ(), "LANG": "C.of-mine"}
@@ -244,14 +235,14 @@ async def test_no_line_of_the_log_says_much(tag: str, caplog: pytest.LogCaptureF
 # --- where it runs ---
 
 
-async def test_it_runs_where_it_is_told(tmp_path: Path, tag: str, hang_guard: None) -> None:
+async def test_it_runs_where_it_is_told(tmp_path: Path, tag: str) -> None:
     for options, where in (({}, os.getcwd()), ({"cwd": str(tmp_path)}, str(tmp_path))):
         ear = Listener()
         await run(stub(), do("where"), DONE, ear=ear, tag=tag, **options)
         assert ear.texts == [where]
 
 
-async def test_its_private_directory(tmp_path: Path, tag: str, hang_guard: None) -> None:
+async def test_its_private_directory(tmp_path: Path, tag: str) -> None:
     """Files for the user alone, links to what is his, gone afterwards; what a link points at stays."""
     login = tmp_path / "login"
     login.write_text("mine")
@@ -280,7 +271,7 @@ async def test_a_private_directory_is_private() -> None:
     assert os.path.basename(private) not in os.listdir(tempfile.gettempdir())
 
 
-async def test_the_text_of_a_run_is_text(tag: str, hang_guard: None) -> None:
+async def test_the_text_of_a_run_is_text(tag: str) -> None:
     """A prompt of any language arrives as it was written."""
     ear = Listener()
     connection = await stub().connect()
