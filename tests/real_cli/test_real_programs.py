@@ -19,6 +19,11 @@ LONG = " ".join(f"word{number}" for number in range(1_800))
 """Long enough that it may be said over and over without being taken for a loop."""
 
 
+def by_the_piece(pieces: int) -> StreamShape:
+    """An answer in pieces that have time to be read: Gemini CLI loses what its pipe does not take when it ends."""
+    return StreamShape(tool_calls=0, deltas=pieces, interval=ConstantLatency(0.02))
+
+
 async def test_an_answer_is_what_the_model_said_and_cost(agent: AgentAtHand) -> None:
     async with simulated() as seen, agent.model(seen) as model:
         call = await model.invoke(prompt=f"simulate: say {HELLO}")
@@ -134,9 +139,24 @@ async def test_a_cancelled_run_leaves_no_process(agent: AgentAtHand) -> None:
 async def test_an_answer_of_a_megabyte(agent: AgentAtHand) -> None:
     said = f"{LONG}," * 70
     assert len(said) > 1_000_000
-    # Gemini CLI loses what a pipe does not take when it ends, so each piece fits into one, and has time to be read.
-    shape = StreamShape(tool_calls=0, deltas=70, interval=ConstantLatency(0.02))
-    async with simulated(stream=shape) as seen, agent.model(seen) as model:
+    async with simulated(stream=by_the_piece(70)) as seen, agent.model(seen) as model:
         call = await model.invoke(prompt=f"simulate: repeat 70 {LONG},")
         assert (call.status, call.error) == ("completed", None)
         assert call.text == said
+
+
+async def test_a_reader_who_pauses_loses_nothing(agent: AgentAtHand) -> None:
+    """Not even when the program is gone meanwhile, which does not wait for who reads it.
+
+    Less than a megabyte, since Pi says all of a message once more with each piece.
+    """
+    async with simulated(stream=by_the_piece(40)) as seen, agent.model(seen) as model:
+        told = 0
+        async with model.stream(prompt=f"simulate: repeat 40 {LONG},") as chunks:
+            async for chunk in chunks:
+                if str(chunk) and not told:
+                    while agent.left():  # noqa: ASYNC110  # a process is no event
+                        await trio.sleep(0.05)
+                told += len(str(chunk))
+        assert (chunks.call.status, chunks.call.error) == ("completed", None)
+        assert told == 40 * len(f"{LONG},")
