@@ -94,6 +94,7 @@ class Child:
             start_new_session=True,
         )
         child = cls(process, token, stop_signal)
+        _widen(child._stdout)
         child._left_s = first_within_s
         return child
 
@@ -254,6 +255,15 @@ class Child:
 
     def __repr__(self) -> str:
         return f"<Child {self.pid}>"
+
+
+def _widen(pipe: trio.lowlevel.FdStream) -> None:
+    """Let a pipe hold as much as it may: what a program wrote last is then in it when the program is gone."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # the user's pipes hold too much already
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _pidfd(pid: int) -> int | None:
