@@ -16,7 +16,7 @@ from engine.agents.agent import Program
 from engine.agents.format import AgentFormat
 from engine.config import EngineSection
 from engine.errors import UsageError
-from engine.providers.lookup import is_own_address, request_headers
+from engine.providers.lookup import EndpointSpec, is_own_address, request_headers
 from engine.providers.wire import Usage
 from engine.transports.ag2 import Ag2Transport
 from engine.transports.client import ClientTransport
@@ -38,6 +38,19 @@ def usual_transports(section: EngineSection) -> TransportFactory:
         return _http(account, on_usage, section)
 
     return make
+
+
+def check_installed(spec: EndpointSpec) -> None:
+    """Refuse an agent that is not installed. Nothing is started.
+
+    Raises:
+      AgentNotInstalled, UsageError: it is not, and how it is.
+    """
+    agent = spec.format.agent if isinstance(spec.format, AgentFormat) else None
+    if isinstance(agent, Program):
+        ProcessTransport(agent)
+    elif agent is not None:
+        Ag2Transport(base_url="")
 
 
 def _agent(account: Account, on_usage: OnUsage) -> Transport:

@@ -62,6 +62,8 @@ class AgentFormat:
         for name in HANDLERS:
             if arguments.get(name) is not None:
                 raise invalid(name, "it goes with invoke, stream and run_and_collect, or with the model itself")
+        if arguments.get("model") == "":
+            arguments = {**arguments, "model": None}  # as a model without a name says it
         try:
             payload = checked(self.agent.prepared(arguments), self.options, provider=self.name, closed=True)
         except InvalidCall as error:

@@ -209,6 +209,13 @@ def _agent(found: Provider, row: EndpointRow, base_url: str | None, headers: Map
     )
 
 
+def agent_row(provider: str) -> EndpointRow | None:
+    """The endpoint of an agent of that name or alias; None if it is none."""
+    name = canonical(provider)
+    found = _registered.get(_aliases.get(name, name))
+    return found.endpoints[0] if found is not None and found.endpoints[0].is_cli else None
+
+
 def is_own_address(spec: EndpointSpec) -> bool:
     """Whether calls go to the provider's own host, as this program knows it."""
     try:
