@@ -90,7 +90,7 @@ class Account(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """What logs, statistics and errors call it."""
-        return f"{self.spec.provider} {self.spec.url}"
+        return f"{self.spec.provider} {self.spec.url}".rstrip()
 
 
 class Model(Protocol):

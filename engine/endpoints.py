@@ -355,6 +355,26 @@ class InferneoCompletionsEndpoint(Endpoint, provider="inferneo", endpoint="compl
     """Inferneo's text completions."""
 
 
+class ClaudeCodeEndpoint(Endpoint, provider="claude_code", endpoint="query_cli"):
+    """Claude Code, run here."""
+
+
+class CodexEndpoint(Endpoint, provider="codex", endpoint="query_cli"):
+    """Codex, run here."""
+
+
+class GeminiCodeEndpoint(Endpoint, provider="gemini_code", endpoint="query_cli"):
+    """Gemini CLI, run here."""
+
+
+class PiEndpoint(Endpoint, provider="pi", endpoint="query_cli"):
+    """Pi, run here."""
+
+
+class Ag2GroupChatEndpoint(Endpoint, provider="ag2", endpoint="group_chat"):
+    """A chat of AG2's agents, run here."""
+
+
 def match_endpoint(provider: str, endpoint: str = "chat") -> type[Endpoint]:
     """The class for this provider and endpoint: names ignore case, aliases are known.
 

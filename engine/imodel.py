@@ -13,8 +13,6 @@ import inspect
 import os
 import uuid
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -22,9 +20,10 @@ import trio
 
 from actors.limits import Quota
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
+from engine.agent_runs import AgentRuns, check_invoked, collected, note_session, taken_handlers
 from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint
-from engine.errors import InvalidCall, UsageError
+from engine.errors import InvalidCall
 from engine.hooks import HookRegistry, registry_of
 from engine.imodel_arguments import (
     ENGINE_NAMES,
@@ -42,10 +41,11 @@ from engine.imodel_arguments import (
     refuse_ours,
     taken_options,
 )
-from engine.imodel_data import arguments_in, is_own_address, limits_data, limits_of, written
+from engine.imodel_data import arguments_in, limits_data, limits_of, written
 from engine.lane_arguments import check_count
-from engine.opening import current_engine, is_engine_open, open_engine
+from engine.opening import Alone, is_engine_open
 from engine.providers.arguments import names_of
+from engine.providers.lookup import is_own_address
 from engine.providers.wire import WireFormat
 from engine.runtime import Engine
 from engine.streaming import ReplyStream
@@ -54,12 +54,13 @@ from engine.transports.client import HttpClient, checked_client
 Self = TypeVar("Self", bound="iModel")
 
 
-class iModel:  # noqa: N801  # the name its users know
+class iModel(Alone):  # noqa: N801  # the name its users know
     """A model of one provider, with limits.
 
     Args:
       provider: ``"openai"``, ``"groq"``, ... Inferred from `model` (``"groq/llama-3.3"``), else openai. Any other name
-        is taken for a service that speaks OpenAI's formats at `base_url`.
+        is taken for a service that speaks OpenAI's formats at `base_url`. ``"claude_code"``, ``"codex"``,
+        ``"gemini_code"``, ``"pi"`` and ``"ag2"`` run an agent on this machine; see `run_and_collect`.
       base_url: the service's address, in place of the provider's own.
       endpoint: ``"chat"``, ``"embed"``, ``"response"``, ``"search"``, ... as the provider has it, or an `Endpoint`,
         which brings its provider, address, headers and key along.
@@ -86,7 +87,8 @@ class iModel:  # noqa: N801  # the name its users know
       http_client: an `httpx.AsyncClient` of your own that the calls go through; the engine never closes it.
       max_connections: how many connections the provider account may hold; the first model of an account decides.
       **kwargs: `model` and everything else is sent with every call, unless the call says otherwise. Names of
-        `CallOptions` (`timeout_s`, `on_unknown`, ...) are defaults of its calls and are not sent.
+        `CallOptions` (`timeout_s`, `on_unknown`, ...) are defaults of its calls and are not sent. Of an agent also its
+        handlers, `on_text` and so on (`engine.agent_runs.RunHandlers`).
 
     An engine keeps the lane of every model it has met until it closes: make models once, not for each request.
 
@@ -96,9 +98,6 @@ class iModel:  # noqa: N801  # the name its users know
     """
 
     _environment = True  # whether its key may come from there
-    _own_engine: AbstractAsyncContextManager[Engine] | None = None
-    _opened_by: trio.lowlevel.Task | None = None
-    _entered = 0
 
     def __init__(
         self,
@@ -161,12 +160,14 @@ class iModel:  # noqa: N801  # the name its users know
     def _take(self, kwargs: dict[str, Any]) -> None:
         """Arguments and options of every call, from what the endpoint and the constructor were given."""
         config, self._spec = self._endpoint.config, self._endpoint.spec
+        handlers = taken_handlers(kwargs) if self._spec.is_cli else None
         self._documented = names_of(self._spec.format.options)
         refuse_ours(config.kwargs.keys() - self._documented, _OWN_NAMES)
         usual = {"timeout_s": self._spec.defaults.timeout_s, **config.options()}
         self._given_options = options_among(kwargs, self._documented, _OWN_NAMES, usual)
         self._options = CallOptions(**self._given_options)
         self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
+        self._runs = AgentRuns(handlers, self._defaults.keys()) if handlers is not None else None
 
     # --- what it is ---
 
@@ -258,8 +259,16 @@ class iModel:  # noqa: N801  # the name its users know
 
         Raises:
           EngineNotRunning: no engine is open here.
-          UsageError, NotAdmitted: what is known before the call is queued; see `Engine.submit`.
+          UsageError, NotAdmitted: what is known before the call is queued; see `Engine.submit`. So is that a chat of
+            AG2 is read as a stream.
         """
+        if self._runs is not None:
+            check_invoked(self)
+        return await self._invoke(api_call, kwargs)
+
+    async def _invoke(self, api_call: Call | None, kwargs: dict[str, Any]) -> Call:
+        if api_call is None and self._runs is not None:
+            return await self._runs.invoke(self, kwargs)
         if api_call is None:
             api_call = self.create_api_calling(**kwargs)
         elif kwargs:
@@ -268,7 +277,20 @@ class iModel:  # noqa: N801  # the name its users know
             raise InvalidCall(f"invoke takes a call made by create_api_calling, not {type(api_call).__name__}")
         if api_call.over:
             return api_call
-        return await self.engine.invoke(api_call)
+        await self.engine.invoke(api_call)
+        if self._runs is not None:
+            note_session(self, api_call.view.provider_id, api_call.payload)
+        return api_call
+
+    async def run_and_collect(self, api_call: Call | None = None, **kwargs: Any) -> str | None:
+        """Send a call as `invoke` does, and return all that was said in answer as one text; None if nothing was.
+
+        Of an agent's run these are all its messages, joined by blank lines, where `Call.text` is the last one.
+
+        Raises:
+          PenstockError: the call did not complete. And what `invoke` raises.
+        """
+        return collected((await self._invoke(api_call, kwargs)).raise_for_status())
 
     def stream(self, api_call: Call | None = None, **kwargs: Any) -> ReplyStream:
         """The answer as it comes: `api_call`, made with ``stream=True``, or a call made of `kwargs`.
@@ -285,20 +307,13 @@ class iModel:  # noqa: N801  # the name its users know
           EngineNotRunning: no engine is open here.
           UsageError: what is known to be wrong with the call. Further errors come as it is read: see `ReplyStream`.
         """
+        if api_call is None and self._runs is not None:
+            return self._runs.stream(self, kwargs)
         if api_call is None:
             api_call = self.create_api_calling(**{**kwargs, "stream": True})
         elif kwargs:
             raise InvalidCall("stream takes a call or the arguments of one, not both", argument=next(iter(kwargs)))
         return self.engine.stream(api_call, process=self.streaming_process_func)
-
-    @property
-    def engine(self) -> Engine:
-        """The engine its calls run in now.
-
-        Raises:
-          EngineNotRunning: none was given and none is open here.
-        """
-        return self._engine if self._engine is not None else current_engine()
 
     # --- again ---
 
@@ -312,10 +327,8 @@ class iModel:  # noqa: N801  # the name its users know
           UsageError: this model joined a lane by its name, without saying its limits, and does not share it.
         """
         other = copy.copy(self)
-        vars(other).update(
-            id=id_of(None), created_at=created_at_of(None), _own_engine=None, _opened_by=None, _entered=0
-        )
-        other._engine = self._engine if self._own_engine is None else None
+        other.id, other.created_at = id_of(None), created_at_of(None)
+        other._stand_alone(self)
         kept = self.provider_metadata.items()
         other.provider_metadata = {name: value for name, value in kept if share_session or name != "session_id"}
         if share_limits:
@@ -364,27 +377,6 @@ class iModel:  # noqa: N801  # the name its users know
         return model
 
     # --- alone ---
-
-    async def __aenter__(self: Self) -> Self:
-        """Use the model: in the engine there is, else in one of its own until the block is left."""
-        if self._engine is None and not is_engine_open():
-            own = open_engine()
-            self._engine = await own.__aenter__()
-            self._own_engine = own
-            self._opened_by = trio.lowlevel.current_task()
-        elif self._own_engine is not None and trio.lowlevel.current_task() is not self._opened_by:
-            raise UsageError("the model is in use by another task's `async with`; open an engine around both tasks")
-        self._entered += 1
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._entered -= 1
-        if self._own_engine is not None and not self._entered:
-            own, self._own_engine = self._own_engine, None
-            self._engine = None
-            await own.__aexit__(kind, error, traceback)
 
     async def close(self) -> None:
         """Be done with the model: connections of its account that no call is using are closed.

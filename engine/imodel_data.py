@@ -17,10 +17,9 @@ from actors.limits import Quota
 from engine.accounts import MAX_CONNECTIONS
 from engine.call import OPTION_NAMES
 from engine.endpoints import Endpoint, EndpointConfig
-from engine.errors import UnknownEndpoint, UsageError
+from engine.errors import UsageError
 from engine.imodel_arguments import LaneArguments, check_text
 from engine.providers.arguments import names_of
-from engine.providers.lookup import EndpointSpec, resolve
 from engine.secret import Secret
 
 _NAMES_A_KEY = re.compile(
@@ -196,13 +195,3 @@ def _table(data: object, name: str, default: Mapping[str, Any] | None = None) ->
     if not isinstance(found, Mapping) or not all(isinstance(one, str) for one in found):
         raise UsageError(f"from_dict takes what to_dict gives: {name!r} is missing there, or no table")
     return found
-
-
-def is_own_address(spec: EndpointSpec) -> bool:
-    """Whether calls go to the provider's own host, as this program knows it."""
-    try:
-        own = urlsplit(resolve(spec.provider, spec.endpoint).url)
-    except UnknownEndpoint:
-        return False
-    there = urlsplit(spec.url)
-    return (own.scheme, own.netloc) == (there.scheme, there.netloc)

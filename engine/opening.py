@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, TypeVar
 
 import trio
@@ -19,10 +20,11 @@ from engine.errors import EngineNotRunning, UsageError
 from engine.hooks import HookRegistry, registry_of
 from engine.log import debugging, log
 from engine.runtime import Engine
-from engine.switchboard import TransportFactory, http_transports
 from engine.transports.files import read_text
+from engine.usual_transports import TransportFactory, usual_transports
 
 T = TypeVar("T")
+Self = TypeVar("Self", bound="Alone")
 
 _current: ContextVar[Engine | None] = ContextVar("penstock_engine", default=None)
 
@@ -90,7 +92,7 @@ async def open_engine(
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            engine = Engine(config, nursery, transport or http_transports(config.engine), registry)
+            engine = Engine(config, nursery, transport or usual_transports(config.engine), registry)
             before = _current.set(engine)
             try:
                 yield engine
@@ -126,6 +128,51 @@ def _path_of(config: object) -> str:
     if not isinstance(path, str):
         raise UsageError(f"config is the path of a TOML file, an EngineConfig or None, not {type(config).__name__}")
     return path
+
+
+class Alone:
+    """What uses the engine it was given, else the open one, and in an ``async with`` of its own, where there is none,
+    one that is opened for the block."""
+
+    _engine: Engine | None = None
+    _own_engine: contextlib.AbstractAsyncContextManager[Engine] | None = None
+    _opened_by: trio.lowlevel.Task | None = None
+    _entered = 0
+
+    @property
+    def engine(self) -> Engine:
+        """The engine its calls run in now.
+
+        Raises:
+          EngineNotRunning: none was given and none is open here.
+        """
+        return self._engine if self._engine is not None else current_engine()
+
+    def _stand_alone(self, other: Alone) -> None:
+        """Be without what `other`, of which this is a copy, has opened for itself."""
+        self._engine = other._engine if other._own_engine is None else None
+        self._own_engine, self._opened_by, self._entered = None, None, 0
+
+    async def __aenter__(self: Self) -> Self:
+        """Use it: in the engine there is, else in one of its own until the block is left."""
+        if self._engine is None and not is_engine_open():
+            own = open_engine()
+            self._engine = await own.__aenter__()
+            self._own_engine = own
+            self._opened_by = trio.lowlevel.current_task()
+        elif self._own_engine is not None and trio.lowlevel.current_task() is not self._opened_by:
+            raise UsageError("the model is in use by another task's `async with`; open an engine around both tasks")
+        self._entered += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._entered -= 1
+        if self._own_engine is not None and not self._entered:
+            own, self._own_engine = self._own_engine, None
+            self._engine = None
+            await own.__aexit__(kind, error, traceback)
 
 
 def only_cause(group: BaseExceptionGroup[Any]) -> BaseException:

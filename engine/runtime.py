@@ -32,13 +32,14 @@ from engine.hooks import HookRegistry
 from engine.intake import Intake
 from engine.log import debugging, log
 from engine.mapping import Mapping
-from engine.streaming import CallStream, ProcessChunk, ReplySource, ReplyStream, check_streaming
-from engine.switchboard import AccountStatistics, Switchboard, TransportFactory
+from engine.streaming import CallStream, Process, ReplySource, ReplyStream, check_streaming, watched
+from engine.switchboard import AccountStatistics, Switchboard
+from engine.usual_transports import TransportFactory
 
 
 class EngineStatistics(msgspec.Struct, frozen=True):
     """An engine at one instant. `live` holds the gauges that are zero when it is quiet; `endpoints` say which transport
-    each provider account is reached by; `extensions` is what the extensions of its handlers count, each its own way."""
+    reaches each provider account; `extensions` is what the extensions of its handlers count."""
 
     live: dict[str, int]
     scheduler: SchedulerStatistics
@@ -183,11 +184,11 @@ class Engine:
         finally:
             del self._mappings[mapping]
 
-    def stream(self, call: Call, *, process: ProcessChunk | None = None) -> ReplyStream:
+    def stream(self, call: Call, *, process: Process = None, watch: Process = None) -> ReplyStream:
         """The answer to a call, made with ``stream=True``, as it comes. Queued when the stream is first waited for.
 
-        `process` is called with every chunk before it is read; what it returns, or awaits to, takes its place unless it
-        is None.
+        `watch` is called with every chunk as it came, then `process`: what that returns, or awaits to, is read in its
+        place unless it is None.
 
         Raises:
           InvalidCall, CapacityExceeded, MissingKey, UnknownEndpoint: the call's fault; nothing was sent.
@@ -195,7 +196,7 @@ class Engine:
         """
         check_streaming(call)
         self._intake.check(call)
-        return ReplyStream(ReplySource(self, call, self._handlers.of_chunks(call, process)))
+        return ReplyStream(ReplySource(self, call, watched(watch, self._handlers.of_chunks(call, process))))
 
     async def submit_stream(self, call: Call, buffer: StreamBuffer) -> None:
         """Queue a call whose events go into this buffer until it has ended. Raises what `submit` raises."""
@@ -298,8 +299,7 @@ class Engine:
         """A frozen copy of everything that is counted, now."""
         scheduler = self._scheduler.statistics()
         hook_bus = self._hook_bus.statistics()
-        endpoints = self._switchboard.statistics()
-        schedule = scheduler.schedule
+        endpoints, schedule = self._switchboard.statistics(), scheduler.schedule
         live = {
             "queued": schedule.queued,
             "backing_off": schedule.backing_off,
@@ -314,11 +314,11 @@ class Engine:
             "places_taken": self._intake.places_taken,
             "open_streams": len(self._streams),
             "busy_connections": sum(endpoint.busy for endpoint in endpoints),
+            "children": sum(endpoint.children for endpoint in endpoints),
         }
         registries = (self._handlers.registry, *self._switchboard.hook_registries())
-        extensions = dict.fromkeys(extension for registry in registries for extension in registry.extensions)
-        counted = tuple(extension.statistics() for extension in extensions)
-        return EngineStatistics(live, scheduler, endpoints, hook_bus, counted)
+        extensions = dict.fromkeys(one for registry in registries for one in registry.extensions)
+        return EngineStatistics(live, scheduler, endpoints, hook_bus, tuple(one.statistics() for one in extensions))
 
     def __repr__(self) -> str:
         return f"<Engine {'closed' if self._intake.closed else 'open'}: {len(self._slots)} live calls>"

@@ -32,6 +32,8 @@ TURN = 32
 ProcessChunk: TypeAlias = Callable[[StreamChunk], Any]
 """Sees every chunk of a stream before its reader, and may return another in its place, or an awaitable of one."""
 
+Process: TypeAlias = ProcessChunk | None
+
 _decode_events: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
 
 
@@ -220,7 +222,7 @@ class ReplySource:
                         return None
                     await self._buffer.wait_news()
             chunk = self._chunks.popleft()
-            return chunk if self._process is None else await self._processed(self._process, chunk)
+            return chunk if self._process is None else await _processed(self._process, chunk)
         except BaseException:
             self.stop()
             raise
@@ -245,13 +247,6 @@ class ReplySource:
             return []
         self._told = True
         return chunks_of(self.call)
-
-    @staticmethod
-    async def _processed(process: ProcessChunk, chunk: StreamChunk) -> StreamChunk:
-        replaced = process(chunk)
-        if inspect.isawaitable(replaced):
-            replaced = await replaced
-        return chunk if replaced is None else cast(StreamChunk, replaced)
 
     def _conclude(self) -> None:
         """The call has ended and all that came of it was read. Raises why it did not complete."""
@@ -278,6 +273,25 @@ class ReplySource:
         if self._begun:
             self.call.cancel()
         self._buffer.close()
+
+
+def watched(watch: ProcessChunk | None, process: ProcessChunk | None) -> ProcessChunk | None:
+    """What shows every chunk to `watch` first, and then to `process`."""
+    if watch is None:
+        return process
+
+    async def both(chunk: StreamChunk) -> StreamChunk | None:
+        await _processed(watch, chunk)
+        return await _processed(process, chunk) if process is not None else None
+
+    return both
+
+
+async def _processed(process: ProcessChunk, chunk: StreamChunk) -> StreamChunk:
+    replaced = process(chunk)
+    if inspect.isawaitable(replaced):
+        replaced = await replaced
+    return chunk if replaced is None else cast(StreamChunk, replaced)
 
 
 def check_streaming(call: object) -> None:

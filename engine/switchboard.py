@@ -22,61 +22,24 @@ from actors.messages import Fault
 from actors.slots import StreamBuffer
 from actors.transport import Connection, Transport
 from engine.accounts import Account, LaneDescription, Lanes, Model, OpenedLane
-from engine.config import EngineSection
 from engine.errors import ConnectFailed, UsageError, fault_of
 from engine.estimate import Calibration, Learned, OutputGuess
 from engine.hooks import HookRegistry
 from engine.log import debugging, log
-from engine.providers.lookup import request_headers
 from engine.providers.wire import Usage
-from engine.transports.client import ClientTransport
-from engine.transports.http import HttpTransport
-from engine.transports.proxies import environment_proxy
+from engine.usual_transports import TransportFactory
 
 RESTARTS = 3
 RESTARTS_WITHIN_US = 60_000_000
 
-OnUsage = Callable[[ms.APICalling, Usage], None]
-TransportFactory = Callable[[Account, OnUsage], Transport]
-"""Makes the transport of one provider account; it is to call the second argument with every usage it reads."""
-
 
 class AccountStatistics(EndpointStatistics, frozen=True):
     """One endpoint actor, and how it reaches its provider: `transport` is ``"http"`` for the engine's own wire,
-    ``"httpx"`` for httpx, and the type's name for any other."""
+    ``"httpx"`` for httpx, ``"process"`` and ``"ag2"`` for agents, and the type's name for any other. `children` are
+    the programs of it that run."""
 
     transport: str
-
-
-def http_transports(section: EngineSection) -> TransportFactory:
-    """The usual transports. Whether a proxy stands before an address is looked up once, when its account is opened."""
-
-    def make(account: Account, on_usage: OnUsage) -> Transport:
-        url, client = account.spec.url, account.http_client
-        headers = request_headers(account.spec, account.key.reveal() if account.key is not None else None)
-        proxy = environment_proxy(url) if client is None and section.http != "own" else None
-        if client is None and proxy is None and not section.http2 and section.http != "httpx":
-            return HttpTransport(
-                url=url,
-                headers=headers,
-                format=account.spec.format,
-                on_usage=on_usage,
-                call_header=account.spec.local,
-                provider=account.spec.provider,
-            )
-        return ClientTransport(
-            url=url,
-            headers=headers,
-            format=account.spec.format,
-            proxy=proxy,
-            http2=section.http2,
-            client=client,
-            on_usage=on_usage,
-            call_header=account.spec.local,
-            provider=account.spec.provider,
-        )
-
-    return make
+    children: int = 0
 
 
 class Binding(msgspec.Struct, frozen=True):
@@ -93,7 +56,7 @@ class _Endpoint:
 
     def __init__(self, account: Account, transport: _Told, make: Callable[[Mailbox | None], EndpointActor]) -> None:
         self.account = account
-        self.transport = transport.kind
+        self.transport = transport
         self.make = make
         self.actor = make(None)
         self.done = trio.Event()
@@ -106,6 +69,11 @@ class _Told:
         self._name = name
         self._transport = transport
         self.kind: str = getattr(transport, "kind", type(transport).__name__)
+
+    @property
+    def children(self) -> int:
+        """The programs that it runs now."""
+        return getattr(self._transport, "children", 0)
 
     async def connect(self) -> Connection:
         try:
@@ -208,7 +176,11 @@ class Switchboard:
     def statistics(self) -> tuple[AccountStatistics, ...]:
         """Of every endpoint actor that runs now."""
         return tuple(
-            AccountStatistics(**msgspec.structs.asdict(endpoint.actor.statistics()), transport=endpoint.transport)
+            AccountStatistics(
+                **msgspec.structs.asdict(endpoint.actor.statistics()),
+                transport=endpoint.transport.kind,
+                children=endpoint.transport.children,
+            )
             for endpoint in self._endpoints.values()
         )
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import trio
+from replayed import Replayed
 
 from engine.simulator import SimulatorConfig, serve
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 PROVIDERS = (Path(__file__).parents[1] / "docs" / "providers.md").read_text("utf-8")
-EXAMPLE, HANDLERS, DOORS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLE, HANDLERS, AGENT, DOORS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_example_is_short_and_runs_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +66,22 @@ def test_the_handlers_run_as_they_stand() -> None:
     first, second = run_beside_a_simulator(HANDLERS).splitlines()
     assert " completed Usage(" in first
     assert first.partition(" ")[2] == second.partition(" ")[2]
+
+
+def test_the_agent_runs_as_it_stands(tmp_path: Path) -> None:
+    program = Replayed(tmp_path, "claude", "claude__tool")
+    path = f"{tmp_path}:/usr/bin:/bin"
+    ended = subprocess.run(  # noqa: S603  # our own README
+        [sys.executable, "-c", AGENT],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("Tool finished.") == 2
+    assert ["--resume" in str(run["argv"]) for run in program.runs] == [False, True]
 
 
 def test_the_doors_open_as_they_stand() -> None:

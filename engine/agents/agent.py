@@ -45,8 +45,9 @@ class Launch(msgspec.Struct, frozen=True):
     `arguments` are those behind the program, and hold neither the prompt nor a key. `prompt` is written to its standard
     input, which is then closed. `env` are further variables, without a key; `key_variable` is the one the key goes in,
     if there is a key. `files` are written to the private directory before it starts, by their paths within it, and
-    `links` are symbolic links there, from their paths within it to what they point at. `cwd` is where it runs, empty
-    for where this process does.
+    `links` are symbolic links there, from their paths within it to what they point at. `directories` are absolute
+    paths of directories that are made before, for this user alone, where they are missing. `cwd` is where it runs,
+    empty for where this process does.
     """
 
     arguments: tuple[str, ...]
@@ -55,6 +56,7 @@ class Launch(msgspec.Struct, frozen=True):
     key_variable: str = ""
     files: dict[str, str] = {}
     links: dict[str, str] = {}
+    directories: tuple[str, ...] = ()
     cwd: str = ""
 
 
@@ -121,13 +123,24 @@ class EventParser(ABC):
 class Agent(ABC, Generic[Options]):
     """Something that is asked for a run and tells of it in chunks. Stateless; holds no key.
 
-    `name` is the provider's name. `free_cached`: its provider does not count towards its limits what was read from the
-    cache.
+    `name` is the provider's name. `resumes`: a run may go on with an earlier one's session. `streams_only`: what it
+    says is worth reading only as it comes. `free_cached`: its provider does not count towards its limits what was read
+    from the cache.
     """
 
     name: ClassVar[str]
+    resumes: ClassVar[bool] = True
+    streams_only: ClassVar[bool] = False
     free_cached: ClassVar[bool] = False
     options: type[Options]
+
+    def prepared(self, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """The arguments as they can be written as JSON: what is named by an object of the caller's is named by a text.
+
+        Raises:
+          InvalidCall: an object has no name by which it could be found again.
+        """
+        return arguments
 
     def check(self, options: Options) -> None:
         """Refuse what this agent cannot do, beyond what the types of its options say.

@@ -26,10 +26,24 @@ SessionId: TypeAlias = Annotated[str, msgspec.Meta(max_length=200, pattern=r"\A(
 Directory: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=4096, pattern=r"\A[^-\x00][^\x00]*\Z")]
 """A path: not empty, no dash at its beginning, no zero byte."""
 
+Absolute: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/[^\x00]*\Z")]
+"""A path from the root, which means the same wherever the program runs."""
+
 Instruction: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=100_000, pattern=r"\A[^\x00]*\Z")]
 """A system prompt: it may stand in the arguments of a program, where there is room for so much."""
 
 Variable: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z")]
+
+
+MEANINGS = {
+    "[^-\\s]": "it must not be empty, begin with a dash or a space, or hold control characters",
+    "[A-Za-z0-9_.:-]*)?": "it must be the name of a session, of letters, digits and - _ . : alone",
+    "[^-\\x00]": "it must be a path that does not begin with a dash",
+    "A/": "it must be an absolute path",
+    "[^\\x00]*": "it must not hold a zero byte",
+    "[A-Za-z_]": "it must be the name of a variable",
+}
+"""What the patterns above mean, by what each alone holds, in the order in which they are looked for."""
 
 
 class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -46,7 +60,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
       permission: ``"read"``, ``"edit"`` or ``"full"``.
       add_dirs: further directories that it may work in.
       files: paths of files it is to look at first.
-      state_dir: where the program keeps its sessions and its login, in place of its usual directory.
+      state_dir: an absolute path: where the program keeps its sessions and its login, in place of its usual directory.
       program: the path of the program, in place of the one that is found in PATH.
       pass_env: names of variables of this process's environment that the program is to see, too.
       start_s: how many seconds the program may take until it says anything at all.
@@ -61,7 +75,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     permission: Permission = "read"
     add_dirs: list[Directory] = []
     files: list[Directory] = []
-    state_dir: Directory | None = None
+    state_dir: Absolute | None = None
     program: Directory | None = None
     pass_env: list[Variable] = []
     start_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0

@@ -18,7 +18,8 @@ from engine.call import CallOptions
 from engine.config import EngineConfig, LaneSection, ModelSection, SharedQuota
 from engine.errors import InvalidCall, MissingKey, UsageError
 from engine.imodel import iModel
-from engine.providers.lookup import resolve
+from engine.providers.lookup import agent_row, resolve, split_model
+from engine.usual_transports import check_installed
 
 LANE: Final = "batch"
 """Where calls go whose model names no lane; a configuration may say more about it, as about any other."""
@@ -104,15 +105,16 @@ class Models:
         self._settings = settings
         self._environ = environ
         self._found: dict[tuple[str, str], iModel | UsageError] = {}
+        self._is_agent = settings.provider is not None and agent_row(settings.provider) is not None
 
     def find(self, name: str | None, endpoint: str = CHAT) -> iModel:
         """The model of that name; None is the default one.
 
         Raises:
           InvalidCall: no name, and no default.
-          UnknownEndpoint, MissingKey: it cannot be used.
+          UnknownEndpoint, MissingKey, AgentNotInstalled: it cannot be used.
         """
-        name = name or self._settings.model
+        name = name or self._settings.model or ("" if self._is_agent else None)
         if name is None:
             raise InvalidCall(
                 'no model: name one for all lines with --model, or in each line as "model". Nothing was sent.',
@@ -129,7 +131,11 @@ class Models:
     def _make(self, name: str, endpoint: str) -> iModel | UsageError:
         settings = self._settings
         section = settings.config.models.get(name)
-        connections = max(MAX_CONNECTIONS, settings.concurrency or 0)
+        provider = settings.provider if section is None else None
+        agent = agent_row(split_model(name if section is None else section.model, provider)[0])
+        # Of agents no more at once than is usual, since the lane that all lines share has no limit of its own.
+        usual = agent.defaults.concurrency_limit if agent is not None else None
+        connections = max(usual or MAX_CONNECTIONS, settings.concurrency or 0)
         try:
             if section is None:
                 model = iModel(
@@ -150,9 +156,9 @@ class Models:
                     lane=section.lane or LANE,
                     max_connections=connections,
                 )
-            if not model.model_name.strip():
+            if not model.model_name.strip() and agent is None:
                 return InvalidCall(f"model: {name!r:.60} names a provider and no model of it", argument="model")
-            model.account()
+            check_installed(model.account().spec)
         except UsageError as error:
             return error
         return model

@@ -37,7 +37,7 @@ def result_line(call: Call, request: Request) -> bytes:
         response = {
             "status_code": reply.status,
             "request_id": request_id_of(dict(reply.headers), None) or None,
-            "body": _json(reply.body),
+            "body": call.response if reply.streamed else _json(reply.body),
         }
     row = {
         "id": request.id,

@@ -27,7 +27,7 @@ from engine.imodel import iModel
 from engine.opening import only_cause, open_engine
 from engine.providers.embeddings import Embeddings
 from engine.runtime import Engine
-from engine.switchboard import TransportFactory
+from engine.usual_transports import TransportFactory
 
 HELD_BYTES: Final = 32 << 20
 """No further line is read while those under way are larger than this together."""

@@ -120,7 +120,8 @@ class Streams:
     stream_reasoning: CountOrZero = 0
     """How many pieces of reasoning come before the text."""
     stream_tool_calls: CountOrZero = 1
-    """How many calls of a function a request with tools gets in place of the text."""
+    """How many calls of a function a request with tools gets in place of the text; 0 for agents, which would go on for
+    ever."""
     stream_fault_at: CountOrZero | None = None
     """Before which event, from 0, the faults of streams strike; without it, any."""
 
@@ -155,6 +156,9 @@ async def simulate(
     One server speaks as all of them at once, each at an address of its own: its paths, its errors, its streams, its
     limit headers. They share the limits, the latency and the faults. What is printed is the address for a client of
     OpenAI's, and on stderr, for each provider, the base address a client of it is given.
+
+    A prompt may say what it is answered, in lines of its last message: "simulate: call NAME {...}" has a tool of the
+    request called, once; "simulate: say TEXT" and "simulate: repeat COUNT TEXT" give the text.
 
     Args:
       port: Where to listen on 127.0.0.1; 0 takes a free port.

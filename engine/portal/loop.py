@@ -27,7 +27,7 @@ from engine.errors import EngineNotRunning, PenstockError, ShuttingDown, UsageEr
 from engine.hooks import HookRegistry, registry_of
 from engine.opening import open_engine
 from engine.runtime import Engine
-from engine.switchboard import TransportFactory
+from engine.usual_transports import TransportFactory
 
 EXIT_S = 2.0
 """How long the exit of the interpreter waits for a portal that nobody closed: its calls are dropped by then."""

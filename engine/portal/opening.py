@@ -24,7 +24,7 @@ from engine.portal.blocking import BlockingEngine
 from engine.portal.blocking_iterators import BlockingIterator
 from engine.portal.loop import PortalLoop, default_loop
 from engine.portal.pipe import AHEAD
-from engine.switchboard import TransportFactory
+from engine.usual_transports import TransportFactory
 
 T = TypeVar("T")
 P = ParamSpec("P")

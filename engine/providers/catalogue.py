@@ -53,7 +53,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint of a provider: what it is called, which format it speaks, and where.
 
-    `path` follows the provider's address; empty: the format's own.
+    `path` follows the provider's address; empty: the format's own. `is_cli`: nothing is posted, an agent is run on this
+    machine, and the address is the service that it asks.
     """
 
     name: str
@@ -61,6 +62,7 @@ class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
     path: str = ""
     aliases: tuple[str, ...] = ()
     defaults: Defaults = Defaults()
+    is_cli: bool = False
 
 
 def _is_format(made: object) -> bool:

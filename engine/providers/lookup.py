@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 import msgspec
 
 from engine.errors import MissingKey, UnknownEndpoint, UsageError
+from engine.providers.agents import AGENTS
 from engine.providers.catalogue import COMPATIBLE, PROVIDERS, Auth, Defaults, EndpointRow, Provider
 from engine.providers.wire import WireFormat
 
@@ -26,8 +27,8 @@ class EndpointSpec(msgspec.Struct, frozen=True):
     """Where a call goes and in which language. Holds no key, so it can be shown and compared.
 
     `url` is the whole address of a POST, `headers` go with it. `local`: it is on this machine or network, where no key
-    is needed. `defaults` are the provider's own at its own address, and nothing at another. `is_cli`: a program on this
-    machine is run, and nothing is posted.
+    is needed. `defaults` are the provider's own at its own address, and nothing at another. `is_cli`: an agent is run
+    on this machine, and nothing is posted; `url` is then the service that it asks, empty where that is its business.
     """
 
     provider: str
@@ -51,22 +52,15 @@ class EndpointSpec(msgspec.Struct, frozen=True):
         return f"EndpointSpec({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
-_CATALOGUE = frozenset(row.name for row in PROVIDERS)
-_registered: dict[str, Provider] = {row.name: row for row in PROVIDERS}
-_aliases = {alias: row.name for row in PROVIDERS for alias in row.aliases}
-# Known by name, but not spoken by this version.
-_NOT_YET = {
-    "claude_code": "claude_code",
-    "claude": "claude_code",
-    "codex": "codex",
-    "openai_codex": "codex",
-    "gemini_code": "gemini_code",
-    "gemini_cli": "gemini_code",
-    "pi": "pi",
-    "pi_code": "pi",
-    "ag2": "ag2",
-    "autogen": "ag2",
-}
+def canonical(name: str) -> str:
+    """A provider's name as it is compared: names ignore case, and ``-`` and spaces are ``_``."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+_KNOWN = (*PROVIDERS, *AGENTS)
+_CATALOGUE = frozenset(row.name for row in _KNOWN)
+_registered: dict[str, Provider] = {row.name: row for row in _KNOWN}
+_aliases = {canonical(alias): row.name for row in _KNOWN for alias in row.aliases}
 
 
 def registered_providers() -> tuple[Provider, ...]:
@@ -95,19 +89,14 @@ def register_provider(provider: Provider) -> None:
         raise UsageError(f"register_provider takes a Provider, not {type(provider).__name__}")
     names = [canonical(name) for name in (provider.name, *provider.aliases)]
     for name in names:
-        owner = _NOT_YET.get(name) or _aliases.get(name, name)
-        if not name or owner in _CATALOGUE or name in _NOT_YET or (owner in _registered and owner != names[0]):
+        owner = _aliases.get(name, name)
+        if not name or owner in _CATALOGUE or (owner in _registered and owner != names[0]):
             raise UsageError(f"the name {name!r} belongs to the provider {owner or 'of no name'!r}; choose another")
     checked_address(provider.base_url)
     for alias in [alias for alias, name in _aliases.items() if name == names[0]]:
         del _aliases[alias]
     _registered[names[0]] = msgspec.structs.replace(provider, name=names[0])
     _aliases.update(dict.fromkeys(names[1:], names[0]))
-
-
-def canonical(name: str) -> str:
-    """A provider's name as it is compared: names ignore case, and ``-`` and spaces are ``_``."""
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def split_model(model: str, provider: str | None = None) -> tuple[str, str]:
@@ -135,10 +124,6 @@ def find(provider: str, endpoint: str = "chat", *, compatible: bool) -> tuple[Pr
     name = _aliases.get(given, given)
     if not name:
         raise UnknownEndpoint('provider is empty; pass provider="openai" or another name')
-    if name in _NOT_YET:
-        raise UnknownEndpoint(
-            f"{_NOT_YET[name]!r} is not spoken by this version of penstock yet; what is: {_known()}. Nothing was sent."
-        )
     found = _registered.get(name)
     if found is None and not compatible:
         raise UnknownEndpoint(
@@ -149,8 +134,9 @@ def find(provider: str, endpoint: str = "chat", *, compatible: bool) -> tuple[Pr
         key_env = (f"{re.sub(r'[^A-Z0-9]', '_', name.upper())}_API_KEY",)
         found = msgspec.structs.replace(COMPATIBLE, name=name, key_env=key_env)
     row = found.find(endpoint.strip().strip("/").lower())
-    if row is None and endpoint.strip().lower() == "chat" and len(found.endpoints) == 1:
-        row = found.endpoints[0]  # "chat" is what nobody said, and there is no choice
+    only = found.endpoints[0] if len(found.endpoints) == 1 else None
+    if row is None and only is not None and (endpoint.strip().lower() == "chat" or only.is_cli):
+        row = only  # "chat" is what nobody said, and there is no choice
     if row is None:
         there_are = ", ".join(repr(row.name) for row in found.endpoints)
         raise UnknownEndpoint(
@@ -173,8 +159,11 @@ def resolve(
 
     Raises:
       UnknownEndpoint: no such provider (and no `base_url`), no such endpoint, or an address that cannot be used.
+      UsageError: headers for an agent, which sends none of ours.
     """
     found, row = find(provider, endpoint, compatible=base_url is not None)
+    if row.is_cli:
+        return _agent(found, row, base_url, headers)
     parts = checked_address(found.base_url if base_url is None else base_url)
     own = urlsplit(found.base_url)
     if parts.netloc == own.netloc and parts.path in ("", "/"):
@@ -197,6 +186,44 @@ def resolve(
         headers=tuple(merged.items()),
         defaults=row.defaults if parts.netloc == own.netloc else Defaults(timeout_s=row.defaults.timeout_s),
     )
+
+
+def _agent(found: Provider, row: EndpointRow, base_url: str | None, headers: Mapping[str, str] | None) -> EndpointSpec:
+    """Where an agent runs: here, whatever service it asks. Its key may be the login of its program."""
+    if headers:
+        raise UsageError(
+            f"{found.name} is an agent's program, which sends no headers of ours; leave default_headers out"
+        )
+    parts = checked_address(base_url) if base_url is not None else urlsplit(found.base_url)
+    return EndpointSpec(
+        provider=found.name,
+        endpoint=row.name,
+        format=row.format,
+        url=parts.geturl().removesuffix("/"),
+        auth="none",
+        key_env=found.key_env,
+        key_required=False,
+        local=base_url is not None and is_local(parts.hostname or ""),
+        defaults=row.defaults,
+        is_cli=True,
+    )
+
+
+def agent_row(provider: str) -> EndpointRow | None:
+    """The endpoint of an agent of that name or alias; None if it is none."""
+    name = canonical(provider)
+    found = _registered.get(_aliases.get(name, name))
+    return found.endpoints[0] if found is not None and found.endpoints[0].is_cli else None
+
+
+def is_own_address(spec: EndpointSpec) -> bool:
+    """Whether calls go to the provider's own host, as this program knows it."""
+    try:
+        own = urlsplit(resolve(spec.provider, spec.endpoint).url)
+    except UnknownEndpoint:
+        return False
+    there = urlsplit(spec.url)
+    return (own.scheme, own.netloc) == (there.scheme, there.netloc)
 
 
 _LAST_VERSION = re.compile(r"/v\d\w*$")

@@ -8,11 +8,12 @@ Pure: no trio, no I/O.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
+from engine.simulator.directives import Directed, directed, tools_of, turns_of
 from engine.simulator.failure import Failure, invalid
 
 MAX_CHOICES: Final = 16
@@ -39,7 +40,7 @@ class ChatRequest(NamedTuple):
     `arguments` is the decoded body; where a format keeps its prompt elsewhere, with that as further ``messages``, so
     that all are counted alike. `known_input` are input tokens that need no counting. `tool` is the function to be
     called, or empty. `fault` is one that the request itself asks for, as by the name of its model; one that chance has
-    for it comes first.
+    for it comes first. `directed` is what its prompt tells the simulator to answer, None where that tells nothing.
     """
 
     arguments: Mapping[str, object]
@@ -50,6 +51,7 @@ class ChatRequest(NamedTuple):
     tool: str = ""
     known_input: int = 0
     fault: str = ""
+    directed: Directed | None = None
 
 
 def count_of(arguments: Mapping[str, object], name: str, most: int) -> int | Failure | None:
@@ -98,6 +100,15 @@ def tool_of(arguments: Mapping[str, object]) -> str:
     return ""
 
 
+def follow(body: bytes | bytearray, request: ChatRequest, items: Iterable[object]) -> ChatRequest | Failure:
+    """The request with what the directives in its messages want; `items` are those messages, or what stands for them,
+    and `body` is the request as it came."""
+    wanted = directed(body, lambda: turns_of(items), lambda: tools_of(request.arguments.get("tools")))
+    if wanted is None or isinstance(wanted, Failure):
+        return request if wanted is None else wanted
+    return request._replace(directed=wanted)
+
+
 def read_object(body: bytes | bytearray) -> dict[str, object] | Failure:
     """Read a body that must be a JSON object. Never raises."""
     try:
@@ -141,4 +152,4 @@ def read_chat(body: bytes | bytearray, caps: Sequence[str] = CAPS) -> ChatReques
             break
     if isinstance(cap, Failure):
         return cap
-    return ChatRequest(arguments, model, choices or 1, cap, stream, tool_of(arguments))
+    return follow(body, ChatRequest(arguments, model, choices or 1, cap, stream, tool_of(arguments)), messages)

@@ -36,7 +36,7 @@ GARBAGE: Final = b"\x16\x03\x01 \xff\xfe\x00 no field\r\n" + b"data: \xc3\x28 {n
 class Wording(NamedTuple):
     """What is said in an answer, in a stream as `pieces` of text, of which the `length` from `start` on are used, round
     and round. `fault` may be ``wrong_types``, ``null_usage``, ``stream_no_done`` or ``stream_split``; any other is no
-    matter of the words. `asked` is what was asked for; chunks of OpenAI's chat have no need of it."""
+    matter of the words. `asked` is what was asked for. `spoken` is the text, in pieces, where a directive gave it."""
 
     done: Completion
     request: StreamRequest
@@ -46,6 +46,7 @@ class Wording(NamedTuple):
     length: int
     fault: str = ""
     asked: ChatRequest | None = None
+    spoken: Sequence[str] = ()
 
 
 class Chunks(Events):
@@ -72,8 +73,14 @@ class Chunks(Events):
         number = b'"%d"' if wrong else b"%d"
         self._openings = [self._head + b'{"index":' + number % place + b',"delta":' for place in range(done.choices)]
         self._close = b',"logprobs":null,"finish_reason":null}]' + self._rest
-        self.calls = said.shape.tool_calls if said.request.tool else 0
-        body = self.calls * said.length + self.calls - (not said.shape.reasoning) if self.calls else said.length
+        wanted = said.asked.directed if said.asked is not None else None
+        self._wanted = () if wanted is None else wanted.calls
+        automatic = said.shape.tool_calls if said.request.tool and wanted is None else 0
+        self.calls = len(self._wanted) or automatic
+        body = len(said.spoken) or said.length
+        if self.calls:
+            fragments = automatic * said.length + sum(len(call.fragments) for call in self._wanted)
+            body = fragments + self.calls - (not said.shape.reasoning)
         self.tail_at = done.choices * (1 + said.shape.reasoning + body)
         self.usage_at = None
         if said.request.usage and said.fault != "null_usage":
@@ -111,7 +118,9 @@ class Chunks(Events):
             yield b'{"role":"assistant","content":"","refusal":null}'
         if said.shape.reasoning:
             yield from self._text(said.shape.reasoning_field.encode(), said.shape.reasoning)
-        if not self.calls:
+        if not self.calls and said.spoken:
+            yield from (b'{"content":%b}' % encode(piece) for piece in said.spoken)
+        elif not self.calls:
             yield from self._text(b"content", said.length)
         for call in range(self.calls):
             if call or not together:
@@ -126,13 +135,18 @@ class Chunks(Events):
             yield b'{"%b":"%b"}' % (field, pieces[place % many])
 
     def _call(self, call: int) -> bytes:
-        name, identity = encode(self._said.request.tool), self._said.done.identity.encode()
+        name = encode(self._wanted[call].name if self._wanted else self._said.request.tool)
+        identity = self._said.done.identity.encode()
         function = b'"id":"call_%b_%d","type":"function","function":{"name":%b,"arguments":""}' % (identity, call, name)
         return b'{"tool_calls":[{"index":%d,%b}]}' % (call, function)
 
     def _arguments(self, call: int) -> Iterator[bytes]:
-        """The arguments ``{"text": "..."}``, in fragments."""
+        """The arguments ``{"text": "..."}``, or those of a directive, in fragments."""
         said, many = self._said, len(self._said.pieces)
+        if self._wanted:
+            for text in self._wanted[call].fragments:
+                yield b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (call, encode(text))
+            return
         for place in range(said.length):
             fragment = said.pieces[(said.start + place) % many]
             if not place:

@@ -185,8 +185,9 @@ class StreamShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     `deltas` is how many pieces the text comes in, a word each, per choice; 0: as many words as an answer in one piece
     has. `reasoning` deltas come before it, under the name `reasoning_field`. A request with ``tools`` gets
     `tool_calls` calls of its first function (or of the one its ``tool_choice`` names) in place of the text, the
-    arguments in as many pieces; 0: its tools are ignored. The usage is what an answer in one piece would have, however
-    many pieces there are. An answer in one piece has the same reasoning and the same calls.
+    arguments in as many pieces; 0: its tools are ignored. What a prompt itself asks for
+    (`engine.simulator.directives`) comes before all of that. The usage is what an answer in one piece would have,
+    however many pieces there are. An answer in one piece has the same reasoning and the same calls.
     """
 
     first: Latency = ConstantLatency(0.0)

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Protocol
 from engine.simulator.chat import CRASH_FAULT, ChatRequest, StreamRequest
 from engine.simulator.chunks import Wording
 from engine.simulator.config import SimulatorConfig
+from engine.simulator.directives import cut_text
 from engine.simulator.failure import CRASH, OVERLOAD, Failure, invalid
 from engine.simulator.faults import STREAM_FAULTS, Draw, FaultTable, draw
 from engine.simulator.formats.desk import Asked, Desk, House
@@ -123,7 +124,10 @@ class Provider:
         request = self._stranger(manner, headers) or manner.read(body, headers)
         if isinstance(request, Failure):
             return self._refuse(manner, attempt, at_us, "key" if request.why == "key" else "invalid", request)
-        if request.stream is None and attempt.fault in STREAM_FAULTS:
+        wants_calls = request.directed is not None and request.directed.calls
+        if (request.stream is None and attempt.fault in STREAM_FAULTS) or (
+            wants_calls and attempt.fault == "stream_split"  # what it adds has no place in arguments that were given
+        ):
             attempt = attempt._replace(fault="")
         if request.fault == CRASH_FAULT:
             self._crashed.add(manner.engine)
@@ -240,7 +244,8 @@ class Provider:
         if fault not in ("reset_after", "stall"):
             moment = self._moment(at_us)
             headers = self._headers(manner, attempt, moment)
-            text = self._prose.text(chances.word, used.output_tokens // request.choices)
+            said = request.directed.said if request.directed is not None else ""
+            text = said or self._prose.text(chances.word, used.output_tokens // request.choices)
             done = Completion(f"{chances.word:016x}", request.model, text, request.choices, used, self._unix_s)
             if request.stream is not None and fault not in _IN_ONE_PIECE:
                 stream = self._stream(manner, attempt, request.stream, done, request)
@@ -268,7 +273,8 @@ class Provider:
         shape, pieces = self._config.stream, self._prose.pieces
         words = min(done.cost.output_tokens // done.choices, MAX_REPLY_WORDS)
         start = attempt.draw.word % len(pieces)
-        return Wording(done, asked, shape, pieces, start, shape.deltas or words, attempt.fault, request)
+        spoken = cut_text(done.text, shape.deltas) if request.directed is not None and request.directed.said else ()
+        return Wording(done, asked, shape, pieces, start, shape.deltas or words, attempt.fault, request, spoken)
 
     def _stream(
         self, manner: Manner, attempt: Attempt, asked: StreamRequest, done: Completion, request: ChatRequest

@@ -26,11 +26,11 @@ from engine.simulator.config import ProviderLimit
 from engine.simulator.faults import draw
 from engine.simulator.latency import ConstantLatency, Latency
 from engine.simulator.limits import Cost, LimitSet, Refusal
-from engine.switchboard import OnUsage
 from engine.testing.replies import ProviderReply, error_reply, is_span, reply_of
 from engine.testing.script import Request, Script, decider
 from engine.transports.answers import answer_of, counted, lost_answer
 from engine.transports.polls import with_poll
+from engine.usual_transports import OnUsage
 
 
 class ScriptedProvider:

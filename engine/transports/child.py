@@ -1,8 +1,9 @@
 """One program, from its start until nothing of it is left: its three pipes, its exit, and the way it is stopped.
 
-Its output is read by whoever asks for it, so that the pipe fills when the reader is slow; of its errors the end is
-kept. After its exit its number stays taken until all that it started has been ended, so that no signal can reach
-another process. `stop` is called however a run ends, and cannot be cancelled.
+Its output is read as it comes, up to a bound, however slowly it is taken: a program of Node's that ends does not wait
+for a full pipe, and loses what does not fit into it. Of its errors the end is kept. After its exit its number stays
+taken until all that it started has been ended, so that no signal can reach another process. `stop` is called however a
+run ends, and cannot be cancelled.
 
 Knows no agent, no lines and no chunks.
 """
@@ -16,6 +17,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, cast
 
@@ -59,6 +61,9 @@ class Child:
         self._stdin, self._stdout, self._stderr = (
             cast(trio.lowlevel.FdStream, pipe) for pipe in (process.stdin, process.stdout, process.stderr)
         )
+        self._ahead: deque[bytes] = deque()
+        self._ahead_bytes = 0
+        self._news, self._room = trio.Event(), trio.Event()
         self._tail = bytearray()
         self._is_cut = False
         self._left_s = math.inf
@@ -89,6 +94,7 @@ class Child:
             start_new_session=True,
         )
         child = cls(process, token, stop_signal)
+        _widen(child._stdout)
         child._left_s = first_within_s
         return child
 
@@ -102,20 +108,39 @@ class Child:
         written()
 
     async def read(self) -> bytes:
-        """Some of its output; empty at the end, or when what it may take is used up.
+        """Some of its output; empty at the end, or when what it may take is used up. Only beside `listen`.
 
         Only the time that is spent waiting here counts, so that a slow reader loses nothing.
         """
         if self._left_bytes <= 0:
             return b""
         began = trio.current_time()
-        data = b""
-        with trio.CancelScope(deadline=began + self._left_s) as self._waiting:
-            data = bytes(await self._stdout.receive_some(READ_BYTES))
-        self._left_s -= trio.current_time() - began
+        if self._ahead:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._news = trio.Event()
+            with trio.CancelScope(deadline=began + self._left_s) as self._waiting:
+                await self._news.wait()
+            self._left_s -= trio.current_time() - began
+            self.silent = self._waiting.cancelled_caught and not self._is_ending
+        data = self._ahead.popleft() if self._ahead else b""
+        self._ahead_bytes -= len(data)
         self._left_bytes -= len(data)
-        self.silent = self._waiting.cancelled_caught and not self._is_ending
+        self._room.set()
         return data
+
+    async def listen(self, most_bytes: int) -> None:
+        """Take its output as it comes, to its end, for `read`; not more than about so much that nobody has read."""
+        while True:
+            data = bytes(await self._stdout.receive_some(READ_BYTES))
+            self._ahead.append(data)
+            self._ahead_bytes += len(data)
+            self._news.set()
+            if not data:
+                return
+            while self._ahead_bytes >= most_bytes:
+                self._room = trio.Event()
+                await self._room.wait()
 
     def spoke(self) -> None:
         """Its first line has come: from here on only others bound how long it may be silent."""
@@ -132,7 +157,7 @@ class Child:
     async def watch(self) -> None:
         """Until its exit; then what it has written is read to its end, and no more than that."""
         await self._notice_exit()
-        self.expect_end(self.ORPHANS_S, PIPE_BYTES)
+        self.expect_end(self.ORPHANS_S, PIPE_BYTES + self._ahead_bytes)
 
     async def grace(self) -> None:
         """Until it has exited by itself, but not for long: what it had to say it has said. Only beside `watch`."""
@@ -230,6 +255,15 @@ class Child:
 
     def __repr__(self) -> str:
         return f"<Child {self.pid}>"
+
+
+def _widen(pipe: trio.lowlevel.FdStream) -> None:
+    """Let a pipe hold as much as it may: what a program wrote last is then in it when the program is gone."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # the user's pipes hold too much already
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _pidfd(pid: int) -> int | None:

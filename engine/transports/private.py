@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import trio
 
@@ -46,27 +46,36 @@ async def private_directory() -> AsyncIterator[str]:
             await in_thread(_remove, path)
 
 
-async def furnish(private: str, files: Mapping[str, str], links: Mapping[str, str]) -> None:
-    """Write files, for the user alone to read, and symbolic links into a private directory, by their paths within it.
+async def furnish(
+    private: str, files: Mapping[str, str], links: Mapping[str, str], directories: Sequence[str] = ()
+) -> None:
+    """Write files, for the user alone to read, and symbolic links into a private directory, by their paths within it;
+    and make the directories elsewhere that are missing, for the user alone, too.
 
     Raises:
-      UsageError: a path leads out of it, or is taken.
+      UsageError: a path leads out of it, or is taken; or one of the directories cannot be made.
       NoPrivateDirectory: it could not be written.
     """
-    if files or links:
+    if files or links or directories:
         try:
-            await in_thread(_furnish, private, files, links)
+            await in_thread(_furnish, private, files, links, directories)
         except OSError as error:
             raise NoPrivateDirectory(error) from error
 
 
-def _furnish(private: str, files: Mapping[str, str], links: Mapping[str, str]) -> None:
+def _furnish(private: str, files: Mapping[str, str], links: Mapping[str, str], directories: Sequence[str]) -> None:
     for name, text in files.items():
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         with open(os.open(_within(private, name), flags, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
     for name, target in links.items():  # after the files: none is written through a link
         os.symlink(target, _within(private, name))
+    for path in directories:
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        except OSError as error:
+            said = f"{path!r}, where the agent keeps its state, could not be made: {error}"
+            raise UsageError(f"{said}. Nothing was started. Pass another as state_dir.") from error
 
 
 def _within(private: str, name: str) -> str:

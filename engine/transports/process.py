@@ -66,7 +66,7 @@ class ProcessTransport(Transport):
     `base_url` is the service the program is to ask, empty for its provider's own; `key` goes into its environment and
     nowhere else. `on_usage` is called with each call and the usage its run reported, and must not raise. `environ` is
     the environment it is chosen from (default: this process's), `home` the user's home directory (default: HOME of
-    that). `cap_bytes` bounds a line of its output, and what is kept of a run.
+    that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now.
 
     Raises:
       AgentNotInstalled: the program is not found. Nothing was started.
@@ -87,6 +87,7 @@ class ProcessTransport(Transport):
     ) -> None:
         self.program = program
         self.cap_bytes = cap_bytes
+        self.children = 0
         self._environ = dict(os.environ if environ is None else environ)
         self._home = home or home_of(self._environ)
         self._command = find(program, self._environ, self._home)
@@ -173,7 +174,7 @@ class ProcessConnection:
         try:
             async with private_directory() as private:
                 plan = self._transport.plan(calling, private)
-                await furnish(private, plan.launch.files, plan.launch.links)
+                await furnish(private, plan.launch.files, plan.launch.links, plan.launch.directories)
                 return await self._run(calling, attempt, plan)
         except UsageError as error:
             return _not_started(fault_of(error))
@@ -201,7 +202,11 @@ class ProcessConnection:
             answer = _refused(error, f"{plan.command} could not be started", _remedy(number, program))
         else:
             transport.forget(plan.options)
-            terminal, reading, answer = await run.all_of(child, launch.prompt, plan.options.start_s)
+            transport.children += 1
+            try:
+                terminal, reading, answer = await run.all_of(child, launch.prompt, plan.options.start_s)
+            finally:
+                transport.children -= 1
             transport.learn(calling, terminal, reading.usage)
         _note_end(calling, plan.command, answer, begun_us)
         return answer

@@ -54,6 +54,7 @@ class Run:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(child.write, prompt.encode("utf-8", "replace"), self._attempt.sent)
+                    nursery.start_soon(child.listen, self._cap_bytes)
                     nursery.start_soon(child.drain_errors)
                     nursery.start_soon(child.watch)
                     trouble = await self._read(child, scope, start_s)

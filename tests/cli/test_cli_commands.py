@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import trio
 from command_line import Penstock, Start, Typed
+from replayed import Replayed
 
 from engine.cli import COMMANDS
 from engine.cli.simulate import Faults, latency_of, limits_of
@@ -102,12 +104,20 @@ async def test_version(penstock: Penstock) -> None:
     assert len(ran.out.splitlines()) == 1
 
 
-async def test_providers_is_a_table_that_survives_a_pipe(penstock: Penstock) -> None:
+async def test_providers_is_a_table_that_survives_a_pipe(penstock: Penstock, tmp_path: Path) -> None:
     """A line per provider, in columns two blanks apart; a key is named and never shown."""
     secret = "sk-test-8d1Qx"
-    ran = await penstock("providers", environment={"GEMINI_API_KEY": secret, "GROQ_API_KEY": "  "})
+    program = Replayed(tmp_path / "bin", "claude", "claude__plain")
+    environment = {"GEMINI_API_KEY": secret, "GROQ_API_KEY": "  ", "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
+    ran = await penstock("providers", environment=environment)
     assert (ran.code, ran.err) == (0, "")
-    rows = {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell] for line in ran.out.splitlines()}
+    lines = [line for line in ran.out.splitlines() if line]
+    rows = {line.split()[0]: [cell.strip() for cell in line.split("  ") if cell] for line in lines}
+    assert rows["agent"] == ["agent", "command", "key variable", "set"]
+    assert rows["claude_code"] == ["claude_code", str(program.path), "ANTHROPIC_API_KEY (optional)", "not set"]
+    assert rows["codex"][1] == "not installed: npm install -g @openai/codex"
+    assert rows["ag2"][1] == "ag2"
+    assert program.runs == []
     assert rows["provider"] == ["provider", "endpoints", "address", "key variable", "set"]
     assert rows["openai"] == [
         "openai",

@@ -130,11 +130,11 @@ def test_a_copy_has_the_same_hooks_and_functions() -> None:
 
 @in_virtual_time
 async def test_a_copy_of_a_model_in_use_is_not_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    import engine.imodel as imodel_module
+    import engine.opening as opening_module
     from engine import EngineNotRunning, open_engine
 
     virtual = ScriptedProvider()
-    monkeypatch.setattr(imodel_module, "open_engine", lambda: open_engine(transport=virtual))
+    monkeypatch.setattr(opening_module, "open_engine", lambda: open_engine(transport=virtual))
     async with a_model() as model:
         other = model.copy()
         async with other:

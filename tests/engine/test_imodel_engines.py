@@ -9,7 +9,7 @@ import pytest
 import trio
 from virtual_provider import KEY, MESSAGES, a_model, in_virtual_time, virtual_engine
 
-import engine.imodel as imodel_module
+import engine.opening as opening_module
 from engine import (
     EngineNotRunning,
     MissingKey,
@@ -86,7 +86,7 @@ async def test_a_model_outlives_its_engines() -> None:
 def provider(monkeypatch: pytest.MonkeyPatch) -> ScriptedProvider:
     """What an engine that a model opens for itself talks to."""
     virtual = ScriptedProvider()
-    monkeypatch.setattr(imodel_module, "open_engine", lambda: open_engine(transport=virtual))
+    monkeypatch.setattr(opening_module, "open_engine", lambda: open_engine(transport=virtual))
     return virtual
 
 

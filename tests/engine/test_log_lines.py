@@ -65,7 +65,7 @@ def events_in(written: io.StringIO) -> list[dict[str, Any]]:
 async def test_nothing_is_put_together_when_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(engine.log, "write", lambda level, event, *_: made.append(event))
-    monkeypatch.setattr(engine.transports.target, "_shown", lambda _: made.append("shown") or {})
+    monkeypatch.setattr(engine.transports.target, "shown", lambda _: made.append("shown") or {})
     await a_call()
     assert made == []
     monkeypatch.setattr(logging.getLogger("penstock"), "level", logging.DEBUG)

@@ -16,6 +16,7 @@ from engine.providers.catalogue import EndpointRow, Provider
 from engine.providers.lookup import (
     EndpointSpec,
     api_key,
+    is_own_address,
     register_provider,
     request_headers,
     resolve,
@@ -87,15 +88,13 @@ def test_an_address_that_cannot_be_used_is_refused_without_quoting_it(base_url: 
     ("provider", "endpoint", "says"),
     [
         ("nobody", "chat", "unknown provider 'nobody'.*openai, anthropic.*base_url"),
-        ("Claude-Code", "query_cli", "'claude_code' is not spoken"),
-        ("pi", "chat", "'pi' is not spoken"),
         ("openai", "foo", "openai has no endpoint 'foo'; there is: 'chat', 'response', 'embed'"),
         ("anthropic", "embed", "no endpoint 'embed'; there is: 'chat'"),
         ("firecrawl", "chat", "no endpoint 'chat'; there is: 'scrape', 'map'"),
         (" ", "chat", "provider is empty"),
     ],
 )
-def test_what_this_version_cannot_speak_is_refused_with_a_sentence(provider: str, endpoint: str, says: str) -> None:
+def test_what_nobody_speaks_is_refused_with_a_sentence(provider: str, endpoint: str, says: str) -> None:
     with pytest.raises(UnknownEndpoint, match=says):
         resolve(provider, endpoint)
 
@@ -104,9 +103,15 @@ def test_the_one_endpoint_there_is_needs_no_name() -> None:
     assert resolve("exa").endpoint == "search"
 
 
-def test_a_foreign_program_is_refused_even_with_an_address() -> None:
-    with pytest.raises(UnknownEndpoint):
-        resolve("codex", base_url="https://x.example/v1")
+def test_an_agents_address_is_the_service_that_it_asks_and_has_no_path_of_ours() -> None:
+    found = resolve("codex", base_url="https://x.example/v1/", endpoint="whatever")
+    assert (found.url, found.is_cli, found.key_required) == ("https://x.example/v1", True, False)
+    assert not is_own_address(found)
+    assert is_own_address(resolve("codex"))
+    assert is_own_address(resolve("pi"))
+    assert resolve("pi").url == ""
+    with pytest.raises(UsageError, match="default_headers"):
+        resolve("codex", headers={"x": "y"})
 
 
 @pytest.mark.parametrize(

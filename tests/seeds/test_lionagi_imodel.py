@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+from replayed import Replayed
 from seed_blocks import DOCUMENTS, REWRITES, Block
 
 import engine
 from engine import Call, StreamChunk, iModel, open_engine
 from engine.providers import lookup
+from engine.providers.agents import AGENTS
 from engine.providers.catalogue import PROVIDERS
 from engine.simulator import Simulator, SimulatorConfig, serve
 
@@ -38,7 +41,7 @@ BLOCKS = {
     "hooks": Block(PAGE, 231, 246),
     "serialization": Block(PAGE, 250, 251),
 }
-"""Where each block stands. ``agents`` is compiled and not run: it wants programs that this version does not drive."""
+"""Where each block stands."""
 
 VARIABLES = dict(re.findall(r'^"(\w+)" [^"]*?(\w+_API_KEY)$', (DOCUMENTS / PAGE).read_text("utf-8"), re.MULTILINE))
 """The variables of keys, from the page's own table of providers."""
@@ -101,7 +104,7 @@ async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Async
         )
         for row in PROVIDERS
     }
-    monkeypatch.setattr(lookup, "_registered", here)
+    monkeypatch.setattr(lookup, "_registered", here | {row.name: row for row in AGENTS})
     yield Stage(simulator, keyless)
     nursery.cancel_scope.cancel()
 
@@ -111,7 +114,6 @@ async def stage(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> Async
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_every_block_is_python(name: str) -> None:
-    """``agents`` among them."""
     assert BLOCKS[name].statements()
 
 
@@ -164,6 +166,26 @@ async def test_construction_patterns(block: str, count: int, stage: Stage) -> No
             assert call.response
             assert not model.is_cli
     assert stage.statuses == [200] * count
+
+
+async def test_agents(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each agent the block makes runs its program, which replays what the real one has said."""
+    runs = {"claude": "claude__plain", "codex": "codex__plain", "gemini": "gemini__plain", "pi": "pi__plain"}
+    programs = [Replayed(tmp_path / "bin", program, transcript) for program, transcript in runs.items()]
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with open_engine():
+        models = await stage.run("agents")
+        assert [model.is_cli for model in models] == [True] * 4
+        for model in models:
+            call = await model.invoke(**QUESTION)
+            assert call.status == "completed", call.error
+            assert call.text
+            assert model.provider_session_id
+    for model, program in zip(models, programs, strict=True):
+        (run,) = program.runs
+        assert run["prompt"] == "hello"
+        assert any(argument.endswith(model.model_name) for argument in run["argv"])
 
 
 async def test_invoke(stage: Stage) -> None:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "seeds.md"
 NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LEAST = {
-    "lionagi's iModel": 37,
+    "lionagi's iModel": 50,
     "lionfuncs' iModel and Executor": 24,
     "Inferneo's Python client": 27,
     "aiXplain's Model and LLM": 42,

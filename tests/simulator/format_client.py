@@ -68,7 +68,7 @@ ENDPOINTS = {
         "inferneo_documented", "/v1/completions", _PROMPT, "inferneo_completions"
     ),
 }
-ELSEWHERE = {"aixplain"}
+ELSEWHERE = {"aixplain", "gemini_native"}
 """Providers that name the model in the path, or do more than answer: they have files of tests of their own."""
 STREAMING = [name for name in ENDPOINTS if name.endswith(("chat", "compat", "responses", "completions"))]
 
@@ -139,6 +139,40 @@ def whole_text_of(name: str, body: Any) -> str:
     if name.endswith(" completions"):
         return body["choices"][0]["text"]
     return body["choices"][0]["message"]["content"]
+
+
+def made_calls(name: str, body: Any) -> list[tuple[str, Any]]:
+    """The calls of functions in an answer in one piece, with their arguments decoded."""
+    if name == "anthropic chat":
+        return [(block["name"], block["input"]) for block in body["content"]]
+    if name == "openai responses":
+        return [(item["name"], json.loads(item["arguments"])) for item in body["output"]]
+    message = body["message"] if name == "ollama chat" else body["choices"][0]["message"]
+    functions = [call["function"] for call in message["tool_calls"]]
+    return [
+        (told["name"], json.loads(told["arguments"]) if isinstance(told["arguments"], str) else told["arguments"])
+        for told in functions
+    ]
+
+
+def streamed_calls(name: str, events: list[Any]) -> list[tuple[str, Any]]:
+    """The same of a stream, put together from its fragments."""
+    if name == "ollama chat":
+        return [made for event in events if event["message"].get("tool_calls") for made in made_calls(name, event)]
+    names, fragments = [], ""
+    for event in events:
+        if name == "anthropic chat":
+            names += [event["content_block"]["name"]] if event["type"] == "content_block_start" else []
+            fragments += event.get("delta", {}).get("partial_json", "")
+        elif name == "openai responses":
+            names += [event["item"]["name"]] if event["type"] == "response.output_item.added" else []
+            fragments += event["delta"] if event["type"].endswith("arguments.delta") else ""
+        else:
+            for choice in event["choices"]:
+                for call in choice["delta"].get("tool_calls", []):
+                    names += [call["function"]["name"]] if "id" in call else []
+                    fragments += call["function"]["arguments"]
+    return [(called, json.loads(fragments)) for called in names]
 
 
 def fixture(path: str) -> Any:

@@ -19,9 +19,11 @@ from format_client import (
     TOOLS,
     events_of,
     fixture,
+    made_calls,
     missing,
     post,
     stream,
+    streamed_calls,
     text_of,
     whole_text_of,
 )
@@ -199,40 +201,6 @@ async def test_a_stream_tells_what_was_charged(name: str) -> None:
         assert counts == ([1, 2, 3, 4, 5, 6, 6] if name == "perplexity chat" else [arrival.output_tokens])
 
     await with_simulator(PLAIN, body)
-
-
-def made_calls(name: str, body: Any) -> list[tuple[str, Any]]:
-    """The calls of functions in an answer in one piece, with their arguments decoded."""
-    if name == "anthropic chat":
-        return [(block["name"], block["input"]) for block in body["content"]]
-    if name == "openai responses":
-        return [(item["name"], json.loads(item["arguments"])) for item in body["output"]]
-    message = body["message"] if name == "ollama chat" else body["choices"][0]["message"]
-    functions = [call["function"] for call in message["tool_calls"]]
-    return [
-        (told["name"], json.loads(told["arguments"]) if isinstance(told["arguments"], str) else told["arguments"])
-        for told in functions
-    ]
-
-
-def streamed_calls(name: str, events: list[Any]) -> list[tuple[str, Any]]:
-    """The same of a stream, put together from its fragments."""
-    if name == "ollama chat":
-        return [made for event in events if event["message"].get("tool_calls") for made in made_calls(name, event)]
-    names, fragments = [], ""
-    for event in events:
-        if name == "anthropic chat":
-            names += [event["content_block"]["name"]] if event["type"] == "content_block_start" else []
-            fragments += event.get("delta", {}).get("partial_json", "")
-        elif name == "openai responses":
-            names += [event["item"]["name"]] if event["type"] == "response.output_item.added" else []
-            fragments += event["delta"] if event["type"].endswith("arguments.delta") else ""
-        else:
-            for choice in event["choices"]:
-                for call in choice["delta"].get("tool_calls", []):
-                    names += [call["function"]["name"]] if "id" in call else []
-                    fragments += call["function"]["arguments"]
-    return [(called, json.loads(fragments)) for called in names]
 
 
 @pytest.mark.parametrize("name", [name for name in TELLING if name != "perplexity chat"])

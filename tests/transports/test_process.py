@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from engine.agents.chunks import Error, Notice, Raw, Result, Session, Text
 from engine.providers.view import Usage
 from engine.transports import process as process_module
 from engine.transports.child import Child
+from engine.transports.target import CAP_BYTES
 
 DONE = say(done="done")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="a pipe that holds more is Linux's")
 
 
 @pytest.fixture(autouse=True)
@@ -192,8 +195,33 @@ async def test_a_prompt_of_five_megabytes_arrives(tag: str) -> None:
     assert [len(text) for text in ear.texts] == [5_000_000]
 
 
-async def test_nothing_is_read_while_the_reader_is_slow(tag: str) -> None:
-    """The program waits with its pipe full, and nothing of what it says is lost, also not after its exit."""
+@pytest.mark.parametrize(
+    ("count", "cap_bytes"),
+    [(30_000, CAP_BYTES), pytest.param(5_000, 20_000, marks=linux)],
+    ids=["more than its pipe holds", "what its pipe holds"],
+)
+async def test_a_program_can_end_while_its_reader_is_slow(count: int, cap_bytes: int, tag: str) -> None:
+    """One that does not wait for its pipe, as Node's do not, would lose the rest."""
+    ear = Listener()
+    ear.room = trio.Event()
+
+    async def look() -> None:
+        await ear.until(Text)
+        while alive_with(tag):  # noqa: ASYNC110  # a process is no event
+            await trio.sleep(0.01)
+        assert len(ear.pieces) == 1
+        ear.room.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(look)
+        steps = [do("many", count=count, chars=100), DONE]
+        answer = await run(stub(cap_bytes=cap_bytes), *steps, ear=ear, tag=tag)
+    assert (answer.verdict, len(ear.texts)) == ("done", count)
+    assert ear.texts[-1].startswith(f"{count - 1}:")
+
+
+async def test_no_more_than_its_cap_is_read_ahead_of_a_slow_reader(tag: str) -> None:
+    """Then the program waits with its pipe full, and nothing of what it says is lost, also not after its exit."""
     ear = Listener()
     ear.room = trio.Event()
     told: list[int] = []
@@ -202,15 +230,16 @@ async def test_nothing_is_read_while_the_reader_is_slow(tag: str) -> None:
         await ear.until(Text)
         await trio.testing.wait_all_tasks_blocked(0.3)
         told.append(len(ear.pieces))
+        assert alive_with(tag)
         ear.room.set()
 
-    steps = [do("many", count=3_000, chars=100), DONE]
+    steps = [do("many", count=30_000, chars=100), DONE]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(look)
-        answer = await run(stub(), *steps, ear=ear, tag=tag)
+        answer = await run(stub(cap_bytes=20_000), *steps, ear=ear, tag=tag)
     assert told == [1]
-    assert len(ear.texts) == 3_000
-    assert (answer.verdict, ear.texts[-1][:5]) == ("done", "2999:")
+    assert len(ear.texts) == 30_000
+    assert (answer.verdict, ear.texts[-1][:6]) == ("done", "29999:")
 
 
 async def test_silence_at_the_start_is_bounded(tag: str) -> None:

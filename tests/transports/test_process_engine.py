@@ -33,9 +33,9 @@ from engine import (
 from engine.accounts import Account
 from engine.agents.agent import Launch, Setting
 from engine.config import EngineConfig, EngineSection
-from engine.switchboard import OnUsage
 from engine.transports.child import Child
 from engine.transports.process import ProcessTransport
+from engine.usual_transports import OnUsage
 
 DONE = say(done="done", usage={"input_tokens": 20, "output_tokens": 7})
 READY = say(text="ready")

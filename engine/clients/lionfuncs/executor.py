@@ -28,7 +28,7 @@ from engine.errors import CapacityExceeded, EngineNotRunning, InvalidCall, Penst
 from engine.lane_arguments import check_count
 from engine.providers.wire import Encoded
 from engine.runtime import Engine
-from engine.switchboard import OnUsage, TransportFactory, http_transports
+from engine.usual_transports import OnUsage, TransportFactory, usual_transports
 
 Self = TypeVar("Self", bound="Executor")
 
@@ -220,7 +220,7 @@ class Executor:
             refill.take(call.tokens if refill.quota.dimension == "total_tokens" else 1, at_us)
 
     def _transports(self, section: EngineSection) -> TransportFactory:
-        usual = self._transport or http_transports(section)
+        usual = self._transport or usual_transports(section)
 
         def make(account: Account, on_usage: OnUsage) -> Transport:
             return CoroutineTransport(self._work) if account.spec is COROUTINES else usual(account, on_usage)

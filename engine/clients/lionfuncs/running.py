@@ -14,7 +14,7 @@ import trio
 from engine.config import EngineConfig
 from engine.opening import open_engine
 from engine.runtime import Engine
-from engine.switchboard import TransportFactory
+from engine.usual_transports import TransportFactory
 
 
 class Run:

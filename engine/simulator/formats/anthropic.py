@@ -1,7 +1,8 @@
 """Anthropic's Messages: the manner of ``/v1/messages``.
 
-What the real one refuses is refused: no ``max_tokens``, a ``system`` role, unknown fields, a missing
-``anthropic-version``, and under the version 2026-10-21 all parameters of sampling. Shapes from the SDK 2.11.0 and
+What the real one refuses is refused: no ``max_tokens``, a ``system`` role (but for one after a user's, under the betas
+of Claude Code for that), unknown fields, a missing ``anthropic-version``, and under the version 2026-10-21 all
+parameters of sampling. Shapes from the SDK 2.11.0 and
 platform.claude.com/docs, headers from a public capture; all as of 2026-11-20. The key comes as ``x-api-key``, or as a
 bearer key. Its streams have named events and no ``[DONE]``; their input is counted in the first, the output in the
 last but one.
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
-from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, read_object
+from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, follow, read_object
 from engine.simulator.chunks import Wording
 from engine.simulator.config import ProviderLimit
 from engine.simulator.events import Block, Composed, Event, Events, Script
@@ -43,6 +44,8 @@ _KNOWN: Final = names("""
 """)
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _NO_SAMPLING_SINCE: Final = b"2026-10-21"
+_MID_CONVERSATION: Final = b"mid-conversation-"
+"""How the betas begin under which Claude Code sends messages of the system within a conversation."""
 _SIGNATURE: Final = "c2ltdWxhdGVk"
 _TYPES: Final = {
     400: "invalid_request_error", 401: "authentication_error", 404: "not_found_error", 405: "invalid_request_error",
@@ -72,7 +75,8 @@ class Anthropic(Manner):
         arguments = read_object(body)
         if isinstance(arguments, Failure):
             return arguments
-        wrong = _wrong(arguments, header(headers, b"anthropic-version"))
+        betas = header(headers, b"anthropic-beta")
+        wrong = _wrong(arguments, header(headers, b"anthropic-version"), mid_system=_MID_CONVERSATION in betas)
         if wrong is not None:
             return wrong
         tool = flat_tool(arguments)
@@ -80,7 +84,8 @@ class Anthropic(Manner):
         model, cap = arguments["model"], arguments["max_tokens"]
         assert isinstance(model, str)
         assert isinstance(cap, int)
-        return ChatRequest({**arguments, "messages": _messages(arguments)}, model, 1, cap, stream, tool)
+        messages = _messages(arguments)
+        return follow(body, ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream, tool), messages)
 
     def whole(self, said: Wording) -> bytes:
         message = _message(said, _content(said), "tool_use" if calls(said) else "end_turn")
@@ -151,8 +156,8 @@ def _messages(arguments: Mapping[str, Any]) -> list[object]:
     return [*([{"role": "system", "content": system}] if system else []), *arguments["messages"]]
 
 
-def _wrong(arguments: Mapping[str, Any], version: bytes) -> Failure | None:
-    """What the provider refuses in a request."""
+def _wrong(arguments: Mapping[str, Any], version: bytes, *, mid_system: bool) -> Failure | None:
+    """What the provider refuses in a request; `mid_system`: the system may speak within the conversation."""
     if not version:
         return invalid("anthropic-version: header is required")
     for name in ("model", "max_tokens", "messages"):
@@ -173,18 +178,20 @@ def _wrong(arguments: Mapping[str, Any], version: bytes) -> Failure | None:
         return invalid("temperature: range: 0..1")
     if not isinstance(arguments.get("stream", False), bool):
         return invalid("stream: Input should be a valid boolean")
-    return _wrong_messages(arguments["messages"]) or _wrong_thinking(arguments.get("thinking"), cap)
+    return _wrong_messages(arguments["messages"], mid_system=mid_system) or _wrong_thinking(
+        arguments.get("thinking"), cap
+    )
 
 
-def _wrong_messages(messages: object) -> Failure | None:
+def _wrong_messages(messages: object, *, mid_system: bool) -> Failure | None:
     if not isinstance(messages, list) or not messages:
         return invalid("messages: at least one message is required")
     for place, message in enumerate(messages):
         role = message.get("role") if isinstance(message, dict) else None
-        if role == "system":
+        if role == "system" and not (mid_system and place):
             text = 'Unexpected role "system". The Messages API accepts a top-level `system` parameter, not "system" as'
             return invalid(f"messages: {text} an input message role.")
-        if role not in ("user", "assistant"):
+        if role not in ("user", "assistant", "system"):
             return invalid(f"messages.{place}.role: Input should be 'user' or 'assistant'")
         if not message.get("content"):
             return invalid(f"messages.{place}.content: Field required")
@@ -230,7 +237,7 @@ def _content(said: Wording) -> list[dict[str, object]]:
     return content if made else [*content, {"type": "text", "text": said.done.text}]
 
 
-def _tool(call: Call, arguments: dict[str, str]) -> dict[str, object]:
+def _tool(call: Call, arguments: dict[str, Any]) -> dict[str, object]:
     return {"type": "tool_use", "id": f"toolu_{call.identity}", "name": call.name, "input": arguments}
 
 

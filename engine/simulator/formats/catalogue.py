@@ -1,9 +1,10 @@
 """Which path of the simulated provider speaks in which manner, and the address of each provider.
 
 Every provider has a prefix of its own, followed by the path the real one has below its host; Inferneo has two, for what
-its server does and for what its documentation says. The paths without a prefix are those of whoever owns them:
-``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...`` Firecrawl's (whose SDK leaves the path of an
-address out), ``/sdk/...`` aiXplain's (for the same reason), the others OpenAI's.
+its server does and for what its documentation says, and Gemini's own API one beside that for OpenAI's chat. The paths
+without a prefix are those of whoever owns them: ``/v1/messages`` is Anthropic's, ``/api/chat`` Ollama's, ``/v2/...``
+Firecrawl's (whose SDK leaves the path of an address out), ``/sdk/...`` aiXplain's (for the same reason), the others
+OpenAI's.
 
 Pure: no trio, no I/O, no clock.
 """
@@ -29,6 +30,7 @@ from engine.simulator.formats.dialects import DeepSeek, Gemini, Groq, Nim, Ollam
 from engine.simulator.formats.exa import Exa
 from engine.simulator.formats.firecrawl import FirecrawlMap, FirecrawlScrape
 from engine.simulator.formats.gateways import OpenRouter, Perplexity
+from engine.simulator.formats.gemini_native import GeminiNative
 from engine.simulator.formats.inferneo import (
     DocumentedChat,
     DocumentedCompletions,
@@ -49,6 +51,7 @@ BASES: Final = {
     "openai": "/openai/v1",
     "anthropic": "/anthropic",
     "gemini": "/gemini/v1beta/openai",
+    "gemini_native": "/gemini",
     "ollama": "/ollama",
     "groq": "/groq/openai/v1",
     "deepseek": "/deepseek",
@@ -112,6 +115,8 @@ ROUTES: Final[dict[bytes, Manner]] = {
 """Every path that takes a POST, and how it is spoken there."""
 
 _PLACES: Final[tuple[tuple[str, str, str, Served], ...]] = (
+    ("gemini_native", "POST", "/v1beta/models/{}:generateContent", GeminiNative(stream=False)),
+    ("gemini_native", "POST", "/v1beta/models/{}:streamGenerateContent", GeminiNative(stream=True)),
     ("aixplain", "POST", "/api/v1/execute/{...}", AixplainRun(1)),
     ("aixplain", "POST", "/api/v2/execute/{...}", AixplainRun(2)),
     ("aixplain", "GET", "/api/v1/data/{}", Poll()),

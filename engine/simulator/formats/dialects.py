@@ -207,16 +207,30 @@ class Gemini(Dialect):
         return [last | {"usage": self.usage(said)}], 0
 
     def status(self, failure: Failure) -> int:
-        return 400 if failure.why == "key" else failure.status
+        return gemini_status(failure)
 
     def error(self, failure: Failure, now: Moment) -> object:
-        name, message, details = _gemini_words(failure)
-        code = self.status(failure)
-        return [{"error": {"code": code, "message": message, "status": name, "details": details}}]
+        return [gemini_error(failure)]
 
     def stream_error(self, said: Wording) -> bytes:
-        error = {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}
-        return b"data: %b\n\n" % encode({"error": error})
+        return b"data: %b\n\n" % encode(GEMINI_OVERLOADED)
+
+
+GEMINI_OVERLOADED: Final[Event] = {
+    "error": {"code": 503, "message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}
+}
+"""What comes in an event's place when a stream of Gemini's fails."""
+
+
+def gemini_status(failure: Failure) -> int:
+    """The status of a failure: a wrong key is 400 there."""
+    return 400 if failure.why == "key" else failure.status
+
+
+def gemini_error(failure: Failure) -> dict[str, object]:
+    """An error of Google's."""
+    name, message, details = _gemini_words(failure)
+    return {"error": {"code": gemini_status(failure), "message": message, "status": name, "details": details}}
 
 
 def _gemini_words(failure: Failure) -> tuple[str, str, list[dict[str, object]]]:

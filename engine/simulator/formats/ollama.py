@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, read_object, tool_of
+from engine.simulator.chat import MAX_OUTPUT, ChatRequest, StreamRequest, follow, read_object, tool_of
 from engine.simulator.chunks import Wording
 from engine.simulator.events import Block, Event, Events, LineEvents, Script
 from engine.simulator.failure import Failure, invalid
@@ -44,7 +44,8 @@ class Ollama(Manner):
             return invalid('option "num_predict" must be of type integer')
         tool = tool_of(arguments)
         wanted = StreamRequest(True, tool=tool) if stream is not False else None
-        return ChatRequest(arguments, model, 1, cap if cap is not None and cap > 0 else None, wanted, tool)
+        most = cap if cap is not None and cap > 0 else None
+        return follow(body, ChatRequest(arguments, model, 1, most, wanted, tool), messages)
 
     def whole(self, said: Wording) -> bytes:
         message: dict[str, object] = {"role": "assistant", "content": said.done.text}

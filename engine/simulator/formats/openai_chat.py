@@ -103,7 +103,7 @@ class OpenAIChat(OpenAI):
         further: dict[str, object] = {}
         if said.shape.reasoning:
             further[said.shape.reasoning_field] = "".join(reasoning_pieces(said))
-        if said.asked is not None and said.asked.tool and (made := calls(said)):
+        if made := calls(said):
             further |= {"content": None, "tool_calls": message_calls(made)}
         return completion_body(said.done, said.fault, further)
 

@@ -17,6 +17,7 @@ from engine.simulator.chat import (
     ChatRequest,
     StreamRequest,
     count_of,
+    follow,
     model_of,
     read_object,
     wrong_type,
@@ -44,7 +45,7 @@ _KNOWN: Final = names("""
     model input instructions max_output_tokens reasoning text tools tool_choice parallel_tool_calls
     previous_response_id conversation store include truncation temperature top_p top_logprobs background max_tool_calls
     metadata service_tier stream stream_options prompt prompt_cache_key prompt_cache_options prompt_cache_retention
-    safety_identifier user moderation context_management
+    safety_identifier user moderation context_management client_metadata
 """)
 _MOVED: Final = {"messages": "input", "max_tokens": "max_output_tokens", "max_completion_tokens": "max_output_tokens"}
 
@@ -85,7 +86,8 @@ class Responses(OpenAI):
             return cap
         tool = flat_tool(arguments)
         stream = StreamRequest(True, tool=tool) if arguments.get("stream") else None
-        return ChatRequest({**arguments, "messages": _messages(arguments)}, model, 1, cap, stream, tool)
+        messages = _messages(arguments)
+        return follow(body, ChatRequest({**arguments, "messages": messages}, model, 1, cap, stream, tool), messages)
 
     def whole(self, said: Wording) -> bytes:
         items = _items(said, text_pieces(said))

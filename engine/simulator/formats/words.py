@@ -23,7 +23,7 @@ class Call(NamedTuple):
 
     identity: str
     name: str
-    arguments: dict[str, str]
+    arguments: dict[str, Any]
     fragments: list[str]
 
     @property
@@ -41,7 +41,7 @@ def pieces(said: Wording, count: int) -> list[str]:
 
 def text_pieces(said: Wording) -> list[str]:
     """The text, in pieces."""
-    return pieces(said, said.length)
+    return list(said.spoken) if said.spoken else pieces(said, said.length)
 
 
 def reasoning_pieces(said: Wording) -> list[str]:
@@ -55,11 +55,15 @@ def reasoning_tokens(said: Wording) -> int:
 
 
 def calls(said: Wording) -> list[Call]:
-    """The calls of the function that the request's tools have called, in place of the text; empty without tools.
+    """The calls in place of the text: those that the request's directives want, or else of the function that its tools
+    have called; empty without tools.
 
     A stream whose deltas are to be split has room for that within the arguments.
     """
     asked = said.asked
+    if asked is not None and asked.directed is not None:
+        wanted = enumerate(asked.directed.calls)
+        return [Call(f"{said.done.identity}_{n}", call.name, call.arguments, call.fragments) for n, call in wanted]
     if asked is None or not asked.tool:
         return []
     count = max(2, said.length) if said.fault == "stream_split" else max(1, said.length)
