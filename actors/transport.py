@@ -84,7 +84,11 @@ class Connection(Protocol):
 
 
 class Transport(Protocol):
-    """What an endpoint actor needs to know of the outside: how to open a connection there."""
+    """What an endpoint actor needs to know of the outside: how to open a connection there.
+
+    One that can know what is wrong with a call before it is queued has a ``check(body)`` that raises it; one that runs
+    programs says as `children` how many run.
+    """
 
     async def connect(self) -> Connection:
         """Open one connection, TLS included.

@@ -1,32 +1,36 @@
 """What a model does for an agent beyond a call: it goes on with its session, and calls the caller's handlers as the run
 goes on.
 
-A session is a conversation, one run after the other: `invoke`, `stream` and `run_and_collect` go on with the one the
-model had last. Calls made by `create_api_calling`, which may be sent many at once, each begin a session of their own
-unless they say `resume`. Handlers are functions of one argument, called in the reader's task, in the order of the
-chunks; one that raises loses nothing.
+A session is a conversation, one run after the other, in one working directory: `invoke`, `stream` and
+`run_and_collect` go on with the one the model had last. Calls made by `create_api_calling`, which may be sent many at
+once, each begin a session of their own unless they say `resume`. A run is always read as a stream, so that of one that
+is given up is known what came. Handlers are functions of one argument, called in the reader's task, in the order of
+the chunks; one that raises loses nothing.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
+import trio
 
 from engine.agents.format import HANDLERS, AgentFormat
+from engine.agents.options import is_session_id
 from engine.call import Call
 from engine.errors import HandlerFailed, InvalidCall, PenstockError
-from engine.handling import log_failure
+from engine.handling import log_failure, name_of
+from engine.hooks import DEFAULT_TIMEOUTS_S, HookEventTypes
 from engine.providers.wire import StreamChunk, WireFormat, mapping
 from engine.runtime import Engine
 from engine.streaming import ReplyStream
 
 RunHandler: TypeAlias = Callable[[Any], Any]
 
-_GROUPED = ("handlers", "claude_handlers", "codex_handlers", "gemini_handlers", "pi_handlers", "ag2_handlers")
-"""Names under which lionagi takes handlers together, as a dict."""
+SESSION_ID, SESSION_CWD = "session_id", "session_cwd"
+"""Where a model's metadata say which session its runs go on with, and in which working directory it was."""
 
 
 class AgentModel(Protocol):
@@ -74,14 +78,17 @@ class RunHandlers(msgspec.Struct, frozen=True):
 NO_HANDLERS = RunHandlers()
 
 
-def taken_handlers(kwargs: dict[str, Any], usual: RunHandlers = NO_HANDLERS) -> RunHandlers:
+def taken_handlers(kwargs: dict[str, Any], provider: str, usual: RunHandlers = NO_HANDLERS) -> RunHandlers:
     """Take the handlers out of a call's or a model's arguments; those it does not name are the usual ones.
+
+    They stand there by their names, or together as a dict: ``handlers``, or as lionagi calls it ``claude_handlers``,
+    with the first word of the provider's name.
 
     Raises:
       InvalidCall: one is no function, or no handler of an agent's.
     """
     given: dict[str, Any] = {}
-    for group in _GROUPED:
+    for group in ("handlers", f"{provider.partition('_')[0]}_handlers"):
         together = kwargs.pop(group, None)
         if together is None:
             continue
@@ -95,10 +102,49 @@ def taken_handlers(kwargs: dict[str, Any], usual: RunHandlers = NO_HANDLERS) -> 
     return msgspec.structs.replace(usual, **given) if given else usual
 
 
-def note_session(model: AgentModel, session_id: object, payload: object) -> None:
-    """The session that the model's next run goes on with; one that its program forgets is none."""
-    if isinstance(session_id, str) and session_id and mapping(payload).get("ephemeral") is not True:
-        model.provider_metadata["session_id"] = session_id
+class AgentRuns:
+    """The runs of one model: `handlers` are its own, `usual` the arguments of all its calls."""
+
+    def __init__(self, handlers: RunHandlers, usual: Mapping[str, Any]) -> None:
+        self._handlers = handlers
+        self._usual = usual
+
+    async def invoke(self, model: AgentModel, api_call: Call | None, kwargs: dict[str, Any]) -> Call:
+        """A run to its end; see `iModel.invoke`. What became of it is on the call, and not raised.
+
+        Raises:
+          What `Engine.submit` raises, and `HandlerFailed`. Cancellation cancels the call.
+        """
+        stream = self.stream(model, api_call, kwargs)
+        async with stream:
+            try:
+                async for _ in stream:
+                    pass
+            except PenstockError as error:
+                if error is not stream.call.error:
+                    raise
+        return stream.call
+
+    def stream(self, model: AgentModel, api_call: Call | None, kwargs: dict[str, Any]) -> ReplyStream:
+        """A run as it comes; see `iModel.stream`."""
+        handlers = taken_handlers(kwargs, model.format.name, self._handlers)
+        if api_call is None:
+            api_call = model.create_api_calling(**self._continued(model, kwargs))
+        watch = _Watch(api_call, handlers, exit_hook=model.exit_hook)
+        return model.engine.stream(api_call, process=model.streaming_process_func, watch=watch)
+
+    def _continued(self, model: AgentModel, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """A run's arguments, with the session to go on with where nothing is said of one."""
+        wire, session_id = model.format, model.provider_session_id
+        if not session_id or not isinstance(wire, AgentFormat) or not wire.agent.resumes:
+            return kwargs
+        said = {**self._usual, **kwargs}
+        own = kwargs.get("session_id") is None and said.get("session_id") == session_id
+        if said.get("resume") is not None or (said.get("session_id") is not None and not own):
+            return kwargs
+        if said.get("ephemeral") or model.provider_metadata.get(SESSION_CWD, said.get("cwd")) != said.get("cwd"):
+            return kwargs
+        return {**kwargs, "resume": session_id, **({"session_id": None} if own else {})}
 
 
 def check_invoked(model: AgentModel) -> None:
@@ -117,28 +163,64 @@ def check_invoked(model: AgentModel) -> None:
 class _Watch:
     """Sees the chunks of one run first: notes its session, and tells the handlers."""
 
-    def __init__(self, model: AgentModel, call: Call, handlers: RunHandlers) -> None:
-        self._model = model
+    def __init__(self, call: Call, handlers: RunHandlers, *, exit_hook: bool) -> None:
         self._call = call
         self._handlers = handlers
-        self._payload = call.payload
+        self._exit_hook = exit_hook
+        self._session_id = ""
+        self._is_noted = False
 
     async def __call__(self, chunk: StreamChunk) -> None:
-        note_session(self._model, chunk.metadata.get("session_id"), self._payload)
+        self._note(chunk)
         told = _told(self._handlers, chunk)
         if told is None:
             return
         handler, news = told
+        failure: BaseException
         try:
             awaited = handler(news)
-            if inspect.isawaitable(awaited):
+            if not inspect.isawaitable(awaited):
+                return
+            with trio.move_on_after(_HANDLER_S) as scope:
                 await awaited
-        except Exception as error:
-            log_failure(self._call, "agent", handler, error)
-            if self._model.exit_hook:
-                raise HandlerFailed(
-                    "a handler of the run failed, and it was given up", call_id=self._call.id
-                ) from error
+            if not scope.cancelled_caught:
+                return
+            failure = TimeoutError(f"it took longer than {_HANDLER_S:g} s")
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises, the run is not lost to it
+            failure = error
+        log_failure(self._call, "agent", handler, failure)
+        if self._exit_hook:
+            said = f"the handler {name_of(handler)} failed ({type(failure).__name__}); the run was given up"
+            raise HandlerFailed(said, call_id=self._call.id) from failure
+
+    def _note(self, chunk: StreamChunk) -> None:
+        """Of a run that has begun its session is noted: its program may know nothing of one that was refused."""
+        known = chunk.metadata.get("session_id")
+        if is_session_id(known):
+            self._session_id = known
+        if chunk.type == "error" and chunk.metadata.get("category") == "session_not_found":
+            self._forget()
+        elif self._session_id and chunk.type in _OF_THE_TASK and (not self._is_noted or chunk.type == "result"):
+            self._is_noted = True
+            self._remember()
+
+    def _remember(self) -> None:
+        """The owner is whose call it has become: a handler may have answered with another model's."""
+        owner, payload = self._call.owner, mapping(self._call.payload)
+        metadata = getattr(owner, "provider_metadata", None)
+        if isinstance(metadata, dict) and isinstance(owner.format, AgentFormat) and not payload.get("ephemeral"):
+            metadata[SESSION_ID], metadata[SESSION_CWD] = self._session_id, payload.get("cwd")
+
+    def _forget(self) -> None:
+        """There is no such session any more: the next run begins one."""
+        metadata = getattr(self._call.owner, "provider_metadata", None)
+        asked = mapping(self._call.payload).get("resume")
+        if isinstance(metadata, dict) and asked and metadata.get(SESSION_ID) == asked:
+            del metadata[SESSION_ID]
+
+
+_HANDLER_S = DEFAULT_TIMEOUTS_S[HookEventTypes.PostInvocation]
+_OF_THE_TASK = ("text", "thinking", "tool_use", "tool_result", "result")
 
 
 def _told(handlers: RunHandlers, chunk: StreamChunk) -> tuple[RunHandler, Any] | None:
@@ -162,61 +244,6 @@ def _told(handlers: RunHandlers, chunk: StreamChunk) -> tuple[RunHandler, Any] |
             handler = handlers.on_final
             news = {**chunk.metadata, "result": chunk.content, "is_error": chunk.is_error}
     return (handler, news) if handler is not None else None
-
-
-class AgentRuns:
-    """The runs of one model: `handlers` are its own, `said` the names of its own arguments."""
-
-    def __init__(self, handlers: RunHandlers, said: Collection[str]) -> None:
-        self._handlers = handlers
-        self._chooses = any(name in said for name in _SESSIONS)
-
-    async def invoke(self, model: AgentModel, kwargs: dict[str, Any]) -> Call:
-        """See `iModel.invoke`. With handlers the run is read as a stream, for their sake."""
-        handlers = taken_handlers(kwargs, self._handlers)
-        if handlers:
-            return await _read_out(self._stream(model, kwargs, handlers))
-        call = model.create_api_calling(**self._continued(model, kwargs))
-        await model.engine.invoke(call)
-        note_session(model, call.view.provider_id, call.payload)
-        return call
-
-    def stream(self, model: AgentModel, kwargs: dict[str, Any]) -> ReplyStream:
-        """See `iModel.stream`."""
-        return self._stream(model, kwargs, taken_handlers(kwargs, self._handlers))
-
-    def _stream(self, model: AgentModel, kwargs: dict[str, Any], handlers: RunHandlers) -> ReplyStream:
-        call = model.create_api_calling(**self._continued(model, kwargs))
-        watch = _Watch(model, call, handlers)
-        return model.engine.stream(call, process=model.streaming_process_func, watch=watch)
-
-    def _continued(self, model: AgentModel, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """A run's arguments, with the session to go on with where nothing is said of one."""
-        wire, session_id = model.format, model.provider_session_id
-        chooses = self._chooses or any(name in kwargs for name in _SESSIONS)
-        if session_id and not chooses and isinstance(wire, AgentFormat) and wire.agent.resumes:
-            return {**kwargs, "resume": session_id}
-        return kwargs
-
-
-_SESSIONS = ("resume", "session_id")
-"""Arguments that say of a run which session it is of."""
-
-
-async def _read_out(stream: ReplyStream) -> Call:
-    """Read a run to its end. What became of it is on the call, and not raised.
-
-    Raises:
-      What `Engine.submit` raises, and `HandlerFailed`. Cancellation cancels the call.
-    """
-    async with stream:
-        try:
-            async for _ in stream:
-                pass
-        except PenstockError as error:
-            if error is not stream.call.error:
-                raise
-    return stream.call
 
 
 def collected(call: Call) -> str | None:

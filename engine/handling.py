@@ -266,7 +266,7 @@ class Handlers:
         log_failure(call, "stream", handler, cast(BaseException, failure))
         if exit_policy:
             raise HandlerFailed(
-                f"the stream handler {_name(handler)} failed: {_said(failure)}; the stream was given up",
+                f"the stream handler {name_of(handler)} failed: {_said(failure)}; the stream was given up",
                 call_id=call.id,
             ) from failure
         return chunk
@@ -281,7 +281,7 @@ def _show(job: Job, call: Call, mail: ms.Mail) -> None:
 
 def log_failure(call: Call, phase: str, handler: Handler, failure: BaseException) -> None:
     """Say that a handler failed, whatever becomes of its call."""
-    log.warning("handler failed", phase=str(phase), handler=_name(handler), call=call.id, error=_said(failure))
+    log.warning("handler failed", phase=str(phase), handler=name_of(handler), call=call.id, error=_said(failure))
 
 
 def _merged(outer: Before, inner: Before) -> Before:
@@ -332,7 +332,8 @@ def _raise_what_is_not_its_own(failure: BaseException) -> None:
             raise rest
 
 
-def _name(handler: Handler) -> str:
+def name_of(handler: Callable[..., Any]) -> str:
+    """What a handler is called in messages."""
     return getattr(handler, "__qualname__", None) or type(handler).__name__
 
 
@@ -350,7 +351,7 @@ def _ended(call: Call, handled: Handled, status: ms.Status, fault: Fault) -> ms.
 
 
 def _vetoed(call: Call, handled: Handled, phase: HookEventTypes, handler: Handler) -> ms.Mail:
-    text = f"the {phase.value} handler {_name(handler)} refused the call: {_said(handled.failure)}; nothing was sent"
+    text = f"the {phase.value} handler {name_of(handler)} refused the call: {_said(handled.failure)}; nothing was sent"
     return _ended(call, handled, "aborted", Fault("Vetoed", text))
 
 
@@ -361,7 +362,7 @@ def _too_late(call: Call, handled: Handled) -> ms.Mail:
 
 def _failed(mail: ms.Mail, handler: Handler) -> bytes:
     """The end of a completed call that a handler made fail."""
-    text = f"the post_invocation handler {_name(handler)} failed, and the call with it, as its exit policy says"
+    text = f"the post_invocation handler {name_of(handler)} failed, and the call with it, as its exit policy says"
     fault = Fault("HandlerFailed", f"{text}; the answer is still on the call, and was paid for")
     return ms.encode(msgspec.structs.replace(ms.decode_ended.decode(mail[0]), status="failed", fault=fault))
 

@@ -20,7 +20,8 @@ import trio
 
 from actors.limits import Quota
 from engine.accounts import MAX_CONNECTIONS, Account, LaneDescription
-from engine.agent_runs import AgentRuns, check_invoked, collected, note_session, taken_handlers
+from engine.agent_runs import SESSION_CWD, SESSION_ID, AgentRuns, check_invoked, collected, taken_handlers
+from engine.agents.format import AgentFormat
 from engine.call import OPTION_NAMES, Call, CallOptions
 from engine.endpoints import Endpoint
 from engine.errors import InvalidCall
@@ -160,14 +161,14 @@ class iModel(Alone):  # noqa: N801  # the name its users know
     def _take(self, kwargs: dict[str, Any]) -> None:
         """Arguments and options of every call, from what the endpoint and the constructor were given."""
         config, self._spec = self._endpoint.config, self._endpoint.spec
-        handlers = taken_handlers(kwargs) if self._spec.is_cli else None
+        handlers = taken_handlers(kwargs, self._spec.provider) if self._spec.is_cli else None
         self._documented = names_of(self._spec.format.options)
         refuse_ours(config.kwargs.keys() - self._documented, _OWN_NAMES)
         usual = {"timeout_s": self._spec.defaults.timeout_s, **config.options()}
         self._given_options = options_among(kwargs, self._documented, _OWN_NAMES, usual)
         self._options = CallOptions(**self._given_options)
         self._defaults = {**config.kwargs, **kwargs, **({"model": self._model} if self._model else {})}
-        self._runs = AgentRuns(handlers, self._defaults.keys()) if handlers is not None else None
+        self._runs = AgentRuns(handlers, self._defaults) if handlers is not None else None
 
     # --- what it is ---
 
@@ -210,7 +211,7 @@ class iModel(Alone):  # noqa: N801  # the name its users know
     @property
     def endpoint_name(self) -> str:
         """What the provider account is called in errors and statistics: the provider and its address."""
-        return f"{self._spec.provider} {self._spec.url}"
+        return f"{self._spec.provider} {self._spec.url}".rstrip()
 
     @property
     def format(self) -> WireFormat:
@@ -268,7 +269,7 @@ class iModel(Alone):  # noqa: N801  # the name its users know
 
     async def _invoke(self, api_call: Call | None, kwargs: dict[str, Any]) -> Call:
         if api_call is None and self._runs is not None:
-            return await self._runs.invoke(self, kwargs)
+            return await self._runs.invoke(self, None, kwargs)
         if api_call is None:
             api_call = self.create_api_calling(**kwargs)
         elif kwargs:
@@ -277,10 +278,9 @@ class iModel(Alone):  # noqa: N801  # the name its users know
             raise InvalidCall(f"invoke takes a call made by create_api_calling, not {type(api_call).__name__}")
         if api_call.over:
             return api_call
-        await self.engine.invoke(api_call)
-        if self._runs is not None:
-            note_session(self, api_call.view.provider_id, api_call.payload)
-        return api_call
+        if self._runs is not None and isinstance(api_call.owner.format, AgentFormat):
+            return await self._runs.invoke(self, api_call, {})
+        return await self.engine.invoke(api_call)
 
     async def run_and_collect(self, api_call: Call | None = None, **kwargs: Any) -> str | None:
         """Send a call as `invoke` does, and return all that was said in answer as one text; None if nothing was.
@@ -307,8 +307,8 @@ class iModel(Alone):  # noqa: N801  # the name its users know
           EngineNotRunning: no engine is open here.
           UsageError: what is known to be wrong with the call. Further errors come as it is read: see `ReplyStream`.
         """
-        if api_call is None and self._runs is not None:
-            return self._runs.stream(self, kwargs)
+        if self._runs is not None and (api_call is None or not kwargs):
+            return self._runs.stream(self, api_call, kwargs)
         if api_call is None:
             api_call = self.create_api_calling(**{**kwargs, "stream": True})
         elif kwargs:
@@ -330,7 +330,8 @@ class iModel(Alone):  # noqa: N801  # the name its users know
         other.id, other.created_at = id_of(None), created_at_of(None)
         other._stand_alone(self)
         kept = self.provider_metadata.items()
-        other.provider_metadata = {name: value for name, value in kept if share_session or name != "session_id"}
+        session = () if share_session else (SESSION_ID, SESSION_CWD)
+        other.provider_metadata = {name: value for name, value in kept if name not in session}
         if share_limits:
             other._limits = msgspec.structs.replace(self._limits, shares=None if self._limits.lane else self._lane.name)
         else:
@@ -342,8 +343,9 @@ class iModel(Alone):  # noqa: N801  # the name its users know
         """The model as data that JSON can hold: what it is, where its calls go, their arguments, its limits.
 
         Never in it: keys; headers, arguments and metadata that hold one by their name or their looks; a user or a key
-        in the address. Nor functions, hooks with `exit_hook` and `hook_options`, the client and the engine: give them
-        to what is restored. `include_request_options` adds the JSON Schema of the arguments its endpoint documents.
+        in the address. Nor functions, hooks with `exit_hook` and `hook_options`, the client and the engine, an agent's
+        `program` and `pass_env`: give them to what is restored. `include_request_options` adds the JSON Schema of the
+        arguments its endpoint documents.
 
         Raises:
           UsageError: an argument or something in the metadata cannot be written as JSON.
@@ -363,8 +365,8 @@ class iModel(Alone):  # noqa: N801  # the name its users know
         """The model that `to_dict` has written: the same id and time, address, arguments and limits.
 
         Within an engine it shares the lane of the model it was. What `to_dict` leaves out it lacks. `base_url` takes
-        the place of the address in the data. A key from the environment is sent to the provider's own address, or to
-        the one that is given here, never to another that only the data says.
+        the place of the address in the data. A key from the environment, or an agent's login, is sent to the provider's
+        own address, or to the one that is given here, never to another that only the data says.
 
         Raises:
           UsageError: the data is none of a model, or says what a model cannot be.

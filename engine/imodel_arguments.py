@@ -126,6 +126,12 @@ def key_of(endpoint: Endpoint, environ: Mapping[str, str] | None) -> Secret | No
       MissingKey: the provider wants a key and there is none.
     """
     explicit, spec = endpoint.config.api_key, endpoint.spec
+    if environ is None and spec.is_cli:
+        raise MissingKey(
+            f"the model was restored with an address that is not {spec.provider}'s own, where its program would log "
+            "in; pass from_dict the base_url you trust. Nothing was started.",
+            variables=spec.key_env,
+        )
     if environ is None and explicit is None and spec.key_required:
         raise MissingKey(
             f"the model was restored with an address that is not {spec.provider}'s own, where no key from the "

@@ -121,6 +121,8 @@ def written(
     clean = Cleaner(keys)
     documented = names_of(endpoint.spec.format.options)
     said = {name: value for name, value in options.items() if name != "hook_options"}
+    if endpoint.spec.is_cli:
+        arguments = {name: value for name, value in arguments.items() if name not in _OF_THIS_MACHINE}
     return {
         "provider_metadata": clean.table("provider_metadata", metadata),
         "endpoint": {"config": _config_data(endpoint.config, arguments, documented, clean)},
@@ -150,6 +152,8 @@ def limits_data(limits: LaneArguments) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value or name not in _OURS}
 
 
+_OF_THIS_MACHINE = ("program", "pass_env")
+"""Arguments of agents that no data may say: which program is run, and what it sees of the user's environment."""
 _OURS = ("quotas", "limits", "weights", "ageing_s", "lane", "shares")
 _CONFIG = ("provider", "endpoint", "base_url", "auth_type", "default_headers", "timeout", "kwargs")
 
@@ -164,9 +168,13 @@ def arguments_in(data: Mapping[str, Any], base_url: str | None, api_key: str | N
     fields = {name: config[name] for name in _CONFIG if config.get(name) is not None}
     if base_url is not None:
         fields["base_url"] = base_url
+    endpoint = Endpoint(EndpointConfig(**fields, api_key=Secret(api_key) if api_key is not None else None))
+    for name in _OF_THIS_MACHINE if endpoint.spec.is_cli else ():
+        if endpoint.config.kwargs.get(name):
+            raise UsageError(f"{name}= of an agent is not taken from data; give it with each call")
     options = {name: value for name, value in _table(data, "options", {}).items() if name in OPTION_NAMES}
     return {
-        "endpoint": Endpoint(EndpointConfig(**fields, api_key=Secret(api_key) if api_key is not None else None)),
+        "endpoint": endpoint,
         **{name: data[name] for name in ("id", "created_at", "provider_metadata") if name in data},
         "max_connections": _table(data, "processor_config", {}).get("max_connections", MAX_CONNECTIONS),
         **options,

@@ -246,6 +246,8 @@ class Intake:
         """Where a call goes and what it will take. Raises what can be known to be wrong with it before it is queued."""
         self.check_open(call)
         binding = self._switchboard.bind(call.owner)
+        if binding.check is not None:
+            binding.check(call.request.body)
         estimate = self._estimate(call, binding)
         output_tokens = estimate.output_tokens
         if estimate.guessed:

@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from actors.slots import Progress, ReplySlot, StreamBuffer
+from engine.agents.format import AgentFormat
 from engine.call import Call
 from engine.errors import InvalidCall
 from engine.providers.wire import StreamAssembler, StreamChunk, StreamFormat, mapping
@@ -243,10 +244,13 @@ class ReplySource:
         """The chunks that are left once the call has ended and all that came was read; none when asked again."""
         if self._streamed:
             return self._assembler.end()
-        if self._told or self.call.status != "completed":
+        if self._told:
             return []
         self._told = True
-        return chunks_of(self.call)
+        wire, reply = self.call.owner.format, self.call.reply
+        if reply.streamed and isinstance(wire, AgentFormat):
+            return wire.chunks_of(reply.body)  # of a run that might have been tried again, but was not
+        return chunks_of(self.call) if self.call.status == "completed" else []
 
     def _conclude(self) -> None:
         """The call has ended and all that came of it was read. Raises why it did not complete."""

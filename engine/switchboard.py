@@ -43,12 +43,14 @@ class AccountStatistics(EndpointStatistics, frozen=True):
 
 
 class Binding(msgspec.Struct, frozen=True):
-    """Where the calls of one model go: a lane, and an endpoint by number. `poll_lane` is where polls wait, if any."""
+    """Where the calls of one model go: a lane, and an endpoint by number. `poll_lane` is where polls wait, if any.
+    `check` raises what its transport can know to be wrong with a body before it is queued, if it can know anything."""
 
     lane: OpenedLane
     endpoint: int
     format: str
     poll_lane: int = 0
+    check: Callable[[bytes], None] | None = None
 
 
 class _Endpoint:
@@ -69,6 +71,11 @@ class _Told:
         self._name = name
         self._transport = transport
         self.kind: str = getattr(transport, "kind", type(transport).__name__)
+
+    @property
+    def check(self) -> Callable[[bytes], None] | None:
+        """What it can know of a body before it is queued."""
+        return getattr(self._transport, "check", None)
 
     @property
     def children(self) -> int:
@@ -141,7 +148,8 @@ class Switchboard:
                 lane = self._open_lane(model.lane, account)
             lane = lane or polls
             assert lane is not None, "who has no lane of its own has polls"
-            binding = Binding(lane, endpoint, wire.name, polls.number if polls is not None else 0)
+            number = polls.number if polls is not None else 0
+            binding = Binding(lane, endpoint, wire.name, number, self._endpoints[endpoint].transport.check)
             self._bindings[model] = binding
         return binding
 

@@ -16,7 +16,7 @@ from engine.agents.agent import Program
 from engine.agents.format import AgentFormat
 from engine.config import EngineSection
 from engine.errors import UsageError
-from engine.providers.lookup import EndpointSpec, is_own_address, request_headers
+from engine.providers.lookup import EndpointSpec, request_headers, resolve
 from engine.providers.wire import Usage
 from engine.transports.ag2 import Ag2Transport
 from engine.transports.client import ClientTransport
@@ -62,11 +62,11 @@ def _agent(account: Account, on_usage: OnUsage) -> Transport:
     spec = account.spec
     if account.http_client is not None:
         raise UsageError(f"{spec.provider} is an agent's program, which uses no client of ours; leave http_client out")
-    base_url = "" if is_own_address(spec) else spec.url
     agent = spec.format.agent if isinstance(spec.format, AgentFormat) else None
     if isinstance(agent, Program):
+        base_url = "" if spec.url == resolve(spec.provider).url else spec.url
         return ProcessTransport(agent, base_url=base_url, key=account.key, on_usage=on_usage)
-    return Ag2Transport(base_url=base_url, key=account.key, on_usage=on_usage)
+    return Ag2Transport(base_url=spec.url, key=account.key, on_usage=on_usage)
 
 
 def _http(account: Account, on_usage: OnUsage, section: EngineSection) -> Transport:

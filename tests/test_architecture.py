@@ -96,7 +96,7 @@ HOUSE = (
     Room("engine.mapping", "shell", "trio msgspec structlog"),
     Room("engine.runtime", "shell", "trio msgspec structlog"),
     Room("engine.opening", "shell", "trio msgspec structlog"),
-    Room("engine.agent_runs", "shell", "msgspec"),
+    Room("engine.agent_runs", "shell", "trio msgspec"),
     Room("engine.imodel_arguments", "shell", "msgspec"),
     Room("engine.imodel_data", "shell", "msgspec"),
     Room("engine.imodel", "shell", "trio msgspec structlog"),

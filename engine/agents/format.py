@@ -97,6 +97,11 @@ class AgentFormat:
             assembler.feed(line)
         return assembler.response()
 
+    def chunks_of(self, body: bytes | memoryview) -> list[StreamChunk]:
+        """The chunks of a recorded run. Never raises."""
+        assembler = self.assembler()
+        return [chunk for line in bytes(body).splitlines() for chunk in assembler.feed(line)]
+
     def view(self, response: object) -> View:
         """An answer in the common terms. Never raises, whatever was decoded."""
         run = mapping(response)

@@ -7,7 +7,7 @@ a dash, and session identifiers that hold anything but the characters of one. Pu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard
 
 import msgspec
 
@@ -80,6 +80,14 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     pass_env: list[Variable] = []
     start_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 60.0
     stream: bool | None = None
+
+
+def is_session_id(name: object) -> TypeGuard[str]:
+    """Whether this is the name of a session, so that it could be resumed by it."""
+    try:
+        return bool(msgspec.convert(name, SessionId))
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return False
 
 
 def text_of(content: object) -> str:

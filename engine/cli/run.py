@@ -1,13 +1,12 @@
 """`penstock run`: a file of requests in, a file of results out, under the limits given.
 
 Results go to --output; when that is stdout, the summary joins the progress on stderr, so that stdout is data alone.
-The first SIGINT or SIGTERM lets what is in flight end and discards the rest, the second ends it at once. What a line
+The first SIGINT, SIGTERM or SIGHUP lets what is in flight end and discards the rest, the second ends it at once. What a line
 means and what becomes of it is the business of `engine.batch`: here the options are read and the numbers printed.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import AsyncIterator
 from typing import Annotated, Final, Literal
@@ -20,6 +19,7 @@ from engine.batch import STANDARD, Batch, BatchSettings, InputFile, LineReader, 
 from engine.cli.display import progress_console
 from engine.cli.options import Count, Seconds
 from engine.cli.run_display import show_run
+from engine.cli.signals import ending_signals
 from engine.config import EngineConfig, parse_config
 from engine.transports.files import read_text
 
@@ -111,7 +111,7 @@ class _Run:
           UsageError: what was asked can hold for no line, a file cannot be used, or no line could be. Nothing was sent.
         """
         self._settings.check()
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*ending_signals()) as signals:
             await self._run_files(signals, overwrite=overwrite)
         if self._caught:
             return 128 + self._caught[0]

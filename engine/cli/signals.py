@@ -1,6 +1,7 @@
-"""SIGINT and SIGTERM for commands that wait: cancel the work, let it clean up, and say with which code to exit.
+"""SIGINT, SIGTERM and SIGHUP for commands that wait: cancel the work, let it clean up, and say with which code to exit.
 
-Only the command line handles signals; the library leaves them to whoever embeds it.
+A terminal that is closed would else leave agents behind, which have sessions of their own. Only the command line
+handles signals; the library leaves them to whoever embeds it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,12 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """The signals that end a command. Under nohup a closed terminal is not among them."""
+    hung_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    return (signal.SIGINT, signal.SIGTERM, *hung_up)
 
 
 async def until_signalled(work: Callable[[], Awaitable[int | None]]) -> int:
@@ -24,7 +31,7 @@ async def until_signalled(work: Callable[[], Awaitable[int | None]]) -> int:
             scope.cancel()
 
     code: int | None = None
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, signals, nursery.cancel_scope)
             code = await work()

@@ -1,15 +1,17 @@
 """The agents, as rows like those of the providers: the service each one asks, the variable of its key, its limits.
 
-Their programs know a login of their own, so no key is required; pi knows many services, and has none of its own. An
-agent has one endpoint, whatever name it is asked for by. Pure: no trio, no I/O.
+Their programs know a login of their own, so no key is required; pi knows many services, and has none of its own. A
+program has one endpoint, whatever name it is asked for by. Pure: no trio, no I/O.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from engine.agents.ag2 import AG2
-from engine.agents.agent import Agent
+from engine.agents.agent import Agent, Program
 from engine.agents.claude_code import CLAUDE_CODE
 from engine.agents.codex import CODEX
 from engine.agents.format import AgentFormat
@@ -22,7 +24,8 @@ _CHATS = Defaults(concurrency_limit=1, timeout_s=3_600.0)
 
 
 def _row(agent: Agent[Any], name: str, *aliases: str, defaults: Defaults = _PROGRAMS) -> tuple[EndpointRow, ...]:
-    return (EndpointRow(name=name, format=AgentFormat(agent), aliases=aliases, defaults=defaults, is_cli=True),)
+    known = EndpointRow(name=name, format=AgentFormat(agent), aliases=aliases, defaults=defaults, is_cli=True)
+    return (msgspec.structs.replace(known, any_name=isinstance(agent, Program)),)
 
 
 AGENTS: tuple[Provider, ...] = (

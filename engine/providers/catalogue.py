@@ -54,7 +54,7 @@ class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
     """One endpoint of a provider: what it is called, which format it speaks, and where.
 
     `path` follows the provider's address; empty: the format's own. `is_cli`: nothing is posted, an agent is run on this
-    machine, and the address is the service that it asks.
+    machine, and the address is the service that it asks. `any_name`: it is meant whatever endpoint is asked for.
     """
 
     name: str
@@ -63,6 +63,7 @@ class EndpointRow(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     defaults: Defaults = Defaults()
     is_cli: bool = False
+    any_name: bool = False
 
 
 def _is_format(made: object) -> bool:

@@ -135,7 +135,7 @@ def find(provider: str, endpoint: str = "chat", *, compatible: bool) -> tuple[Pr
         found = msgspec.structs.replace(COMPATIBLE, name=name, key_env=key_env)
     row = found.find(endpoint.strip().strip("/").lower())
     only = found.endpoints[0] if len(found.endpoints) == 1 else None
-    if row is None and only is not None and (endpoint.strip().lower() == "chat" or only.is_cli):
+    if row is None and only is not None and (endpoint.strip().lower() == "chat" or only.any_name):
         row = only  # "chat" is what nobody said, and there is no choice
     if row is None:
         there_are = ", ".join(repr(row.name) for row in found.endpoints)

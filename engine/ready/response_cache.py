@@ -21,6 +21,7 @@ import trio
 from actors.limits import is_count, is_number
 from actors.messages import Fault, Mail
 from actors.slots import Progress
+from engine.agents.format import AgentFormat
 from engine.call import Call
 from engine.errors import InternalError, NotAdmitted, OutcomeUnknown, PenstockError, UsageError
 from engine.hooks import Handler, HookEventTypes
@@ -259,10 +260,10 @@ class ResponseCache:
     def _key(self, call: Call) -> bytes | None:
         """Equal for calls that ask the same of the same account; it holds neither the key nor the question.
 
-        None for a call that is left alone: a GET asks how something stands now; or its account cannot be told, its key
-        being no longer where it was.
+        None for a call that is left alone: a GET asks how something stands now, and an agent is asked to do something;
+        or its account cannot be told, its key being no longer where it was.
         """
-        if call.place[0] == "GET":
+        if call.place[0] == "GET" or isinstance(call.owner.format, AgentFormat):
             return None
         try:
             account = call.owner.account()

@@ -17,6 +17,8 @@ from engine.errors import UsageError
 from engine.log import log
 from engine.transports.threads import in_thread
 
+_AGAIN_S = (0.0, 0.1, 0.5, 2.0)
+
 
 class NoPrivateDirectory(Exception):  # a signal between two functions, never seen by a caller
     """It could not be made or written to. Its cause is the system's own error."""
@@ -43,7 +45,15 @@ async def private_directory() -> AsyncIterator[str]:
         yield path
     finally:
         with trio.CancelScope(shield=True):
-            await in_thread(_remove, path)
+            await _removed(path)
+
+
+async def _removed(path: str) -> None:
+    for wait_s in _AGAIN_S:
+        if await in_thread(_remove, path):
+            return
+        await trio.sleep(wait_s)  # there may be no file number left for it now
+    log.warning("a private directory could not be removed", path=path)
 
 
 async def furnish(
@@ -90,20 +100,37 @@ def _within(private: str, name: str) -> str:
     return path
 
 
-def _remove(path: str) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):  # a program may have made directories that cannot be written to
-        _open_up(path)
-        shutil.rmtree(path, ignore_errors=True)
-    if os.path.lexists(path):
-        log.warning("a private directory could not be removed", path=path)
+def _remove(path: str) -> bool:
+    """Whether it is gone. A link that a program has put in its place is removed, and not followed."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        with contextlib.suppress(OSError, RecursionError):
+            shutil.rmtree(path)
+            return True
+        with contextlib.suppress(OSError):
+            _flatten(path)  # what a program has made too deep, or has taken the permissions of
+            os.rmdir(path)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    return not os.path.lexists(path)
 
 
-def _open_up(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.chmod(path, 0o700)
-    for directory, names, _ in os.walk(path):
-        for inner in [os.path.join(directory, name) for name in names]:
-            with contextlib.suppress(OSError):
-                if not os.path.islink(inner):
-                    os.chmod(inner, 0o700)
+def _flatten(top: str) -> None:
+    """Empty a directory however deep it is: what a directory holds is moved up before it is removed."""
+    os.chmod(top, 0o700)
+    number = 0
+    while entries := list(os.scandir(top)):
+        for entry in entries:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+                continue
+            os.chmod(entry.path, 0o700)
+            for inner in list(os.scandir(entry.path)):
+                if inner.is_dir(follow_symlinks=False):
+                    while os.path.lexists(place := f"{top}/{number}"):
+                        number += 1
+                    os.chmod(inner.path, 0o700)  # it is moved only by who may write to it
+                    os.rename(inner.path, place)
+                else:
+                    os.unlink(inner.path)
+            os.rmdir(entry.path)

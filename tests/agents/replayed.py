@@ -35,6 +35,22 @@ sys.exit(code)
 """
 
 
+def hang(folder: Path, program: str, said: str = "") -> None:
+    """An executable that says this and then nothing for ever."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{program}.said").write_text(said, "utf-8")
+    script = folder / program
+    script.write_text(f"#!/bin/sh\ncat > /dev/null\ncat {script}.said\nexec sleep 1000\n", "utf-8")
+    script.chmod(0o700)
+
+
+def beginning(transcript: str, mark: str) -> str:
+    """A recorded run up to the first line with this mark in it."""
+    lines = (TRANSCRIPTS / f"{transcript}.stdout.jsonl").read_text("utf-8").splitlines(keepends=True)
+    last = next(number for number, line in enumerate(lines) if mark in line)
+    return "".join(lines[: last + 1])
+
+
 class Replayed:
     """One such executable, called `program`, in `folder`."""
 

@@ -9,15 +9,20 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from replayed import Replayed
+from replayed import Replayed, beginning, hang
 
 from engine import (
     AgentError,
+    AgentNotInstalled,
     HandlerFailed,
     HookEventTypes,
+    HookRegistry,
     InvalidCall,
+    MissingKey,
+    OutcomeUnknown,
     RateLimited,
     Rejected,
+    ResponseCache,
     UnknownEndpoint,
     UsageError,
     iModel,
@@ -67,13 +72,19 @@ def session_of(transcript: str) -> str:
     ],
 )  # fmt: skip
 def test_every_alias_is_an_agent_whatever_endpoint_is_asked_for(name: str, provider: str) -> None:
-    for endpoint in ("chat", "query_cli", "whatever"):
+    for endpoint in ("chat", "query_cli", "whatever") if provider != "ag2" else ("chat", "group_chat", "groupchat"):
         model = iModel(provider=name, model="m", endpoint=endpoint)
         assert model.is_cli
         assert model.endpoint.spec.provider == provider
         assert model.request_options is not None
         assert match_endpoint(name, endpoint) is match_endpoint(provider)
     assert iModel(model=f"{name}/m").is_cli
+
+
+@pytest.mark.parametrize("endpoint", ["agent", "beta", "nlip", "nonsense"])
+def test_of_ag2_only_the_group_chat_is_there(endpoint: str) -> None:
+    with pytest.raises(UnknownEndpoint, match="'group_chat'"):
+        iModel(provider="ag2", endpoint=endpoint)
 
 
 def test_three_runs_at_once_are_usual_and_a_chat_alone() -> None:
@@ -97,9 +108,29 @@ async def test_what_belongs_to_http_is_refused(bin_folder: Path) -> None:
 async def test_a_missing_program_is_found_before_anything_starts() -> None:
     model = iModel(provider="claude_code", model="sonnet")
     async with open_engine() as engine:
-        with pytest.raises(UsageError, match="npm install -g @anthropic-ai/claude-code"):
+        with pytest.raises(AgentNotInstalled, match="npm install -g @anthropic-ai/claude-code"):
             await model.invoke(prompt="hello")
-        assert engine.statistics().endpoints == ()
+        with pytest.raises(AgentNotInstalled, match="/no/such/claude"):
+            await model.invoke(prompt="hello", program="/no/such/claude")
+        (missing,) = [call async for call in engine.map([model.create_api_calling(prompt="hello")])]
+        assert missing.status == "skipped"
+        assert isinstance(missing.error, AgentNotInstalled)
+        assert not any(engine.statistics().live.values())
+        assert engine.statistics().scheduler.schedule.submitted == 0
+
+
+async def test_a_program_that_is_not_in_path_can_be_named(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Replayed(bin_folder, "claude", "claude__plain")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    async with iModel(provider="claude_code", program=str(program.path)) as model:
+        assert (await model.invoke(prompt="hello")).status == "completed"
+
+
+async def test_a_working_directory_that_is_not_there_is_found_before_anything_starts(bin_folder: Path) -> None:
+    Replayed(bin_folder, "claude", "claude__plain")
+    async with iModel(provider="claude_code") as model:
+        with pytest.raises(UsageError, match="/no/such/place"):
+            await model.invoke(prompt="hello", cwd="/no/such/place")
 
 
 # --- runs ---
@@ -147,8 +178,9 @@ async def test_a_session_is_known_from_a_stream_that_was_left(bin_folder: Path) 
     Replayed(bin_folder, "claude", "claude__multi")
     async with iModel(provider="claude_code") as model:
         async with model.stream(prompt="go") as chunks:
-            async for _ in chunks:
-                break
+            async for chunk in chunks:
+                if str(chunk):
+                    break
         assert model.provider_session_id == session_of("claude__multi")
 
 
@@ -161,6 +193,121 @@ async def test_a_copy_goes_on_with_the_session_only_if_it_shares_it(bin_folder: 
         await model.copy(share_session=True).invoke(prompt="three")
         await iModel.from_dict(json.loads(json.dumps(model.to_dict()))).invoke(prompt="four")
     assert ["--resume" in json.dumps(run["argv"]) for run in program.runs] == [False, False, True, True]
+
+
+async def test_a_session_is_of_who_was_asked_whoever_asks(bin_folder: Path) -> None:
+    """Of the model that made the call, and of the one that a handler answers with."""
+    claude, codex = Replayed(bin_folder, "claude", "claude__plain"), Replayed(bin_folder, "codex", "codex__plain")
+    async with open_engine():
+        one, other = iModel(provider="claude_code"), iModel(provider="codex")
+        await one.invoke(other.create_api_calling(prompt="x"))
+        assert (one.provider_session_id, other.provider_session_id) == (None, session_of("codex__plain"))
+        instead = {HookEventTypes.PreInvocation: lambda event, **kw: other.create_api_calling(prompt="instead")}
+        hooks = HookRegistry(hooks=instead)
+        replaced = iModel(provider="claude_code", hook_registry=hooks)
+        call = await replaced.invoke(prompt="x")
+        assert call.response["session_id"] == session_of("codex__plain")
+        assert replaced.provider_session_id is None
+    assert claude.runs == []
+    assert len(codex.runs) == 2
+
+
+async def test_a_session_is_noted_only_once_its_run_has_begun(bin_folder: Path) -> None:
+    program = Replayed(bin_folder, "claude", "claude__401_retry0", "claude__plain")
+    async with iModel(provider="claude_code") as model:
+        await model.invoke(prompt="x")
+        assert model.provider_session_id is None
+        await model.invoke(prompt="x")
+        assert model.provider_session_id == session_of("claude__plain")
+    assert not any("--resume" in json.dumps(run["argv"]) for run in program.runs)
+
+
+async def test_a_session_that_is_gone_is_forgotten(bin_folder: Path) -> None:
+    program = Replayed(bin_folder, "codex", "codex__resume_bad", "codex__plain")
+    gone = {"session_id": "00000000-0000-0000-0000-000000000000"}
+    async with iModel(provider="codex", provider_metadata=gone) as model:
+        assert "session_not_found" in str((await model.invoke(prompt="x")).error)
+        assert model.provider_session_id is None
+        assert (await model.invoke(prompt="x")).status == "completed"
+    assert ["resume" in run["argv"] for run in program.runs] == [True, False]
+
+
+async def test_a_session_is_of_one_working_directory(bin_folder: Path, tmp_path: Path) -> None:
+    program = Replayed(bin_folder, "claude", "claude__plain")
+    async with iModel(provider="claude_code", cwd=str(tmp_path)) as model:
+        await model.invoke(prompt="one")
+        await model.invoke(prompt="two")
+        await model.invoke(prompt="three", cwd=str(bin_folder))
+        await model.invoke(prompt="four", cwd=str(bin_folder))
+        await model.invoke(prompt="five")
+    assert ["--resume" in json.dumps(run["argv"]) for run in program.runs] == [False, True, False, True, False]
+
+
+async def test_a_session_that_a_model_names_is_begun_once_and_then_resumed(bin_folder: Path) -> None:
+    program = Replayed(bin_folder, "claude", "claude__plain")
+    async with iModel(provider="claude_code", session_id=session_of("claude__plain")) as model:
+        await model.invoke(prompt="one")
+        await model.invoke(prompt="two")
+    first, second = (json.dumps(run["argv"]) for run in program.runs)
+    assert "--session-id" in first
+    assert "--resume" not in first
+    assert "--resume" in second
+    assert "--session-id" not in second
+
+
+async def test_a_run_that_is_not_kept_goes_on_with_nothing_and_is_gone_on_with_by_nothing(bin_folder: Path) -> None:
+    program = Replayed(bin_folder, "codex", "codex__plain")
+    async with iModel(provider="codex") as model:
+        await model.invoke(prompt="one", ephemeral=True)
+        assert model.provider_session_id is None
+        await model.invoke(prompt="two")
+        await model.invoke(prompt="three", ephemeral=True)
+    assert not any("resume" in run["argv"] for run in program.runs)
+
+
+async def test_a_run_whose_time_is_over_leaves_its_session_and_what_it_said(bin_folder: Path) -> None:
+    """As an hour's work must not be lost with its last minute."""
+    hang(bin_folder, "claude", beginning("claude__multi", "text_delta"))
+    async with iModel(provider="claude_code") as model:
+        call = await model.invoke(prompt="go", idle_s=0.3)
+        assert isinstance(call.error, OutcomeUnknown)
+        assert call.text
+        assert model.provider_session_id == session_of("claude__multi") == call.response["session_id"]
+
+
+async def test_programs_that_run_are_counted(bin_folder: Path) -> None:
+    hang(bin_folder, "claude")
+    async with open_engine() as engine:
+        call = await engine.submit(iModel(provider="claude_code").create_api_calling(prompt="x"))
+        with trio.fail_after(60):
+            while engine.statistics().live["children"] != 1:  # noqa: ASYNC110  # it tells nobody
+                await trio.sleep(0.01)
+        call.cancel()
+        await engine.wait_quiet()
+        assert engine.statistics().live["children"] == 0
+
+
+async def test_an_identical_run_is_never_answered_from_a_cache(bin_folder: Path) -> None:
+    program = Replayed(bin_folder, "claude", "claude__plain")
+    async with open_engine(hooks=HookRegistry().use(ResponseCache())):
+        model = iModel(provider="claude_code")
+        await model.copy().invoke(prompt="deploy")
+        await model.copy().invoke(prompt="deploy")
+    assert len(program.runs) == 2
+
+
+def test_what_is_restored_from_data_logs_in_nowhere_else_and_runs_no_program_of_the_datas() -> None:
+    data = iModel(
+        provider="claude_code", program="/x/claude", pass_env=["AWS_KEY"], base_url="http://127.0.0.1:9"
+    ).to_dict()
+    config = data["endpoint"]["config"]
+    assert config["kwargs"] == {}
+    with pytest.raises(MissingKey, match="base_url you trust"):
+        iModel.from_dict(data).account()
+    assert iModel.from_dict(data, base_url="http://127.0.0.1:9").account().spec.url == "http://127.0.0.1:9"
+    config["kwargs"] = {"program": "/no/such"}
+    with pytest.raises(UsageError, match="program="):
+        iModel.from_dict(data)
 
 
 async def test_what_a_session_that_is_resumed_costs_is_the_difference(bin_folder: Path) -> None:
@@ -310,8 +457,44 @@ async def test_handlers_of_a_failed_run_hear_of_its_end_and_the_call_says_why(bi
     async with iModel(provider="claude_code", **handlers) as model:
         call = await model.invoke(prompt="x")
     assert isinstance(call.error, Rejected)
-    assert [value["is_error"] for name, value in news if name == "on_final"] in ([True], [])
+    assert [value["is_error"] for name, value in news if name == "on_final"] == [True]
     assert not [value for name, value in news if name == "on_text"]
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_a_run_that_might_have_been_tried_again_tells_its_end_once(bin_folder: Path, attempts: int) -> None:
+    Replayed(bin_folder, "codex", "codex__429")
+    news, handlers = told()
+    async with iModel(provider="codex", max_attempts=attempts) as model:
+        stream = model.stream(prompt="x", **handlers)
+        seen = []
+        try:
+            async for chunk in stream:
+                seen += [chunk]
+        except RateLimited:
+            assert stream.call.attempts == attempts
+    assert [chunk.type for chunk in seen if chunk.type in ("result", "error")] == ["error"]
+    assert seen[-1].type == "error"
+    assert [value["is_error"] for name, value in news if name == "on_final"] == [True]
+
+
+async def test_handlers_of_another_agent_are_no_arguments_of_this_one(bin_folder: Path) -> None:
+    async with iModel(provider="claude_code") as model:
+        with pytest.raises(InvalidCall, match="codex_handlers"):
+            await model.invoke(prompt="x", codex_handlers={"on_text": print})
+
+
+async def test_a_models_handlers_are_told_of_calls_that_were_made_before(bin_folder: Path) -> None:
+    Replayed(bin_folder, "claude", "claude__plain")
+    news, handlers = told()
+    async with iModel(provider="claude_code", **handlers) as model:
+        await model.invoke(model.create_api_calling(prompt="x"))
+        assert "".join(value for name, value in news if name == "on_text") == "Hello from the fake provider."
+        assert model.provider_session_id == session_of("claude__plain")
+        await model.run_and_collect(model.create_api_calling(prompt="x"))
+        async for _ in model.stream(model.create_api_calling(prompt="x")):
+            pass
+    assert len([name for name, _ in news if name == "on_final"]) == 3
 
 
 @pytest.mark.parametrize(

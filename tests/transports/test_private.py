@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,11 @@ from engine.transports.private import furnish, private_directory
 def mode_of(path: Path) -> int:
     """Who may do what with it."""
     return path.stat().st_mode & 0o777
+
+
+def gone(path: str) -> bool:
+    """Whether there is nothing of that name."""
+    return not os.path.lexists(path)
 
 
 def look(private: str) -> dict[str, str]:
@@ -64,3 +70,51 @@ async def test_what_leads_out_of_it_is_refused(name: str, tmp_path: Path) -> Non
                 await furnish(private, files, links)
         assert look(private)["taken"] == "first"
     assert look(str(tmp_path)) == {}
+
+
+async def test_what_a_program_has_made_of_it_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    """Directories that are deep or shut, and links to what is not its own."""
+    victim = tmp_path / "victim"
+    victim.mkdir(0o755)
+    (victim / "kept").write_text("kept")
+    async with private_directory() as private:
+        os.symlink(victim, f"{private}/link")
+        descriptor = os.open(private, os.O_RDONLY)
+        for _ in range(3_000):
+            os.mkdir("deeper", dir_fd=descriptor)
+            below = os.open("deeper", os.O_RDONLY, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        os.close(descriptor)
+        for name in ("shut", "shut/inner", "0", "1"):
+            os.mkdir(f"{private}/{name}")
+        os.mkdir(f"{private}/shut/inner/deep")
+        os.chmod(f"{private}/shut/inner", 0)
+        os.chmod(f"{private}/shut", 0)
+    assert gone(private)
+    assert mode_of(victim) == 0o755
+    assert (victim / "kept").read_text() == "kept"
+
+
+async def test_a_link_in_its_place_is_removed_and_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    (victim / "inner").mkdir(0o755, parents=True)
+    victim.chmod(0o755)
+    async with private_directory() as private:
+        os.rename(private, tmp_path / "moved")
+        os.symlink(victim, private)
+    assert gone(private)
+    assert [mode_of(victim), mode_of(victim / "inner")] == [0o755, 0o755]
+
+
+async def test_it_is_removed_when_there_are_file_numbers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with private_directory() as private:
+        scandir, tries = os.scandir, iter([True, True, False])
+
+        def scan(path: Any) -> Any:
+            if next(tries, False):
+                raise OSError(24, "Too many open files")
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", scan)
+    assert gone(private)
