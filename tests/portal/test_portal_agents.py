@@ -399,7 +399,7 @@ def test_interrupt_ends_the_program_and_a_second_one_does_not_wait(
     bin_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in `invoke`."""
-    monkeypatch.setattr(Child, "GRACE_S", 600.0)  # for as long as the second one would be waited for
+    monkeypatch.setattr(Child, "GRACE_S", 30.0)  # for as long as the second one would be waited for
     program = Stuck(bin_folder, "claude", "claude__plain")
 
     def interrupt() -> None:
