@@ -26,8 +26,9 @@ import trio
 from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, Transport
-from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of, registered_tool
+from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of
 from engine.agents.ag2_events import ChatParser, ClassicParser, NetworkParser
+from engine.agents.ag2_tools import registered_tool
 from engine.agents.chunks import Error, Result
 from engine.agents.verdicts import reading_of
 from engine.providers.arguments import invalid
