@@ -25,8 +25,9 @@ import trio
 from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, Transport
-from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of, registered_tool
+from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of
 from engine.agents.ag2_events import ChatParser, ClassicParser, NetworkParser
+from engine.agents.ag2_tools import registered_tool
 from engine.agents.chunks import Error
 from engine.errors import AgentNotInstalled, fault_of, one_line
 from engine.providers.arguments import invalid

@@ -28,7 +28,8 @@ from ag2_chats import (
 )
 from model_server import serving
 
-from engine.agents.ag2 import Ag2Options, plan_of, register_tool
+from engine.agents.ag2 import Ag2Options, plan_of
+from engine.agents.ag2_tools import register_tool
 from engine.agents.chunks import Error, Result, Text, ToolResult, ToolUse
 from engine.errors import UsageError
 from engine.providers.view import Usage
