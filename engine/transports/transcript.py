@@ -19,7 +19,7 @@ from actors.messages import APICalling, Fault, Reply
 from actors.transport import Answer, Attempt
 from engine.agents.agent import Agent, EventParser
 from engine.agents.chunks import Chunk, Error, Raw, Result
-from engine.agents.verdicts import reading_of
+from engine.agents.verdicts import is_unknown, reading_of
 from engine.log import debugging, log
 from engine.providers.wire import Reading, Usage
 from engine.transports.answers import answer_of
@@ -100,10 +100,14 @@ class Transcript:
             stderr_tail=stderr_tail,
             free_cached=self._agent.free_cached,
         )
-        await telling.end(terminal, again=reading.advice.verdict == "retry")
+        # Another attempt may follow either; whether it does is not for the run to say: see `Verdict`.
+        unknown = is_unknown(terminal, began=telling.began)
+        await telling.end(terminal, again=unknown or reading.advice.verdict == "retry")
         status = terminal.status if isinstance(terminal, Error) else 200
         body = telling.body()
         answer = answer_of(reading, status=status, body=body, keep=True, secrets=self._secrets, streamed=True)
+        if unknown:
+            answer = msgspec.structs.replace(answer, verdict="unknown")
         return Ended(terminal, reading, answer)
 
     def _last_chunks(self, exit_code: int | None, stderr_tail: str, trouble: Error | None) -> list[Chunk]:

@@ -46,6 +46,24 @@ async def test_nothing_is_learnt_from_a_run_that_failed() -> None:
     assert KEY not in repr(ended.answer)
 
 
+@pytest.mark.parametrize("began", [False, True])
+async def test_an_answer_that_broke_off(began: bool) -> None:
+    """Before the agent began nobody knows what came of it: another attempt may follow, so nobody has read of this one.
+    After that it has failed."""
+    ear = Ear()
+    run = transcript(ear)
+    await run.tell([*run.read({"session": "s"}), *(run.read({"text": "hi"}) if began else [])])
+    await run.tell(run.read({"error": "cut", "message": "broke off"}))
+    ended = await run.end()
+    fault = ended.answer.reply.fault
+    assert fault is not None
+    assert ended.answer.verdict == ("failed" if began else "unknown")
+    assert (fault.kind == "OutcomeUnknown") is not began
+    assert (ended.answer.charge, ended.answer.keep) == ("kept", True)
+    assert bool(ear.pieces) is began
+    assert isinstance(kept(ended.answer)[-1], Error)
+
+
 async def test_a_bug_of_a_parsers_costs_one_event(caplog: pytest.LogCaptureFixture) -> None:
     """It is passed on as it is, and said once."""
     run = transcript(Ear())
