@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from engine.agents.ag2 import USER, Member, Plan, tool_name
+from engine.agents.ag2 import USER, Member, Plan
+from engine.agents.ag2_tools import tool_name
 
 NO_KEY = "none"
 """What a service that wants no key is given: without any, the client would look for one in the environment."""
