@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from engine.call import Call
 from engine.portal.aio_iterators import AsyncioIterator, AsyncioMap, AsyncioStream, started
-from engine.portal.asked import PortalModel, call_of, stream_call_of
+from engine.portal.asked import PortalModel, call_of, is_agent, stream_call_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import AHEAD, Pipe
+from engine.portal.told import noted
 from engine.portal.waiting import Errand, Invocation, Request, wait_asyncio
 from engine.runtime import EngineStatistics
+from engine.streaming import Process
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -45,6 +47,9 @@ class AsyncioEngine:
 
     async def invoke(self, call: Any, **kwargs: Any) -> Call:
         """Send a call and wait until it has ended. `call` is a `Call`, or a model and the arguments of one."""
+        if is_agent(call):
+            model: AsyncioModel = AsyncioModel.of(call, self)
+            return await model.invoke(**kwargs)
         return await self._ask(Invocation(call_of(call, kwargs)))
 
     async def submit(self, call: Any, **kwargs: Any) -> Call:
@@ -57,9 +62,15 @@ class AsyncioEngine:
         call = call_of(call, kwargs)
         return await self._ask(Request(lambda: self.loop.engine.submit_nowait(call)))
 
-    def stream(self, call: Any, **kwargs: Any) -> AsyncioStream:
-        """The answer to a call, made with ``stream=True`` or of a model's arguments, as it comes."""
-        return AsyncioStream(self.loop, *stream_call_of(call, kwargs))
+    def stream(self, call: Any, *, process: Process = None, watch: Process = None, **kwargs: Any) -> AsyncioStream:
+        """The answer to a call, made with ``stream=True`` or of a model's arguments, as it comes.
+
+        `process` sees every chunk where it is read, and may return another; `watch` before that, in the engine's loop.
+        """
+        if is_agent(call):
+            model: AsyncioModel = AsyncioModel.of(call, self)
+            return model.stream(**kwargs)
+        return AsyncioStream(self.loop, *stream_call_of(call, kwargs, process), watch)
 
     def map(
         self, calls: Iterable[Call] | AsyncIterable[Call], *, ordered: bool = False, buffer: int = 1000
@@ -131,12 +142,14 @@ class AsyncioModel(PortalModel[AsyncioEngine]):
 
     async def invoke(self, api_call: Call | None = None, **kwargs: Any) -> Call:
         """Send a call and wait until it has ended; see `iModel.invoke`. Cancellation cancels the call."""
-        return await self.engine.invoke(self._asked(api_call, kwargs), **kwargs)
+        return await super().invoke(api_call, **kwargs)
+
+    async def _invoke(self, api_call: Call | None, kwargs: dict[str, Any]) -> Call:
+        return await super()._invoke(api_call, noted(kwargs))
 
     def stream(self, api_call: Call | None = None, **kwargs: Any) -> AsyncioStream:  # type: ignore[override]  # asyncio's
         """The answer as it comes: ``async for chunk in model.stream(...)``; see `iModel.stream`."""
-        asked = stream_call_of(self._asked(api_call, kwargs), kwargs, self.streaming_process_func)
-        return AsyncioStream(self.engine.loop, *asked)
+        return cast(AsyncioStream, super().stream(api_call, **noted(kwargs)))
 
     async def __aenter__(self: Self) -> Self:
         await started(self.engine.loop)

@@ -18,9 +18,10 @@ from engine.errors import InvalidCall
 from engine.portal.asked import reading_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import Mapper, Pipe
+from engine.portal.told import News, Piece
 from engine.portal.waiting import Bell
 from engine.providers.wire import StreamChunk
-from engine.streaming import ProcessChunk
+from engine.streaming import Process
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="AsyncioIterator[Any]")
@@ -153,10 +154,11 @@ class AsyncioStream(AsyncioIterator[StreamChunk]):
     """The answer to one call as it comes, as `engine.ReplyStream`: the call is queued when it is first waited for.
 
     `process` sees every chunk, in asyncio; what it returns, or awaits to, takes the chunk's place, unless it is None.
+    So are an agent's handlers called, chunk by chunk.
     """
 
-    def __init__(self, loop: PortalLoop, call: Call, process: ProcessChunk | None = None) -> None:
-        super().__init__(loop, reading_of(loop, call))
+    def __init__(self, loop: PortalLoop, call: Call, process: Process = None, watch: Process = None) -> None:
+        super().__init__(loop, reading_of(loop, call, watch))  # type: ignore[arg-type]  # the news stay in it
         self._call = call
         self._process = process
 
@@ -166,17 +168,25 @@ class AsyncioStream(AsyncioIterator[StreamChunk]):
         return self._call
 
     async def _next(self) -> StreamChunk:
-        chunk = await super()._next()
-        if self._process is None:
-            return chunk
+        piece: Piece = await super()._next()
         try:
-            replaced = self._process(chunk)
-            if inspect.isawaitable(replaced):
-                replaced = await replaced
+            while isinstance(piece, News):
+                await self._tell(piece)
+                piece = await super()._next()
+            replaced = await self._awaited(self._process(piece)) if self._process is not None else None
         except BaseException:
             await self._end()
             raise
-        return chunk if replaced is None else replaced
+        return piece if replaced is None else replaced
+
+    async def _tell(self, news: News) -> None:
+        try:
+            await self._awaited(news.tell())
+        except Exception as error:  # noqa: BLE001  # the run is not lost to it
+            news.failed(self._call, error)
+
+    async def _awaited(self, value: Any) -> Any:
+        return await value if inspect.isawaitable(value) else value
 
 
 class AsyncioMap(AsyncioIterator[Call]):

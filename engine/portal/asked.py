@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeGuard, TypeVar
 
 from engine.call import Call
 from engine.errors import InvalidCall, UsageError
 from engine.imodel import iModel
 from engine.portal.loop import PortalLoop, default_loop
 from engine.portal.pipe import Pipe
-from engine.providers.wire import StreamChunk
-from engine.streaming import ProcessChunk, check_streaming
+from engine.portal.told import Narrated, Piece, noted
+from engine.streaming import Process, check_streaming
 
 E = TypeVar("E")
 
@@ -36,26 +36,30 @@ def call_of(asked: object, kwargs: dict[str, Any]) -> Call:
     return asked.create_api_calling(**kwargs)
 
 
-def stream_call_of(
-    asked: object, kwargs: dict[str, Any], process: ProcessChunk | None = None
-) -> tuple[Call, ProcessChunk | None]:
+def is_agent(asked: object) -> TypeGuard[iModel]:
+    """Whether this is a model whose calls are runs of an agent, which it makes itself: they go on with its session."""
+    return isinstance(asked, iModel) and asked.is_cli
+
+
+def stream_call_of(asked: object, kwargs: dict[str, Any], process: Process = None) -> tuple[Call, Process]:
     """A call that can be streamed, and what is to see its chunks.
 
     Raises:
       InvalidCall: it cannot.
     """
     if isinstance(asked, iModel):
-        kwargs, process = {**kwargs, "stream": True}, asked.streaming_process_func
+        kwargs, process = {**kwargs, "stream": True}, process or asked.streaming_process_func
     call = call_of(asked, kwargs)
     check_streaming(call)
     return call, process
 
 
-def reading_of(loop: PortalLoop, call: Call) -> Pipe[StreamChunk]:
-    """The pipe that streams a call."""
+def reading_of(loop: PortalLoop, call: Call, watch: Process) -> Pipe[Piece]:
+    """The pipe that streams a call. `watch` sees its chunks first, in the loop."""
 
-    async def open_source() -> AsyncIterator[StreamChunk]:
-        return await loop.engine.stream(call)
+    async def open_source() -> AsyncIterator[Piece]:
+        stream = await loop.engine.stream(call, watch=watch)
+        return stream if watch is None else Narrated(stream)
 
     return Pipe(open_source)
 
@@ -70,13 +74,20 @@ class PortalModel(iModel, Generic[E]):
         if engine is not None and not isinstance(engine, self._engines):
             wanted = self._engines.__name__
             raise UsageError(f"engine is what open_portal gives here, {wanted}, not {type(engine).__name__}")
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **noted(kwargs))
         self._portal_engine: E = engine if engine is not None else self._engines(default_loop())
 
     @property
     def engine(self) -> E:  # type: ignore[override]  # of this model's own kind
         """The engine its calls run in."""
         return self._portal_engine
+
+    @classmethod
+    def of(cls, model: iModel, engine: E) -> Self:
+        """This model in this engine: what it knows of itself, like its session, it knows as well."""
+        own = cls.__new__(cls)
+        own.__dict__.update(model.__dict__, _portal_engine=engine)
+        return own
 
     def _asked(self, api_call: object, kwargs: dict[str, Any]) -> object:
         """The call, or the model itself if it is to be made of arguments."""

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
+from engine.agent_runs import check_invoked, collected
+from engine.agents.format import AgentFormat
 from engine.call import Call
-from engine.errors import UsageError
-from engine.portal.asked import PortalModel, call_of, stream_call_of
+from engine.errors import PenstockError, UsageError
+from engine.portal.asked import PortalModel, call_of, is_agent, stream_call_of
 from engine.portal.blocking_iterators import BlockingIterator, BlockingMap, BlockingStream
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import AHEAD, Pipe
+from engine.portal.told import noted
 from engine.portal.waiting import Errand, Invocation, Request, wait_blocking
 from engine.runtime import EngineStatistics
+from engine.streaming import Process
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -44,6 +48,9 @@ class BlockingEngine:
 
     def invoke(self, call: Any, **kwargs: Any) -> Call:
         """Send a call and wait until it has ended. `call` is a `Call`, or a model and the arguments of one."""
+        if is_agent(call):
+            model: BlockingModel = BlockingModel.of(call, self)
+            return model.invoke(**kwargs)
         return self._ask(Invocation(call_of(call, kwargs)))
 
     def submit(self, call: Any, **kwargs: Any) -> Call:
@@ -56,9 +63,15 @@ class BlockingEngine:
         call = call_of(call, kwargs)
         return self._ask(Request(lambda: self.loop.engine.submit_nowait(call)))
 
-    def stream(self, call: Any, **kwargs: Any) -> BlockingStream:
-        """The answer to a call, made with ``stream=True`` or of a model's arguments, as it comes."""
-        return BlockingStream(self.loop, *stream_call_of(call, kwargs))
+    def stream(self, call: Any, *, process: Process = None, watch: Process = None, **kwargs: Any) -> BlockingStream:
+        """The answer to a call, made with ``stream=True`` or of a model's arguments, as it comes.
+
+        `process` sees every chunk where it is read, and may return another; `watch` before that, in the engine's loop.
+        """
+        if is_agent(call):
+            model: BlockingModel = BlockingModel.of(call, self)
+            return model.stream(**kwargs)
+        return BlockingStream(self.loop, *stream_call_of(call, kwargs, process), watch)
 
     def map(self, calls: Iterable[Call], *, ordered: bool = False, buffer: int = 1000) -> BlockingMap:
         """Send many calls and read them as they end, or in their own order: `Engine.map`, as a plain iterator.
@@ -132,12 +145,31 @@ class BlockingModel(PortalModel[BlockingEngine]):
 
     def invoke(self, api_call: Call | None = None, **kwargs: Any) -> Call:  # type: ignore[override]  # it blocks
         """Send a call and wait until it has ended; see `iModel.invoke`. Ctrl-C cancels the call."""
-        return self.engine.invoke(self._asked(api_call, kwargs), **kwargs)
+        if self.is_cli:
+            check_invoked(self)  # type: ignore[arg-type]  # which looks at its format alone
+        return self._invoke(api_call, kwargs)
+
+    def _invoke(self, api_call: Call | None, kwargs: dict[str, Any]) -> Call:  # type: ignore[override]  # as above
+        asked = self._asked(api_call, kwargs)
+        is_run = self.is_cli and (not isinstance(asked, Call) or isinstance(asked.owner.format, AgentFormat))
+        if not is_run or (api_call is not None and api_call.over):
+            return self.engine.invoke(asked, **kwargs)
+        with self.stream(api_call, **kwargs) as chunks:
+            try:
+                for _ in chunks:
+                    pass
+            except PenstockError as error:  # what became of the run is on its call
+                if error is not chunks.call.error:
+                    raise
+        return chunks.call
+
+    def run_and_collect(self, api_call: Call | None = None, **kwargs: Any) -> str | None:  # type: ignore[override]
+        """Send a call, and return all that was said in answer: `iModel.run_and_collect`. Ctrl-C cancels the call."""
+        return collected(self._invoke(api_call, kwargs).raise_for_status())
 
     def stream(self, api_call: Call | None = None, **kwargs: Any) -> BlockingStream:  # type: ignore[override]  # as above
         """The answer as it comes: ``for chunk in model.stream(...)``; see `iModel.stream`."""
-        asked = stream_call_of(self._asked(api_call, kwargs), kwargs, self.streaming_process_func)
-        return BlockingStream(self.engine.loop, *asked)
+        return cast(BlockingStream, super().stream(api_call, **noted(kwargs)))
 
     def __enter__(self: Self) -> Self:
         return self

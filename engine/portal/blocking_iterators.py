@@ -18,9 +18,10 @@ from engine.errors import UsageError
 from engine.portal.asked import reading_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import Mapper, Pipe
+from engine.portal.told import News, Piece
 from engine.portal.waiting import Errand, check_outside, wait_blocking
 from engine.providers.wire import StreamChunk
-from engine.streaming import ProcessChunk
+from engine.streaming import Process
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="BlockingIterator[Any]")
@@ -132,10 +133,11 @@ class BlockingStream(BlockingIterator[StreamChunk]):
     """The answer to one call as it comes, as `engine.ReplyStream`. The call is queued when it is first read or entered.
 
     `process` sees every chunk, in the reader's own thread; what it returns takes the chunk's place, unless it is None.
+    So are an agent's handlers called, chunk by chunk.
     """
 
-    def __init__(self, loop: PortalLoop, call: Call, process: ProcessChunk | None = None) -> None:
-        super().__init__(loop, reading_of(loop, call))
+    def __init__(self, loop: PortalLoop, call: Call, process: Process = None, watch: Process = None) -> None:
+        super().__init__(loop, reading_of(loop, call, watch))  # type: ignore[arg-type]  # the news stay in it
         self._call = call
         self._process = process
 
@@ -145,17 +147,25 @@ class BlockingStream(BlockingIterator[StreamChunk]):
         return self._call
 
     def _next(self) -> StreamChunk:
-        chunk = super()._next()
-        if self._process is None:
-            return chunk
+        piece: Piece = super()._next()
         try:
-            replaced = self._process(chunk)
-            if inspect.isawaitable(replaced):
-                replaced = wait_blocking(self._loop, Errand(_awaited, replaced))
+            while isinstance(piece, News):
+                self._tell(piece)
+                piece = super()._next()
+            replaced = self._awaited(self._process(piece)) if self._process is not None else None
         except BaseException:
             self.close()
             raise
-        return chunk if replaced is None else replaced
+        return piece if replaced is None else replaced
+
+    def _tell(self, news: News) -> None:
+        try:
+            self._awaited(news.tell())
+        except Exception as error:  # noqa: BLE001  # the run is not lost to it
+            news.failed(self._call, error)
+
+    def _awaited(self, value: Any) -> Any:
+        return wait_blocking(self._loop, Errand(_awaited, value)) if inspect.isawaitable(value) else value
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:
