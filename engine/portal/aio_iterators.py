@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 from engine.call import Call
 from engine.errors import InvalidCall
+from engine.portal import told
 from engine.portal.asked import reading_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import Mapper, Pipe
@@ -181,7 +182,8 @@ class AsyncioStream(AsyncioIterator[StreamChunk]):
 
     async def _tell(self, news: News) -> None:
         try:
-            await self._awaited(news.tell())
+            async with asyncio.timeout(told.HANDLER_S):
+                await self._awaited(news.tell())
         except Exception as error:  # noqa: BLE001  # the run is not lost to it
             news.failed(self._call, error)
 

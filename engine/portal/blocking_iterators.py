@@ -7,14 +7,18 @@ raised. Nothing here runs in the loop's thread.
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Iterable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+import trio
+
 from engine.call import Call
 from engine.errors import UsageError
+from engine.portal import told
 from engine.portal.asked import reading_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import Mapper, Pipe
@@ -35,6 +39,7 @@ class BlockingIterator(Generic[T]):
     """
 
     _begun: bool = False
+    _interrupted: bool = False
 
     def __init__(self, loop: PortalLoop, pipe: Pipe[T]) -> None:
         self._loop = loop
@@ -102,7 +107,10 @@ class BlockingIterator(Generic[T]):
         self.close()
 
     def close(self) -> None:
-        """End it: the source is closed, what is under way for it is cancelled and gone. Idempotent."""
+        """End it: the source is closed, what is under way for it is cancelled and gone. Idempotent.
+
+        Ctrl-C meanwhile is raised at once; then nothing waits for that end any more.
+        """
         pipe, begun = self._pipe, self._begun
         if begun and not pipe.over:
             check_outside(self._loop)
@@ -111,17 +119,25 @@ class BlockingIterator(Generic[T]):
             pipe.give_up()
         elif not pipe.over:
             self._loop.post_quietly(pipe.give_up)
-            while self._loop.running and not pipe.over:
-                pipe.items.clear()
-                news = threading.Lock()
-                news.acquire()
-                if pipe.wants(news.release):
-                    news.acquire()
+            try:
+                self._wait_over()
+            except BaseException:
+                self._interrupted = True
+                raise
         pipe.items.clear()
         pipe.error = None
 
+    def _wait_over(self) -> None:
+        pipe = self._pipe
+        while self._loop.running and not pipe.over and not self._interrupted:
+            pipe.items.clear()
+            news = threading.Lock()
+            news.acquire()
+            if pipe.wants(news.release):
+                news.acquire()
+
     def __del__(self) -> None:
-        if self._begun and not self._pipe.over and self._loop.running:
+        if self._begun and not (self._pipe.over or self._interrupted) and self._loop.running:
             self._loop.post_quietly(self._pipe.give_up)
             warnings.warn(f"{self!r} was dropped before its end; use it in a with", ResourceWarning, stacklevel=2)
 
@@ -160,16 +176,17 @@ class BlockingStream(BlockingIterator[StreamChunk]):
 
     def _tell(self, news: News) -> None:
         try:
-            self._awaited(news.tell())
+            self._awaited(news.tell(), told.HANDLER_S)
         except Exception as error:  # noqa: BLE001  # the run is not lost to it
             news.failed(self._call, error)
 
-    def _awaited(self, value: Any) -> Any:
-        return wait_blocking(self._loop, Errand(_awaited, value)) if inspect.isawaitable(value) else value
+    def _awaited(self, value: Any, within_s: float = math.inf) -> Any:
+        return wait_blocking(self._loop, Errand(_awaited, value, within_s)) if inspect.isawaitable(value) else value
 
 
-async def _awaited(awaitable: Awaitable[T]) -> T:
-    return await awaitable
+async def _awaited(awaitable: Awaitable[T], within_s: float) -> T:
+    with trio.fail_after(within_s):
+        return await awaitable
 
 
 class BlockingMap(BlockingIterator[Call]):

@@ -17,9 +17,13 @@ import msgspec
 from engine.agents.format import HANDLERS
 from engine.call import Call
 from engine.errors import HandlerFailed
-from engine.handling import log_failure
+from engine.handling import log_failure, name_of
+from engine.hooks import DEFAULT_TIMEOUTS_S, HookEventTypes
 from engine.providers.wire import StreamChunk
 from engine.streaming import ReplyStream
+
+HANDLER_S = DEFAULT_TIMEOUTS_S[HookEventTypes.PostInvocation]
+"""How long an async handler may take, as long as elsewhere."""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -33,14 +37,15 @@ class News(msgspec.Struct, frozen=True):
         return self.handler(self.value)
 
     def failed(self, call: Call, error: Exception) -> None:
-        """The handler has raised this: say so, and go on, unless the call's model says that the run is lost to it.
+        """The handler has raised this, or taken too long: say so, and go on, unless its model says otherwise.
 
         Raises:
-          HandlerFailed: it does.
+          HandlerFailed: a handler that fails fails the run.
         """
         log_failure(call, "agent", self.handler, error)
         if call.owner.exit_hook:
-            raise HandlerFailed("a handler of the run failed, and it was given up", call_id=call.id) from error
+            said = f"the handler {name_of(self.handler)} failed ({type(error).__name__}); the run was given up"
+            raise HandlerFailed(said, call_id=call.id) from error
 
 
 Piece: TypeAlias = StreamChunk | News

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from portal_server import Provider, ask
 from replayed import TRANSCRIPTS, Replayed
 
 from engine import HandlerFailed, InvalidCall, Rejected, StreamChunk, iModel
-from engine.portal import BlockingModel, open_portal
+from engine.portal import BlockingModel, open_portal, told
 from engine.providers.agents import AGENTS
+from engine.transports.child import Child
 
 TOLD = ["on_system", "on_tool_use", "on_tool_result", "on_text", "on_final"]
 """The handlers that the run of `claude__tool` tells something, in the order of their first time."""
@@ -27,7 +29,8 @@ TOLD = ["on_system", "on_tool_use", "on_tool_result", "on_text", "on_final"]
 
 @pytest.fixture(autouse=True)
 def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No program and no key but those of the test."""
+    """No program and no key but those of the test; one that takes no notice of a signal is killed soon."""
+    monkeypatch.setattr(Child, "GRACE_S", 0.3)
     for row in AGENTS:
         for variable in row.key_env:
             monkeypatch.delenv(variable, raising=False)
@@ -38,7 +41,7 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Stuck(Replayed):
-    """A program that says the first part of a run, up to the first text, and then nothing more."""
+    """A program that says the first part of a run, up to the first text, then nothing, and does not end when told."""
 
     def __init__(self, folder: Path, program: str, transcript: str) -> None:
         super().__init__(folder, program, transcript)
@@ -48,24 +51,33 @@ class Stuck(Replayed):
         said.write_text("\n".join(lines[: until + 1]) + "\n", "utf-8")
         self._pid = folder / "pid"
         self._pid.unlink(missing_ok=True)
+        self.told = folder / "told"
         # The prompt is read first. The shell stays, and has a child, so that there is more than one process to end.
         self.path.write_text(
             f"#!/bin/sh\ncat > /dev/null\necho $$ > {self._pid}.new\nmv {self._pid}.new {self._pid}\ncat {said}\n"
-            "sleep 1000 &\nwait\n",
+            f"trap 'touch {self.told}' INT TERM\nwhile true; do sleep 1000 & wait; done\n",
             "utf-8",
         )
 
     def wait_begun(self) -> None:
         """Until it has begun."""
-        until = time.monotonic() + 60
-        while not self._pid.exists():
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_for(self._pid)
+
+    @property
+    def pid(self) -> int:
+        self.wait_begun()
+        return int(self._pid.read_text("utf-8"))
 
     @property
     def alive(self) -> bool:
-        self.wait_begun()
-        return os.path.exists(f"/proc/{self._pid.read_text('utf-8').strip()}")
+        return os.path.exists(f"/proc/{self.pid}")
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def session_of(transcript: str) -> str:
@@ -252,6 +264,24 @@ def test_handler_that_raises_loses_nothing_unless_it_is_to(bin_folder: Path, cap
         assert not program.alive
 
 
+def test_handler_that_does_not_end_loses_nothing(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An async one, in either loop."""
+    Replayed(bin_folder, "claude", "claude__tool")
+    monkeypatch.setattr(told, "HANDLER_S", 0.01)
+    with open_portal() as engine:
+        endless: dict[str, Any] = {"on_tool_use": lambda _: trio.Event().wait()}
+        assert engine.model(provider="claude_code", **endless).run_and_collect(prompt="x") == "Tool finished."
+        with pytest.raises(HandlerFailed):
+            engine.model(provider="claude_code", exit_hook=True).invoke(prompt="x", **endless)
+
+    async def main() -> None:
+        async with open_portal() as engine:
+            model = engine.model(provider="claude_code", on_tool_use=lambda _: asyncio.Event().wait())
+            assert await model.run_and_collect(prompt="x") == "Tool finished."
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("bad", [{"on_text": 3}, {"claude_handlers": {"on_error": print}}], ids=["text", "name"])
 def test_what_is_no_handler_is_refused(bad: dict[str, Any]) -> None:
     """At once, before anything is read."""
@@ -308,6 +338,7 @@ def test_run_that_was_made_before_is_sent(bin_folder: Path) -> None:
         assert model.invoke(call) is call
         assert model.invoke(call) is call
         assert model.run_and_collect(call) == call.text
+        assert model.provider_session_id == session_of("claude__plain")
         with pytest.raises(InvalidCall):
             model.invoke(model.create_api_calling(prompt="x"), prompt="y")
     assert len(program.runs) == 1
@@ -364,6 +395,28 @@ def test_stream_left_early_ends_its_program(bin_folder: Path) -> None:
     asyncio.run(main())
 
 
+def test_interrupt_ends_the_program_and_a_second_one_does_not_wait(
+    bin_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in `invoke`."""
+    monkeypatch.setattr(Child, "GRACE_S", 600.0)  # for as long as the second one would be waited for
+    program = Stuck(bin_folder, "claude", "claude__plain")
+
+    def interrupt() -> None:
+        program.wait_begun()
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        wait_for(program.told)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with open_portal() as engine:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            engine.model(provider="claude_code").invoke(prompt="x")
+        assert program.told.exists()
+        assert program.alive
+        os.kill(program.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("way", ["invoke", "run_and_collect", "told", "in a handler"])
 def test_cancelled_task_ends_its_program(bin_folder: Path, way: str) -> None:
     """Before the task goes on, wherever it was: waiting for the run, or in a handler of its own."""
@@ -372,10 +425,10 @@ def test_cancelled_task_ends_its_program(bin_folder: Path, way: str) -> None:
     async def main() -> None:
         async with open_portal() as engine:
             model = engine.model(provider="claude_code")
-            told = asyncio.Event()
+            heard = asyncio.Event()
 
             async def on_text(_: str) -> None:
-                told.set()
+                heard.set()
                 await asyncio.sleep(1000 if way == "in a handler" else 0)
 
             handlers = {"on_text": on_text} if way in ("told", "in a handler") else {}
@@ -383,7 +436,7 @@ def test_cancelled_task_ends_its_program(bin_folder: Path, way: str) -> None:
             task = asyncio.create_task(run(prompt="x", **handlers))  # type: ignore[arg-type]  # of either kind
             await asyncio.to_thread(program.wait_begun)
             if handlers:
-                await told.wait()
+                await heard.wait()
             assert program.alive
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
