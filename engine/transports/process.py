@@ -67,8 +67,7 @@ class ProcessTransport(Transport):
     the environment it is chosen from (default: this process's), `home` the user's home directory (default: HOME of
     that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now.
 
-    Whether the program is there is not looked at before a run: each may name another. See `check_installed` in
-    `engine.transports.programs` for whoever wants to know earlier.
+    Whether the program is there is not looked at here: each run may name another. See `check`.
     """
 
     kind = "process"
@@ -99,13 +98,21 @@ class ProcessTransport(Transport):
         await trio.lowlevel.checkpoint()
         return ProcessConnection(self)
 
-    def located(self, options: AgentOptions) -> str:
-        """The absolute path of the command that a run with these options starts.
+    def check(self, body: bytes | memoryview) -> tuple[AgentOptions, str]:
+        """The options of a call, and the absolute path of the command that it starts: what can be known to be wrong
+        with it before it is queued, and may yet become so.
 
         Raises:
-          AgentNotInstalled: there is none, or it cannot be run. Nothing was started.
+          AgentNotInstalled: there is no such command, or it cannot be run. Nothing was started.
+          UsageError: its working directory is none, or these are no options.
         """
-        return located(self.program, options.program, self._environ, self._home)
+        try:
+            options: AgentOptions = msgspec.json.decode(body, type=self.program.options)
+        except msgspec.DecodeError as error:  # whoever writes the bodies has checked them
+            raise UsageError(f"these are no options of {self.program.name}: {error}. Nothing was started.") from None
+        command = located(self.program, options.program, self._environ, self._home)
+        check_directory(options.cwd)
+        return options, command
 
     def plan(self, calling: APICalling, private: str) -> _Plan:
         """What one call comes to.
@@ -113,12 +120,7 @@ class ProcessTransport(Transport):
         Raises:
           UsageError: it cannot be run; nothing was started.
         """
-        try:
-            options: AgentOptions = msgspec.json.decode(calling.body, type=self.program.options)
-        except msgspec.DecodeError as error:  # whoever writes the bodies has checked them
-            raise UsageError(f"these are no options of {self.program.name}: {error}. Nothing was started.") from None
-        command = self.located(options)
-        check_directory(options.cwd)
+        options, command = self.check(calling.body)
         given = inherited(self.program, options, self._environ)
         key = self._key.reveal() if self._key is not None else ""
         setting = Setting(self._home, private, self._base_url, bool(key), given)

@@ -85,15 +85,6 @@ def located(program: Program[Any], path: str | None, environ: Mapping[str, str],
     return find(program, environ, home) if path is None else checked(program, path, home)
 
 
-def check_installed(program: Program[Any], program_path: str | None, environ: Mapping[str, str]) -> None:
-    """Refuse a call whose command is not there, before it is queued. `program_path` is the one it names, if any.
-
-    Raises:
-      AgentNotInstalled: there is none, or it cannot be run. Nothing was started.
-    """
-    located(program, program_path, environ, home_of(environ))
-
-
 def unwrapped(program: Program[Any], command: str) -> str:
     """The real program behind a command that only starts it, where it is found; else the command."""
     base = os.path.dirname(os.path.realpath(command))

@@ -23,7 +23,7 @@ from engine.errors import AgentNotInstalled, UsageError
 from engine.secret import Secret
 from engine.transports.child import Child
 from engine.transports.private import NoPrivateDirectory, furnish, private_directory
-from engine.transports.programs import check_installed, secrets_in
+from engine.transports.programs import home_of, located, secrets_in
 
 DONE = say(done="done")
 KEY = "sk-fake-0123456789abcdef"
@@ -98,12 +98,17 @@ def test_a_missing_program_is_found_out_before_a_run(tmp_path: Path) -> None:
         (nowhere, str(command(tmp_path, "plain", mode=0o644)), "chmod"),
     ):
         with pytest.raises(AgentNotInstalled, match=said):
-            check_installed(Named(), path, given)
+            located(Named(), path, given, home_of(given))
         with pytest.raises(AgentNotInstalled, match=said):
             located(given, program=path)
-    check_installed(Named(), str(mine), nowhere)
-    check_installed(Named(), "~/mine/stub", nowhere)
-    check_installed(Named(), None, {"PATH": str(command(tmp_path / "bin", "stub-agent").parent)})
+    located(Named(), str(mine), nowhere, home_of(nowhere))
+    located(Named(), "~/mine/stub", nowhere, home_of(nowhere))
+    located(
+        Named(),
+        None,
+        {"PATH": str(command(tmp_path / "bin", "stub-agent").parent)},
+        home_of({"PATH": str(command(tmp_path / "bin", "stub-agent").parent)}),
+    )
 
 
 async def test_a_program_that_is_not_in_path_is_run_where_a_call_says(tmp_path: Path, tag: str) -> None:
