@@ -22,6 +22,7 @@ from engine.errors import one_line
 from engine.providers.wire import count, decode_json, mapping
 
 _VIOLATED = "expectation_violated"
+_NEVER_CONNECTED = ("ConnectError", "ConnectTimeout")
 
 
 class _Calls:
@@ -269,13 +270,15 @@ class ClassicParser(ChatParser):
 
 
 def _failure(error: object, agent: str = "") -> Error:
-    """What went wrong in a chat, from ``{"type", "message", "status"}`` or a text."""
+    """What went wrong in a chat, from ``{"type", "message", "status", "cause"}`` or a text."""
     found = mapping(error)
     kind = text_at(found, "type")
     said = error if isinstance(error, str) else text_at(found, "message")
     status = count(found.get("status")) or 0
     text = ": ".join(part for part in (agent, kind, said) if part)
-    return Error(category=category_in(text, status), message=one_line(text, LONGEST_MESSAGE), status=status)
+    # Its client has the same words for a connection that was never made and for one that broke.
+    category = "network" if text_at(found, "cause") in _NEVER_CONNECTED else category_in(text, status)
+    return Error(category=category, message=one_line(text, LONGEST_MESSAGE), status=status)
 
 
 def _reason(text: str) -> str:

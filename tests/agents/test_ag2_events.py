@@ -326,6 +326,18 @@ def test_what_a_failed_chat_used_is_told() -> None:
     assert (error.category, error.usage) == ("cut", Spent(5, 2))
 
 
+@pytest.mark.parametrize(
+    ("cause", "category"),
+    [("ConnectError", "network"), ("ConnectTimeout", "network"), ("ReadError", "cut"), ("", "cut")],
+)
+def test_a_service_that_was_not_reached_is_known_by_the_cause(cause: str, category: str) -> None:
+    """The words are the same for a connection that broke."""
+    told = {"type": "APIConnectionError", "message": "Connection error.", "status": 0, "cause": cause}
+    error = read(NetworkParser(), [{"type": "turn_failed", "agent": "a", "error": told}])[-1]
+    assert isinstance(error, Error)
+    assert error.category == category
+
+
 def test_classic_tools() -> None:
     """A call and what came of it, by its identifier; a broken one is known from another event."""
     call = {"id": "c", "function": {"name": "shout", "arguments": '{"text": "hi"}'}, "type": "function"}
