@@ -62,7 +62,7 @@ class Advice(msgspec.Struct, frozen=True):
 # Spellings of "the account is out of credit or over its spending limit" (help.openai.com 6614457, 2026; OpenAI error
 # guide; the error models of anthropic 2.11.0; exa.ai/docs/admin/error-codes; 2026-11-20). Decided on the code first,
 # then on the type; never on the sentence, which Gemini shares with plain throttling.
-_EXHAUSTED = frozenset({
+EXHAUSTED = frozenset({
     "insufficient_quota",
     "credit_balance_exhausted",
     "organization_spend_limit_exceeded",
@@ -135,7 +135,7 @@ def _kind(status: int, view: ErrorView) -> Kind:
     """The class of an error with this status."""
     per_day = any("perday" in name.lower() for name in view.quota_ids)
     refused = 400 <= status <= 499
-    if status in _EXHAUSTED_STATUS or (refused and (per_day or {view.code.lower(), view.type.lower()} & _EXHAUSTED)):
+    if status in _EXHAUSTED_STATUS or (refused and (per_day or {view.code.lower(), view.type.lower()} & EXHAUSTED)):
         return "QuotaExhausted"
     if _never_works(status, view):
         return "Rejected"
@@ -172,7 +172,7 @@ def _status_in_body(view: ErrorView) -> int:
     if 400 <= view.status <= 599:
         return view.status
     words = f"{view.code} {view.type}".lower()
-    if any(word in words for word in _RATE_WORDS) or any(word in words for word in _EXHAUSTED):
+    if any(word in words for word in _RATE_WORDS) or any(word in words for word in EXHAUSTED):
         return 429
     return 400 if any(word in words for word in _REJECT_WORDS) else 500
 

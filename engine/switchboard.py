@@ -50,7 +50,7 @@ class Binding(msgspec.Struct, frozen=True):
     endpoint: int
     format: str
     poll_lane: int = 0
-    check: Callable[[bytes], None] | None = None
+    check: Callable[[bytes], object] | None = None
 
 
 class _Endpoint:
@@ -73,7 +73,7 @@ class _Told:
         self.kind: str = getattr(transport, "kind", type(transport).__name__)
 
     @property
-    def check(self) -> Callable[[bytes], None] | None:
+    def check(self) -> Callable[[bytes], object] | None:
         """What it can know of a body before it is queued."""
         return getattr(self._transport, "check", None)
 

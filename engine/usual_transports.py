@@ -6,6 +6,7 @@ is its own file's to say, in `engine.transports`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -18,10 +19,11 @@ from engine.config import EngineSection
 from engine.errors import UsageError
 from engine.providers.lookup import EndpointSpec, request_headers, resolve
 from engine.providers.wire import Usage
-from engine.transports.ag2 import Ag2Transport
+from engine.transports.ag2 import Ag2Transport, installed
 from engine.transports.client import ClientTransport
 from engine.transports.http import HttpTransport
 from engine.transports.process import ProcessTransport
+from engine.transports.programs import find, home_of
 from engine.transports.proxies import environment_proxy
 
 OnUsage: TypeAlias = Callable[[APICalling, Usage], None]
@@ -44,13 +46,13 @@ def check_installed(spec: EndpointSpec) -> None:
     """Refuse an agent that is not installed. Nothing is started.
 
     Raises:
-      AgentNotInstalled, UsageError: it is not, and how it is.
+      AgentNotInstalled: it is not, and how it is.
     """
     agent = spec.format.agent if isinstance(spec.format, AgentFormat) else None
     if isinstance(agent, Program):
-        ProcessTransport(agent)
+        find(agent, os.environ, home_of(os.environ))
     elif agent is not None:
-        Ag2Transport(base_url="")
+        installed()
 
 
 def _agent(account: Account, on_usage: OnUsage) -> Transport:

@@ -10,17 +10,50 @@ Pure: no trio, no I/O, no AG2.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from engine.agents.agent import LONGEST_MESSAGE, EventParser, category_in, field, text_at
-from engine.agents.chunks import Chunk, Error, Raw, Result, Spent, Text, Thinking, ToolResult, ToolUse, Used
+from engine.agents.chunks import Chunk, Error, Raw, Result, Spent, Text, Thinking, ToolResult, ToolUse, Used, sum_of
 from engine.errors import one_line
 from engine.providers.wire import count, decode_json, mapping
 
 _VIOLATED = "expectation_violated"
+_NEVER_CONNECTED = ("ConnectError", "ConnectTimeout")
+
+
+class _Calls:
+    """The calls of tools under names that are unique: some servers count them anew in each of their responses."""
+
+    def __init__(self) -> None:
+        self._heard = Counter[tuple[str, str, str]]()
+        self._answered = Counter[tuple[str, str]]()
+        self._names: dict[tuple[str, str], list[str]] = {}
+        self._taken: set[str] = set()
+
+    def called(self, agent: str, call_id: str, source: str = "") -> str | None:
+        """The name of a call; None if another source has told of it already. Each source tells of each call once."""
+        self._heard[source, agent, call_id] += 1
+        names = self._names.setdefault((agent, call_id), [])
+        if self._heard[source, agent, call_id] <= len(names):
+            return None
+        name, number = call_id, len(names)
+        while name in self._taken:
+            number += 1
+            name = f"{agent or 'call'}-{call_id}-{number}"
+        self._taken.add(name)
+        names.append(name)
+        return name
+
+    def answered(self, agent: str, call_id: str) -> str:
+        """The name of the call that this is the next answer to."""
+        names = self._names.get((agent, call_id), [])
+        number = self._answered[agent, call_id]
+        self._answered[agent, call_id] += 1
+        return names[min(number, len(names) - 1)] if names else call_id
 
 
 class ChatParser(EventParser):
@@ -33,6 +66,7 @@ class ChatParser(EventParser):
         self._messages = 0
         self._open: dict[str, str] = {}
         self._told: set[str] = set()
+        self._calls = _Calls()
         self._spent: Spent | None = None
 
     def end(self, exit_code: int | None, stderr_tail: str, trouble: Error | None = None) -> list[Chunk]:
@@ -68,14 +102,14 @@ class ChatParser(EventParser):
         self._told.add(message_id)
         return [Text(text=text, message_id=message_id, delta=False, raw={"agent": agent})]
 
-    def _tool_use(self, agent: str, call: Mapping[str, Any]) -> ToolUse:
+    def _tool_use(self, agent: str, call: Mapping[str, Any], tool_id: str) -> ToolUse:
         arguments = call.get("arguments")
         try:
             given = decode_json(arguments.encode()) if isinstance(arguments, str) and arguments else arguments
         except (msgspec.DecodeError, UnicodeEncodeError):
             given = arguments
         message_id = self._open.get(agent, "")
-        tool_id, name, raw = text_at(call, "id"), text_at(call, "name"), {"agent": agent}
+        name, raw = text_at(call, "name"), {"agent": agent}
         return ToolUse(tool_id=tool_id, name=name, tool_input=given, message_id=message_id, raw=raw)
 
     def _over(self, reason: str) -> list[Chunk]:
@@ -84,17 +118,13 @@ class ChatParser(EventParser):
         return []
 
     def _failed(self, agent: str, error: object) -> list[Chunk]:
-        self.failure = msgspec.structs.replace(error_of(error, agent), usage=self._spent)
+        self.failure = msgspec.structs.replace(_failure(error, agent), usage=self._spent)
         self.done = True
         return []
 
 
 class NetworkParser(ChatParser):
     """Reads the events of a channel of AG2's network, and of the agents in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._calls: set[tuple[str, str]] = set()
 
     def read(self, event: Mapping[str, Any]) -> list[Chunk]:
         agent, content = text_at(event, "agent"), text_at(event, "content")
@@ -108,13 +138,12 @@ class NetworkParser(ChatParser):
             case "ModelResponse":
                 return self._response(agent, event)
             case "ToolCallEvent":
-                if (agent, text_at(event, "id")) in self._calls:
-                    return []
-                return [self._call(agent, event)]
+                return self._call(agent, event, "event")
             case "ToolResultEvent" | "ToolErrorEvent" | "ToolNotFoundEvent" as kind:
                 output, is_error = event.get("output"), kind != "ToolResultEvent"
                 raw = {"agent": agent, "name": event.get("name")}
-                return [ToolResult(tool_id=text_at(event, "parent_id"), output=output, is_error=is_error, raw=raw)]
+                tool_id = self._calls.answered(agent, text_at(event, "parent_id"))
+                return [ToolResult(tool_id=tool_id, output=output, is_error=is_error, raw=raw)]
             case "UsageEvent":
                 return self._usage(event)
             case "packet":
@@ -134,13 +163,14 @@ class NetworkParser(ChatParser):
         chunks = self._whole(agent, text_at(event, "content"))
         calls = event.get("tool_calls")
         for call in calls if isinstance(calls, list) else ():
-            chunks.append(self._call(agent, mapping(call)))
+            chunks += self._call(agent, mapping(call), "response")
         self._open.pop(agent, None)
         return chunks
 
-    def _call(self, agent: str, call: Mapping[str, Any]) -> Chunk:
-        self._calls.add((agent, text_at(call, "id")))
-        return self._tool_use(agent, call)
+    def _call(self, agent: str, call: Mapping[str, Any], source: str) -> list[Chunk]:
+        """A call, which its response and an event of its own both tell of."""
+        tool_id = self._calls.called(agent, text_at(call, "id"), source)
+        return [] if tool_id is None else [self._tool_use(agent, call, tool_id)]
 
     def _usage(self, event: Mapping[str, Any]) -> list[Chunk]:
         found = _spent(
@@ -151,7 +181,7 @@ class NetworkParser(ChatParser):
         )
         if found is None:
             return []
-        self._spent = _sum(self._spent, found)
+        self._spent = sum_of(self._spent, found)
         return [Used(usage=self._spent, raw=dict(event))]
 
     def _closed(self, reason: str) -> list[Chunk]:
@@ -210,9 +240,9 @@ class ClassicParser(ChatParser):
         calls = content.get("tool_calls")
         chunks = self._whole(agent, text_at(content, "content"))
         for call in calls if isinstance(calls, list) else ():
-            function = dict(mapping(field(mapping(call), "function")))
-            function["id"] = mapping(call).get("id")
-            chunks.append(self._tool_use(agent, function))
+            tool_id = self._calls.called("", text_at(mapping(call), "id"))
+            if tool_id is not None:
+                chunks.append(self._tool_use(agent, mapping(field(mapping(call), "function")), tool_id))
         self._open.pop(agent, None)
         return chunks
 
@@ -220,9 +250,11 @@ class ClassicParser(ChatParser):
         answers = content.get("tool_responses")
         chunks: list[Chunk] = []
         for answer in answers if isinstance(answers, list) else ():
-            tool_id = text_at(mapping(answer), "tool_call_id")
-            output = mapping(answer).get("content")
-            chunks.append(ToolResult(tool_id=tool_id, output=output, is_error=tool_id in self._broken))
+            call_id = text_at(mapping(answer), "tool_call_id")
+            output, is_error = mapping(answer).get("content"), call_id in self._broken
+            self._broken.discard(call_id)
+            tool_id = self._calls.answered("", call_id)
+            chunks.append(ToolResult(tool_id=tool_id, output=output, is_error=is_error))
         return chunks
 
     def _usage(self, content: Mapping[str, Any]) -> list[Chunk]:
@@ -237,14 +269,16 @@ class ClassicParser(ChatParser):
         return [Used(usage=found, raw=dict(content))]
 
 
-def error_of(error: object, agent: str = "") -> Error:
-    """What went wrong in a chat, from ``{"type", "message", "status"}`` or a text."""
+def _failure(error: object, agent: str = "") -> Error:
+    """What went wrong in a chat, from ``{"type", "message", "status", "cause"}`` or a text."""
     found = mapping(error)
     kind = text_at(found, "type")
     said = error if isinstance(error, str) else text_at(found, "message")
     status = count(found.get("status")) or 0
     text = ": ".join(part for part in (agent, kind, said) if part)
-    return Error(category=category_in(text, status), message=one_line(text, LONGEST_MESSAGE), status=status)
+    # Its client has the same words for a connection that was never made and for one that broke.
+    category = "network" if text_at(found, "cause") in _NEVER_CONNECTED else category_in(text, status)
+    return Error(category=category, message=one_line(text, LONGEST_MESSAGE), status=status)
 
 
 def _reason(text: str) -> str:
@@ -256,18 +290,3 @@ def _spent(given: object, made: object, cached: object = None, thought: object =
     if input_tokens is None and output_tokens is None:
         return None
     return Spent(input_tokens, output_tokens, count(cached), count(thought))
-
-
-def _sum(before: Spent | None, more: Spent) -> Spent:
-    if before is None:
-        return more
-    return Spent(
-        _add(before.input_tokens, more.input_tokens),
-        _add(before.output_tokens, more.output_tokens),
-        _add(before.cached_tokens, more.cached_tokens),
-        _add(before.reasoning_tokens, more.reasoning_tokens),
-    )
-
-
-def _add(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else one + other

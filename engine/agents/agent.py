@@ -8,6 +8,8 @@ Pure: no trio, no I/O.
 
 from __future__ import annotations
 
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, Literal, TypeVar
@@ -18,6 +20,7 @@ from engine.agents.chunks import Category, Chunk, Error, Notice, Raw, Result, Sp
 from engine.agents.options import AgentOptions
 from engine.errors import one_line
 from engine.providers.wire import mapping, text_or_none
+from engine.retry import EXHAUSTED
 
 Options = TypeVar("Options", bound=AgentOptions)
 
@@ -63,8 +66,9 @@ class Launch(msgspec.Struct, frozen=True):
 class EventParser(ABC):
     """Reads the events of one run. Never raises, whatever a program writes.
 
-    `done`: the program has said its last word, and is to exit by itself now. `session_id` is that of its session, empty
-    until it is known.
+    `done`: the program has said its last word, as far as is known, and is to exit by itself now. It may be taken back
+    by a later event: of a further turn, or another attempt. `session_id` is that of its session, empty until it is
+    known.
     """
 
     def __init__(self) -> None:
@@ -186,9 +190,15 @@ def last_line(stderr_tail: str) -> str:
 
 
 def category_in(text: str, status: int = 0) -> Category:
-    """What a failure is, by the provider's HTTP status, else by the words of a message."""
+    """What a failure is, by the provider's HTTP status, else by the words of a message.
+
+    That credit is used up is known by the provider's codes alone: sentences of billing come with plain throttling, too.
+    What only one program says is for its own parser.
+    """
+    if (not status or 400 <= status <= 499) and not EXHAUSTED.isdisjoint(_CODE.findall(text.lower())):
+        return "quota"
     if status == 429:
-        return "quota" if _has(text, "insufficient_quota", "billing", "credit") else "rate_limit"
+        return "rate_limit"
     if status in (401, 403):
         return "auth"
     if status == 402:
@@ -197,25 +207,44 @@ def category_in(text: str, status: int = 0) -> Category:
         return "server"
     if status >= 400:
         return "rejected"
-    for category, words in _WORDS:
-        if _has(text, *words):
-            return category
-    return "failed"
+    return next((category for category, words in _WORDS if words.search(text)), "failed")
 
 
-_WORDS: tuple[tuple[Category, tuple[str, ...]], ...] = (
-    ("quota", ("insufficient_quota", "credit balance", "usage limit")),
-    ("rate_limit", ("rate limit", "rate_limit", "too many requests", "resource_exhausted", "quota exceeded")),
-    ("auth", ("unauthorized", "api key", "api_key", "authentication", "not logged in", "please run /login", "log in")),
-    ("network", ("econnrefused", "connection refused", "fetch failed", "connection error", "network", "timed out",
-                 "stream disconnected", "socket")),
-    ("server", ("overloaded", "internal server error", "service unavailable", "bad gateway", "high demand")),
+_CODE = re.compile(r"[a-z0-9_]+")
+
+
+def _words(*phrases: str) -> re.Pattern[str]:
+    return re.compile(rf"\b(?:{'|'.join(phrases)})\b", re.IGNORECASE)
+
+
+# Whole phrases: a single word like "network" or "socket" stands in the name of many a file and setting.
+_WORDS: tuple[tuple[Category, re.Pattern[str]], ...] = (
+    ("quota", _words("credit balance is too low")),
+    ("rate_limit", _words("rate[ _-]?limit(?:s|ed|_error|_exceeded)?", "RateLimitError", "too many requests",
+                          "resource_exhausted", "quota exceeded")),
+    ("auth", _words("unauthori[sz]ed", "api[ _-]key", "(?:invalid|missing) authentication", "failed to authenticate",
+                    "authentication[ _]?(?:error|failed|required)", "not logged in", "run /login",
+                    "(?:please|must|need to) (?:log|sign) in")),
+    ("network", _words("ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "connection refused",
+                       "(?:could not|failed to) resolve host", "name or service not known", "connect(?:ion)? timeout")),
+    ("cut", _words("ECONNRESET", "EPIPE", "connection reset", "connection error", "connection (?:was )?(?:lost|closed)",
+                   "socket hang up", "fetch failed", "stream disconnected", "peer closed connection", "premature close",
+                   "(?:connection|request|response|read) timed out")),
+    ("server", _words("overloaded(?:_error)?", "internal server error", "service unavailable", "bad gateway",
+                      "high demand")),
 )  # fmt: skip
+"""What programs and their clients say where there is no status. Some of the words for what was ``cut`` are used for
+connections that were never made, too; since nobody can tell those apart, they are taken for the one that may cost."""
+
+_STATUS = re.compile(
+    r'\A(?:Error: )?([45]\d\d)\b|\bAPI error \(([45]\d\d)\)|\bstatus(?: code)?:? ([45]\d\d)\b|"code"\s*:\s*([45]\d\d)\b'
+)
 
 
-def _has(text: str, *words: str) -> bool:
-    lowered = text.lower()
-    return any(word in lowered for word in words)
+def status_in(text: str) -> int:
+    """The provider's HTTP status, where a message tells it in one of the ways that programs have; else 0."""
+    found = _STATUS.search(text[:LONGEST_MESSAGE])
+    return int(next(group for group in found.groups() if group)) if found else 0
 
 
 def field(event: Mapping[str, Any], *path: str) -> object:
@@ -229,3 +258,28 @@ def field(event: Mapping[str, Any], *path: str) -> object:
 def text_at(event: Mapping[str, Any], *path: str) -> str:
     """The text at the end of this path of names, empty where there is none."""
     return text_or_none(field(event, *path)) or ""
+
+
+def joined_texts(parts: object) -> object:
+    """What a tool answered, as one text where it consists of nothing but texts."""
+    if not isinstance(parts, list) or not parts:
+        return parts
+    texts = [text for part in parts if isinstance(text := mapping(part).get("text"), str)]
+    return "\n".join(texts) if len(texts) == len(parts) else parts
+
+
+def amount(value: object) -> float | None:
+    """A number that is not negative and of this world, as of money; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) and 0 <= found <= 1e9 else None
+
+
+def milliseconds(value: object) -> float | None:
+    """A number of milliseconds in seconds, None for all else."""
+    found = amount(value)
+    return None if found is None else found / 1000

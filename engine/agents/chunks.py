@@ -19,6 +19,7 @@ Category: TypeAlias = Literal[
     "quota",
     "server",
     "network",
+    "cut",
     "rejected",
     "session_not_found",
     "interrupted",
@@ -26,10 +27,12 @@ Category: TypeAlias = Literal[
     "protocol",
     "failed",
 ]
-"""What a run failed of. ``auth`` to ``rejected`` are what the provider said to the program: no or a wrong key, too much
-for now, credit used up, its own failure, not reached, the request refused. ``session_not_found``: there is nothing to
-resume. ``interrupted``: somebody stopped it. ``limit``: a limit that the caller set (budget, turns) was reached.
-``protocol``: what the program wrote cannot be followed. ``failed``: all else."""
+"""What a run failed of. ``auth`` to ``rejected`` are what came of asking the provider: no or a wrong key, too much for
+now, credit used up, its own failure, not reached (no connection was made, so nothing was asked), its answer broke off
+or never came (the request had left, for all that is known, and may be billed), the request refused.
+``session_not_found``: there is nothing to resume. ``interrupted``: somebody stopped it. ``limit``: a limit that the
+caller set (budget, turns) was reached. ``protocol``: what the program wrote cannot be followed. ``failed``: all
+else."""
 
 
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,6 +51,14 @@ class Spent(msgspec.Struct, frozen=True, omit_defaults=True):
 
 NOTHING_SPENT = Spent(0, 0, 0, 0)
 """What a session has cost that is new."""
+
+
+def sum_of(first: Spent | None, second: Spent) -> Spent:
+    """Two costs together; a count that only one of them has is that one's."""
+    if first is None:
+        return second
+    both = zip(msgspec.structs.astuple(first), msgspec.structs.astuple(second), strict=True)
+    return Spent(*[other if one is None else one if other is None else one + other for one, other in both])
 
 
 class _Chunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -98,7 +109,8 @@ class ToolResult(_Chunk, frozen=True, tag="tool_result"):
 
 class Retry(_Chunk, frozen=True, tag="retry"):
     """The program asks its provider once more. `discards` are the messages of which what came is void: all of it comes
-    again under other names. `delay_s` is how long it waits, None if it does not say."""
+    again under other names, but for tools that were really used, whose results stand. `delay_s` is how long it waits,
+    None if it does not say."""
 
     attempt: int | None = None
     reason: str = ""
@@ -152,6 +164,9 @@ class Error(_Chunk, frozen=True, tag="error"):
 
 
 Chunk: TypeAlias = Session | Text | Thinking | ToolUse | ToolResult | Retry | Used | Notice | Raw | Result | Error
+
+SUBSTANCE = (Text, Thinking, ToolUse, ToolResult)
+"""The chunks that show that the agent has begun with its task: it said, thought or did something."""
 
 encode_chunk = msgspec.json.Encoder().encode
 decode_chunk: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Chunk)

@@ -17,7 +17,7 @@ import msgspec
 from engine.agents.agent import Launch, Program, Setting
 from engine.agents.chunks import Spent
 from engine.agents.claude_events import ClaudeEvents
-from engine.agents.options import AgentOptions, Instruction, Permission, prompt_of, with_files
+from engine.agents.options import AgentOptions, Instruction, Permission, Uuid, check_within, prompt_of, with_files
 from engine.providers.arguments import invalid, to_json
 
 PermissionMode: TypeAlias = Literal["plan", "dontAsk", "manual", "acceptEdits", "auto", "bypassPermissions"]
@@ -29,8 +29,6 @@ Rule: TypeAlias = Annotated[
     str, msgspec.Meta(max_length=1000, pattern=r"\A[A-Za-z_][A-Za-z0-9_.:*-]*(\([^()\x00-\x1f\x7f]*\))?\Z")
 ]
 """A tool, and perhaps what it may be used for: ``Bash(git log *)``."""
-
-Uuid: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")]
 
 _ALWAYS = (
     "-p", "--output-format=stream-json", "--verbose", "--include-partial-messages", "--permission-prompts=none",
@@ -70,7 +68,7 @@ _SCHEMA_BYTES = 100_000
 SYSTEM_FILE, APPENDED_FILE, MCP_FILE = "system_prompt.md", "appended_prompt.md", "mcp.json"
 
 
-class ClaudeOptions(AgentOptions, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class ClaudeOptions(AgentOptions, frozen=True, kw_only=True):
     """What Claude Code can be asked for, besides what every agent can (`AgentOptions`).
 
     `system_prompt` takes the place of the program's own, also in a session that is resumed. With `permission`
@@ -175,10 +173,8 @@ CLAUDE_CODE = ClaudeCode()
 
 
 def _check_permission(options: ClaudeOptions) -> None:
-    mode = options.permission_mode
-    if mode is not None and mode not in _MODES[options.permission]:
-        wider = next(permission for permission, modes in _MODES.items() if mode in modes)
-        raise invalid("permission_mode", f'{mode} is more than permission="{options.permission}"; pass "{wider}"')
+    if options.permission_mode is not None:
+        check_within("permission_mode", options.permission_mode, options.permission, _MODES)
     both = sorted({*options.allowed_tools} & {*options.disallowed_tools})
     if both:
         raise invalid("allowed_tools", f"{both[0]} is disallowed as well; pass it in one of the two")

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from engine.agents.agent import EventParser, field, text_at
+from engine.agents.agent import EventParser, field, joined_texts, milliseconds, text_at
 from engine.agents.chunks import (
     Chunk,
     Error,
@@ -32,16 +32,15 @@ from engine.agents.chunks import (
     ToolResult,
     ToolUse,
     Used,
+    sum_of,
 )
 from engine.agents.claude_result import (
-    error_of,
     failure_of,
     judged,
     messages_usage,
-    milliseconds,
+    provider_error,
     result_of,
     spent_of,
-    sum_of,
     total_of,
 )
 from engine.errors import one_line
@@ -249,7 +248,7 @@ class ClaudeEvents(EventParser):
         """What the program says in the model's place: mostly that its provider answered with an error."""
         said = "\n".join(text for block in _blocks(message.get("content")) if (text := text_or_none(block.get("text"))))
         if event.get("is_api_error_message") is True:
-            self.failure = error_of(event, said)
+            self.failure = provider_error(event, said)
         return [_notice(said, event)] if said else []
 
     def _user(self, event: Mapping[str, Any]) -> list[Chunk]:
@@ -303,18 +302,18 @@ class ClaudeEvents(EventParser):
         self._spent = sum_of(self._spent, spent) if spent is not None else self._spent
         self._turns += count(event.get("num_turns")) or 0
         total = total_of(event)
+        # What a provider did not count, the program counts as zero.
+        counted = self._spent if self._spent is not None and self._spent.input_tokens else None
         failure = failure_of(event, self.failure)
         if failure is not None:
             self.success = None
-            self.failure = msgspec.structs.replace(failure, usage=self._spent, total=total)
+            self.failure = msgspec.structs.replace(failure, usage=counted, total=total)
             return chunks
         chunks += self._again()
         found: Result = result_of(event)
         if self._structured and found.structured is None:
             chunks.append(_notice("it has given no answer by the schema that was asked for", None))
         self.failure = None
-        # What a provider did not count, the program counts as zero; no answer costs nothing.
-        counted = self._spent if self._spent is not None and self._spent.input_tokens else None
         self.success = msgspec.structs.replace(found, usage=counted, total=total, turns=self._turns)
         return chunks
 
@@ -334,10 +333,7 @@ def _rest(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool_result(block: Mapping[str, object], event: Mapping[str, Any]) -> ToolResult:
-    output = block.get("content")
-    if isinstance(output, list) and output:
-        texts = [text_at(mapping(part), "text") for part in output if mapping(part).get("type") == "text"]
-        output = "\n".join(texts) if len(texts) == len(output) else output
+    output = joined_texts(block.get("content"))
     tool_id = text_or_none(block.get("tool_use_id")) or ""
     return ToolResult(tool_id=tool_id, output=output, is_error=block.get("is_error") is True, raw=_rest(event))
 

@@ -9,16 +9,16 @@ Pure: no trio, no I/O.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from engine.agents.agent import LONGEST_MESSAGE, category_in, field, last_line, text_at
-from engine.agents.chunks import Category, Error, Result, Spent
+from engine.agents.agent import LONGEST_MESSAGE, amount, category_in, field, last_line, text_at
+from engine.agents.chunks import Category, Error, Result, Spent, sum_of
 from engine.errors import one_line
 from engine.providers.wire import count, mapping
 
 _QUOTA = ("credit balance", "usage limit", "hit your")
+_CUT = ("connection dropped", "connection to the api was lost", "connection lost mid-response")
 _NAMED: dict[str, Category] = {
     "authentication_failed": "auth",
     "authentication_error": "auth",
@@ -79,12 +79,12 @@ def failure_of(event: Mapping[str, Any], said: Error | None) -> Error | None:
     if any(words in told for words in _NO_SESSION):
         return Error(category="session_not_found", message=message, raw=event)
     if kind == "success":
-        return said or error_of(event, message)
+        return said or provider_error(event, message)
     category = "failed" if kind == "error_max_structured_output_retries" else category_in(message)
     return Error(category=category, message=message or kind or "it failed", session_id=session_id, raw=event)
 
 
-def error_of(event: Mapping[str, Any], said: str) -> Error:
+def provider_error(event: Mapping[str, Any], said: str) -> Error:
     """What the provider answered to the program: the error of an event that tells of it."""
     status = count(event.get("api_error_status")) or 0
     status = status if 400 <= status <= 599 else 0
@@ -95,6 +95,8 @@ def error_of(event: Mapping[str, Any], said: str) -> Error:
 def _category(event: Mapping[str, Any], said: str, status: int) -> Category:
     if any(words in said.lower() for words in _QUOTA):
         return "quota"
+    if any(words in said.lower() for words in _CUT):
+        return "cut"
     if text_at(event, "api_error") == "connection_failed":
         return "network"
     if status:
@@ -127,7 +129,7 @@ def spent_of(event: Mapping[str, Any], *, resumed: bool) -> Spent | None:
     if isinstance(since, dict):
         return _of_models(since.values())
     spent = messages_usage(event.get("usage"))
-    cost = None if resumed else _money(event.get("total_cost_usd"))
+    cost = None if resumed else amount(event.get("total_cost_usd"))
     if spent is None:
         return Spent(cost_usd=cost) if cost is not None else None
     return sum_of(spent, Spent(0, 0, 0, 0, cost)) if cost is not None else spent
@@ -146,7 +148,7 @@ def _of_models(models: Iterable[object]) -> Spent:
         cached = count(found.get("cacheReadInputTokens")) or 0
         given = (count(found.get("inputTokens")) or 0) + (count(found.get("cacheCreationInputTokens")) or 0)
         made, thought = count(found.get("outputTokens")) or 0, count(found.get("thinkingTokens")) or 0
-        total = sum_of(total, Spent(given + cached, made, cached, thought, _money(found.get("costUSD"))))
+        total = sum_of(total, Spent(given + cached, made, cached, thought, amount(found.get("costUSD"))))
     return total
 
 
@@ -161,36 +163,3 @@ def messages_usage(usage: object) -> Spent | None:
         return None
     given = None if rest is None else rest + (written or 0) + (cached or 0)
     return Spent(given, made, cached, count(field(found, "output_tokens_details", "thinking_tokens")))
-
-
-def sum_of(first: Spent | None, second: Spent) -> Spent:
-    """Two costs together; a count that only one of them has is that one's."""
-    if first is None:
-        return second
-    return Spent(
-        _plus(first.input_tokens, second.input_tokens),
-        _plus(first.output_tokens, second.output_tokens),
-        _plus(first.cached_tokens, second.cached_tokens),
-        _plus(first.reasoning_tokens, second.reasoning_tokens),
-        second.cost_usd if first.cost_usd is None else first.cost_usd + (second.cost_usd or 0.0),
-    )
-
-
-def _plus(first: int | None, second: int | None) -> int | None:
-    return second if first is None else first + (second or 0)
-
-
-def _money(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        money = float(value)
-    except OverflowError:
-        return None
-    return money if math.isfinite(money) and 0 <= money <= 1e9 else None
-
-
-def milliseconds(value: object) -> float | None:
-    """A number of milliseconds in seconds, None for all else."""
-    found = _money(value)
-    return None if found is None else found / 1000

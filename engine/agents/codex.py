@@ -19,7 +19,7 @@ import msgspec
 from engine.agents.agent import Launch, Program, Setting
 from engine.agents.chunks import Spent
 from engine.agents.codex_events import CodexParser
-from engine.agents.options import AgentOptions, Directory, Name, Permission, prompt_of, with_files
+from engine.agents.options import AgentOptions, Directory, Name, Permission, is_uuid, prompt_of, with_files
 from engine.providers.arguments import invalid, to_json
 
 Sandbox: TypeAlias = Literal["read-only", "workspace-write", "danger-full-access"]
@@ -104,7 +104,6 @@ _OURS = {
 _SECRET = re.compile(r"(\A|[_-])(token|key|secret|password|authorization)\Z", re.IGNORECASE)
 _NO_SECRET = frozenset(("env_key",))
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _VERSION = re.compile(r"/v\d+[a-z0-9]*(/|\Z)")
 _ESCAPED = re.compile(r'["\\\x00-\x1f\x7f]')
 
@@ -150,7 +149,7 @@ class Codex(Program[CodexOptions]):
             raise invalid(
                 "system_prompt", "it is too long for an argument (131,000 bytes); put the rest into the prompt"
             )
-        if options.resume and not _UUID.fullmatch(options.resume):
+        if options.resume and not is_uuid(options.resume):
             raise invalid(
                 "resume",
                 "it must be the UUID of a session, as the run that began it told it; the program takes any "

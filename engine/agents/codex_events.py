@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine.agents.agent import LONGEST_MESSAGE, EventParser, category_in, field, text_at
+from engine.agents.agent import LONGEST_MESSAGE, EventParser, category_in, field, status_in, text_at
 from engine.agents.chunks import (
     Category,
     Chunk,
@@ -35,7 +35,6 @@ from engine.errors import one_line
 from engine.providers.wire import count, decode_json, mapping, text_or_none
 
 _RECONNECTING = re.compile(r"Reconnecting\.\.\.(?: (?P<attempt>\d{1,9})/\d+)?\s*(?P<reason>.*)", re.DOTALL)
-_STATUS = re.compile(r"\bstatus:? (?P<status>[1-5]\d\d)\b|\A(?P<first>[45]\d\d) [A-Z]")
 _NOISE = re.compile(r"\s*(WARNING:|Reading .*stdin)")
 _COMPLAINT = re.compile(r"error\b", re.IGNORECASE)
 
@@ -47,7 +46,8 @@ _WORDS: tuple[tuple[str, Category], ...] = (
     ("to use codex with your chatgpt plan", "quota"),
     ("context window", "rejected"),
     ("connection failed", "network"),
-    ("error while reading the server response", "network"),
+    ("stream disconnected before completion", "cut"),
+    ("error while reading the server response", "cut"),
     ("at capacity", "server"),
 )
 _NO_SESSION = ("thread/resume failed", "no rollout found")
@@ -82,11 +82,28 @@ class CodexParser(EventParser):
         self._items = 0
         self._turn = False
         self._trouble = ""
+        self._held: Notice | None = None
         self._used: set[str] = set()
         self._answered: set[str] = set()
 
     def read(self, event: Mapping[str, Any]) -> list[Chunk]:
         """The chunks of one event; `Raw` for one that has no meaning here, or not the shape that it should."""
+        before, self._held = self._held, None
+        chunks = self._read(event)
+        if before is None or (self.failure is not None and self.failure.message == _brief(before.text)):
+            return chunks
+        return [before, *chunks]
+
+    def end(self, exit_code: int | None, stderr_tail: str, trouble: Error | None = None) -> list[Chunk]:
+        """As for every program; what it complained of last is told, unless that is what the run failed of."""
+        before, self._held = self._held, None
+        chunks = super().end(exit_code, stderr_tail, trouble)
+        last = chunks[-1] if chunks else None
+        if before is None or (isinstance(last, Error) and last.message == _brief(before.text)):
+            return chunks
+        return [before, *chunks]
+
+    def _read(self, event: Mapping[str, Any]) -> list[Chunk]:
         match event.get("type"):
             case "thread.started" if text_at(event, "thread_id"):
                 self.session_id = text_at(event, "thread_id")
@@ -111,7 +128,7 @@ class CodexParser(EventParser):
         lines = [line for line in stderr_tail.splitlines() if line.strip() and not _NOISE.match(line)]
         said = next((line for line in lines if _COMPLAINT.match(line)), lines[-1] if lines else "")
         if any(words in said for words in _NO_SESSION):
-            return Error(category="session_not_found", message=one_line(said, LONGEST_MESSAGE))
+            return Error(category="session_not_found", message=_brief(said))
         if exit_code and exit_code > 0 and self._trouble:
             return _failure(self._trouble, None)
         if exit_code and exit_code > 0 and self._turn and not said:
@@ -143,9 +160,10 @@ class CodexParser(EventParser):
         again = _RECONNECTING.match(message)
         if again is None:
             self._trouble = message
-            return [Notice(text=message, raw=event)]
+            self._held = Notice(text=message, raw=event)  # a turn that fails of it says so next
+            return []
         attempt = int(again["attempt"]) if again["attempt"] else None
-        return [Retry(attempt=attempt, reason=one_line(again["reason"].strip("() "), LONGEST_MESSAGE), raw=event)]
+        return [Retry(attempt=attempt, reason=_brief(again["reason"].strip("() ")), raw=event)]
 
     def _item(self, kind: str, event: Mapping[str, Any]) -> list[Chunk]:
         item = mapping(event.get("item"))
@@ -203,22 +221,25 @@ def _is_error(item: Mapping[str, Any]) -> bool:
 
 def _failure(message: str, event: Mapping[str, Any] | None) -> Error:
     """What a turn failed of, by the text that is all that is said of it."""
-    found = _STATUS.search(message)
-    status = int(found["status"] or found["first"]) if found else 0
+    status = status_in(message)
     if message.lstrip().startswith("{"):
         refused = _refusal(message)
         if refused:  # the body of a refused request, which it shows in place of a message for a 400 alone
             message, status = refused, status or 400
     lowered = message.lower()
     category = next((category for words, category in _WORDS if words in lowered), None)
-    if status and category not in ("quota", "rejected"):
-        category = category_in(message, status)
+    if status == 429 or (status and category not in ("quota", "rejected")):
+        category = category_in(message, status)  # what follows upon a 429 are the provider's words
     return Error(
         category=category or category_in(message),
-        message=one_line(message, LONGEST_MESSAGE),
+        message=_brief(message),
         status=status,
         raw=event,
     )
+
+
+def _brief(message: str) -> str:
+    return one_line(message, LONGEST_MESSAGE)
 
 
 def _refusal(message: str) -> str:

@@ -2,7 +2,7 @@
 
 So an agent is an endpoint like any other to the schedule, to handlers and to whoever reads a stream. Its events are
 chunks as JSON (`engine.agents.chunks`); the transport makes those of what the program writes. How the chunks of one run
-become an answer is `Run`'s to say, in `engine.agents.run`.
+become an answer is `RunRecord`'s to say, in `engine.agents.record`.
 
 Pure: no trio, no I/O.
 """
@@ -16,9 +16,9 @@ import msgspec
 
 from actors.limits import Quota
 from engine.agents.agent import Agent
-from engine.agents.chunks import Error, Result
+from engine.agents.chunks import SUBSTANCE, Error, Result
 from engine.agents.options import MEANINGS, AgentOptions, prompt_of
-from engine.agents.run import Run, is_substance, read_chunk, shown
+from engine.agents.record import RunRecord, as_stream_chunk, read_chunk
 from engine.agents.verdicts import reading_of
 from engine.errors import InvalidCall
 from engine.estimate import CountText, estimate_text, with_margin
@@ -180,7 +180,7 @@ class AgentMonitor:
             chunk = read_chunk(_data(event))
             if isinstance(chunk, Result | Error):
                 self._terminal = self._terminal or chunk
-            self._began = self._began or is_substance(chunk)
+            self._began = self._began or isinstance(chunk, SUBSTANCE)
 
     def reading(self, status: int, headers: Mapping[str, str], *, now_s: float) -> Reading:
         """What the run means, as far as it was heard."""
@@ -195,10 +195,10 @@ class AgentMonitor:
 class AgentAssembler:
     """A `StreamAssembler` of a run's chunks."""
 
-    __slots__ = ("_run", "unreadable")
+    __slots__ = ("_record", "unreadable")
 
     def __init__(self) -> None:
-        self._run = Run()
+        self._record = RunRecord()
         self.unreadable = 0
 
     def feed(self, event: Event) -> list[StreamChunk]:
@@ -208,13 +208,13 @@ class AgentAssembler:
         if chunk is None:
             self.unreadable += 1
             return [StreamChunk("system", metadata={"event": data.decode("utf-8", "replace")})]
-        self._run.take(chunk)
-        return [shown(chunk)]
+        self._record.take(chunk)
+        return [as_stream_chunk(chunk)]
 
     def end(self) -> list[StreamChunk]:
         """Nothing waits."""
         return []
 
     def response(self) -> dict[str, object]:
-        """The run so far as one answer; see `Run.answer`."""
-        return self._run.answer()
+        """The run so far as one answer; see `RunRecord.answer`."""
+        return self._record.answer()

@@ -11,7 +11,6 @@ Pure: no trio, no I/O.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -20,14 +19,11 @@ import msgspec
 from engine.agents.agent import Launch, Program, Setting
 from engine.agents.chunks import Spent
 from engine.agents.gemini_events import GeminiParser
-from engine.agents.options import AgentOptions, Permission, prompt_of, with_files
+from engine.agents.options import AgentOptions, Permission, Uuid, check_within, is_uuid, prompt_of, with_files
 from engine.providers.arguments import invalid
 
 ApprovalMode: TypeAlias = Literal["plan", "default", "auto_edit", "yolo"]
 Login: TypeAlias = Literal["key", "google", "vertex"]
-
-_UUID: Final = r"\A[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z"
-Uuid: TypeAlias = Annotated[str, msgspec.Meta(pattern=_UUID)]
 
 Tool: TypeAlias = Annotated[
     str, msgspec.Meta(min_length=1, max_length=200, pattern=r"\A[A-Za-z_][A-Za-z0-9_.-]*(\([^$\x00-\x1f\x7f]*\))?\Z")
@@ -100,11 +96,9 @@ class GeminiCode(Program[GeminiOptions]):
     def check(self, options: GeminiOptions) -> None:
         if len(_prompt(options)[0].encode("utf-8", "surrogatepass")) > MOST_BYTES:
             raise invalid("prompt", f"the program cuts what is longer than {MOST_BYTES} bytes; put it in a file")
-        allowed = MODES[options.permission]
-        if options.approval_mode is not None and options.approval_mode not in allowed:
-            text = f"{options.approval_mode!r} is more than permission={options.permission!r} allows"
-            raise invalid("approval_mode", f"{text}; pass one of {', '.join(allowed)}, or a wider permission")
-        if options.resume and not re.match(_UUID, options.resume):
+        if options.approval_mode is not None:
+            check_within("approval_mode", options.approval_mode, options.permission, MODES)
+        if options.resume and not is_uuid(options.resume):
             raise invalid("resume", "a session of gemini_code is a UUID; pass the session_id of an earlier result")
         if options.resume and options.session_id:
             raise invalid("session_id", "a session that is resumed has its name; pass one of resume and session_id")

@@ -1,6 +1,6 @@
 """What the events of Gemini CLI mean, and its exit codes where it said nothing.
 
-Its deltas have no message they belong to: the parser counts messages, and a use of a tool ends one. Its failures are
+Its deltas have no message they belong to: the parser counts messages, and a tool's result ends one. Its failures are
 told by a last event, whose text may hold Google's error document; some are told as a success after a warning, and some
 on standard error alone. Measured with 0.61.0.
 
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from engine.agents.agent import LONGEST_MESSAGE, EventParser, category_in, text_at
+from engine.agents.agent import LONGEST_MESSAGE, EventParser, category_in, status_in, text_at
 from engine.agents.chunks import (
     Category,
     Chunk,
@@ -30,7 +30,7 @@ from engine.agents.chunks import (
     ToolUse,
 )
 from engine.errors import one_line
-from engine.providers.wire import mapping
+from engine.providers.wire import count, mapping
 
 _STATUSES: Final = (400, 401, 403, 404, 408, 429, 500, 502, 503, 504)
 _STATUS_OF: Final = {status & 255: status for status in _STATUSES}
@@ -51,14 +51,13 @@ _NAMES: Final[Mapping[str, Category]] = {
     "FatalTurnLimitedError": "limit",
     "FatalCancellationError": "interrupted",
 }
-_CODE: Final = re.compile(r'"code"\s*:\s*(\d{3})\b|\bstatus(?: code)?:? (\d{3})\b')
 _NO_SESSION: Final = ("error resuming session", "invalid session identifier", "no previous sessions found")
 _NOISE: Final = re.compile(
     r"\s+at |Warning: |\[STARTUP\]|Ripgrep is not available|YOLO mode is enabled|Loaded cached credentials|\(node:"
 )
 _WORDS: Final[tuple[tuple[Category, tuple[str, ...]], ...]] = (
     ("auth", ("api key not valid", "api_key_invalid", "api key expired")),
-    ("network", ("[api error: terminated]", "without a finish reason", "incomplete json segment")),
+    ("cut", ("[api error: terminated]", "without a finish reason", "incomplete json segment")),
     ("server", ("empty response with no text", "in json at position")),
 )
 """What it says where no status does, or that of a wrong request, and what that is: a wrong key, a stream that was cut
@@ -73,6 +72,7 @@ class GeminiParser(EventParser):
         super().__init__()
         self._cwd = cwd
         self._message = 0
+        self._is_new = True
         self._said: list[str] = []
         self._trouble: tuple[Category, str] | None = None
 
@@ -86,6 +86,7 @@ class GeminiParser(EventParser):
         if kind == "tool_use":
             return [self._use(event)]
         if kind == "tool_result":
+            self._begin_message()
             return [_result_of_tool(event)]
         if kind == "error":
             return [self._warned(event)]
@@ -119,23 +120,28 @@ class GeminiParser(EventParser):
 
     def _text(self, text: str, event: Mapping[str, Any]) -> Text:
         self._said.append(text)
+        self._is_new = False
         return Text(text=text, message_id=self._name(), delta=event.get("delta") is True, raw=event)
 
     def _name(self) -> str:
         return f"message-{self._message}"
 
     def _use(self, event: Mapping[str, Any]) -> ToolUse:
-        used = ToolUse(
+        self._is_new = False
+        return ToolUse(
             tool_id=text_at(event, "tool_id"),
             name=text_at(event, "tool_name"),
             tool_input=event.get("parameters"),
             message_id=self._name(),
             raw=event,
         )
-        if self._said:
+
+    def _begin_message(self) -> None:
+        """A tool has answered: what comes next is of a further message, if there was anything of this one."""
+        if not self._is_new:
             self._message += 1
             self._said = []
-        return used
+            self._is_new = True
 
     def _warned(self, event: Mapping[str, Any]) -> Notice:
         """A warning or an error. What it says of the end of the run stands over a success that follows."""
@@ -155,7 +161,7 @@ class GeminiParser(EventParser):
         category, message = self._trouble or ("failed", "it failed without a word")
         status = 0
         if told:
-            status, message = _status_in(told), told
+            status, message = status_in(told), told
             category = _NAMES.get(text_at(event, "error", "type")) or _category(told, status)
         self.failure = Error(category=category, message=message, status=status, usage=usage, raw=event)
 
@@ -169,7 +175,8 @@ def _result_of_tool(event: Mapping[str, Any]) -> ToolResult:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A count; but a text is what its sums become where a provider counts in texts: digits one behind the other."""
+    return None if isinstance(value, str) else count(value)
 
 
 def _spent(stats: Mapping[str, Any]) -> Spent | None:
@@ -180,13 +187,6 @@ def _spent(stats: Mapping[str, Any]) -> Spent | None:
         return None
     thoughts = max(0, total - (given or 0) - (made or 0)) if total is not None else 0
     return Spent(given, None if made is None else made + thoughts, _count(stats.get("cached")), thoughts)
-
-
-def _status_in(text: str) -> int:
-    """The provider's HTTP status, where a message has its error document; else 0."""
-    found = _CODE.search(text)
-    status = int(found[1] or found[2]) if found else 0
-    return status if 400 <= status < 600 else 0
 
 
 def _category(text: str, status: int) -> Category:

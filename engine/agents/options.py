@@ -6,8 +6,9 @@ a dash, and session identifiers that hold anything but the characters of one. Pu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeGuard
+from typing import Annotated, Any, Literal, TypeAlias, TypeGuard, TypeVar
 
 import msgspec
 
@@ -32,6 +33,9 @@ Absolute: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096, pattern=r"\A/
 Instruction: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=100_000, pattern=r"\A[^\x00]*\Z")]
 """A system prompt: it may stand in the arguments of a program, where there is room for so much."""
 
+_UUID = r"\A[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z"
+Uuid: TypeAlias = Annotated[str, msgspec.Meta(pattern=_UUID)]
+
 Variable: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z")]
 
 
@@ -42,6 +46,7 @@ MEANINGS = {
     "A/": "it must be an absolute path",
     "[^\\x00]*": "it must not hold a zero byte",
     "[A-Za-z_]": "it must be the name of a variable",
+    "[0-9a-fA-F]{8}": "it must be a UUID",
 }
 """What the patterns above mean, by what each alone holds, in the order in which they are looked for."""
 
@@ -88,6 +93,28 @@ def is_session_id(name: object) -> TypeGuard[str]:
         return bool(msgspec.convert(name, SessionId))
     except (msgspec.ValidationError, UnicodeEncodeError):
         return False
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is a UUID, as most programs name their sessions."""
+    return re.match(_UUID, text) is not None
+
+
+Way = TypeVar("Way", bound=str)
+
+
+def check_within(argument: str, wanted: Way, permission: Permission, ways: Mapping[Permission, Sequence[Way]]) -> None:
+    """Refuse what goes beyond the permission. `ways` are those that each permission has room for.
+
+    Raises:
+      InvalidCall: what is wanted is not among those of this permission.
+    """
+    if wanted not in ways[permission]:
+        wider = next(other for other, more in ways.items() if wanted in more)
+        room = ", ".join(ways[permission])
+        raise invalid(
+            argument, f"{wanted!r} is more than permission={permission!r} allows ({room}); pass permission={wider!r}"
+        )
 
 
 def text_of(content: object) -> str:

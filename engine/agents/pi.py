@@ -11,14 +11,23 @@ Pure: no trio, no I/O. Options and files as in 0.73.1 and 0.87.1 of the program.
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from engine.agents.agent import Launch, Program, Setting
 from engine.agents.chunks import Spent
-from engine.agents.options import AgentOptions, Directory, Instruction, Name, Permission, prompt_of, with_files
+from engine.agents.options import (
+    AgentOptions,
+    Directory,
+    Instruction,
+    Name,
+    Permission,
+    check_within,
+    is_uuid,
+    prompt_of,
+    with_files,
+)
 from engine.agents.pi_events import PiParser
 from engine.providers.arguments import invalid
 
@@ -29,8 +38,6 @@ _ALLOWED: dict[Permission, tuple[Tool, ...]] = {
     "edit": ("read", "grep", "find", "ls", "edit", "write"),
     "full": ("read", "grep", "find", "ls", "edit", "write", "bash"),
 }
-
-_SESSION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _SETTINGS = {"retry": {"enabled": False, "provider": {"maxRetries": 0}}}
 
@@ -74,7 +81,7 @@ KEY_VARIABLES = {
 """Pi's providers, and the variable in which each of them looks for its key."""
 
 
-class PiOptions(AgentOptions, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class PiOptions(AgentOptions, frozen=True, kw_only=True):
     """Arguments of Pi, beside those of every agent.
 
     `model` is ``"provider/model"`` in Pi's names, or a model of `pi_provider`; at a `base_url` it is the service's own
@@ -121,13 +128,12 @@ class Pi(Program[PiOptions]):
     def check(self, options: PiOptions) -> None:
         """As `Agent.check`: what Pi would take for something else, or leave out without a word."""
         prompt_of(options)
-        allowed = _ALLOWED[options.permission]
-        given = allowed if options.tools is None else options.tools
-        if over := [tool for tool in given if tool not in allowed]:
-            raise invalid("tools", f"{over[0]} is more than permission={options.permission!r} allows")
+        given = _ALLOWED[options.permission] if options.tools is None else options.tools
+        for tool in given:
+            check_within("tools", tool, options.permission, _ALLOWED)
         if options.files and "read" not in given:
             raise invalid("files", "without the tool read it cannot look at files; add it to tools")
-        if options.resume and not _SESSION.fullmatch(options.resume):
+        if options.resume and not is_uuid(options.resume):
             raise invalid("resume", "Pi takes a part of a name for any session that begins so; pass the whole UUID")
         if options.fork and not options.resume:
             raise invalid("fork", "there is nothing to copy; pass resume=, too")

@@ -9,14 +9,23 @@ Pure: no trio, no I/O. As seen of 0.73.1 and 0.87.1.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from engine.agents.agent import LONGEST_MESSAGE, EventParser, category_in, field, text_at
+from engine.agents.agent import (
+    LONGEST_MESSAGE,
+    EventParser,
+    amount,
+    category_in,
+    field,
+    joined_texts,
+    milliseconds,
+    status_in,
+    text_at,
+)
 from engine.agents.chunks import (
     Category,
     Chunk,
@@ -32,6 +41,7 @@ from engine.agents.chunks import (
     ToolResult,
     ToolUse,
     Used,
+    sum_of,
 )
 from engine.errors import one_line
 from engine.providers.wire import count, mapping
@@ -40,10 +50,6 @@ _FAILED = ("error", "aborted")
 
 # Ends that Pi gives itself on SIGHUP and SIGTERM.
 _STOPPED = (129, 143)
-
-_STATUS = re.compile(
-    r'\A(?:Error: )?([45]\d\d)\b|\bAPI error \(([45]\d\d)\)|\bstatus(?: code)?:? ([45]\d\d)\b|"code":\s*([45]\d\d)\b'
-)
 
 # A connection that broke in the middle of an answer, in the words of node's fetch and of Pi itself.
 _BROKEN = re.compile(
@@ -106,7 +112,7 @@ class PiParser(EventParser):
                 self.done = True
             case "auto_retry_start":
                 reason = one_line(text_at(event, "errorMessage"), LONGEST_MESSAGE)
-                return [self._again(event, reason, _seconds(event.get("delayMs")))]
+                return [self._again(event, reason, milliseconds(event.get("delayMs")))]
             case "auto_retry_end":
                 self._retries_ended(event)
             case "compaction_start" | "compaction_end" as kind:
@@ -189,14 +195,14 @@ class PiParser(EventParser):
             self.failure = _failure(text_at(message, "errorMessage") or f"the answer ended with {stop}", stop)
         elif not message.get("content") and used is None:
             # So does 0.73 take a stream that has nothing in it, or a page of HTML.
-            self.failure = Error(category="network", message="the provider's answer had nothing in it, and no usage")
+            self.failure = Error(category="cut", message="the provider's answer had nothing in it, and no usage")
         else:
             self.failure = None
             self._turns += 1
             self._answer = Result(text=text, stop_reason=stop)
             chunks += self._whole(message, text)
         if used is not None:
-            self._spent = _sum(self._spent, used)
+            self._spent = sum_of(self._spent, used)
             chunks.append(Used(usage=self._spent))
         return chunks
 
@@ -260,11 +266,10 @@ def _joined(message: Mapping[str, Any], kind: str) -> str:
 
 
 def _failure(said: str, stop: str = "error") -> Error:
-    found = _STATUS.search(said[:LONGEST_MESSAGE])
-    status = int(next(group for group in found.groups() if group)) if found else 0
+    status = status_in(said)
     category: Category = "interrupted" if stop == "aborted" else category_in(said, status)
     if category == "failed" and _BROKEN.search(said.lower()):
-        category = "network"
+        category = "cut"
     if category == "failed" and "server had an error" in said:  # OpenAI's words in a stream, where no status is
         category = "server"
     return Error(category=category, message=one_line(said, LONGEST_MESSAGE), status=status)
@@ -275,12 +280,7 @@ def _tool_result(event: Mapping[str, Any]) -> Chunk:
     if not tool_id:
         return Raw(raw=event)
     content = field(event, "result", "content")
-    output: object = event.get("result")
-    if isinstance(content, list):
-        texts = [block.get("text") if isinstance(block, dict) else None for block in content]
-        output = "\n".join(text for text in texts if isinstance(text, str))
-        if not all(isinstance(text, str) for text in texts):
-            output = content
+    output = joined_texts(content) if isinstance(content, list) else event.get("result")
     return ToolResult(tool_id=tool_id, output=output, is_error=event.get("isError") is True, raw=event)
 
 
@@ -288,33 +288,7 @@ def _stated(usage: Mapping[str, object]) -> Spent | None:
     """What a message has cost. Zeros all over are what Pi writes where its provider said nothing: None."""
     given, made = count(usage.get("input")), count(usage.get("output"))
     read, written = count(usage.get("cacheRead")) or 0, count(usage.get("cacheWrite")) or 0
-    cost = _positive(mapping(usage.get("cost")).get("total"))
+    cost = amount(mapping(usage.get("cost")).get("total")) or None  # zero: of a model of which Pi knows no prices
     if not (given or made or read or written):
         return None
     return Spent((given or 0) + read + written, made or 0, read, count(usage.get("reasoning")), cost)
-
-
-def _sum(before: Spent | None, more: Spent) -> Spent:
-    if before is None:
-        return more
-    sums = [
-        (one or 0) + (other or 0) if one is not None or other is not None else None
-        for one, other in zip(msgspec.structs.astuple(before), msgspec.structs.astuple(more), strict=True)
-    ]
-    return Spent(*sums)
-
-
-def _seconds(milliseconds: object) -> float | None:
-    found = _positive(milliseconds)
-    return found / 1000 if found is not None else None
-
-
-def _positive(value: object) -> float | None:
-    """A number above zero; a cost of zero is that of a model of which Pi knows no prices."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) and found > 0 else None

@@ -1,8 +1,8 @@
 """`penstock run`: a file of requests in, a file of results out, under the limits given.
 
 Results go to --output; when that is stdout, the summary joins the progress on stderr, so that stdout is data alone.
-The first SIGINT, SIGTERM or SIGHUP lets what is in flight end and discards the rest, the second ends it at once. What a line
-means and what becomes of it is the business of `engine.batch`: here the options are read and the numbers printed.
+The first SIGINT, SIGTERM or SIGHUP lets what is in flight end and discards the rest, the second ends it at once. What a
+line means and what becomes of it is the business of `engine.batch`: here the options are read and the numbers printed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Chats of AG2 for endpoint workers: a call is a chat, run in a worker thread, and told in chunks as it goes.
 
 `Ag2Transport` finds out which AG2 is installed; `Ag2Connection` runs one chat at a time and turns whatever comes of it
-into an `Answer`. AG2 logs a failing turn with its traceback, and providers repeat the key that they refuse: its loggers
-and those of its client are searched for keys from the first chat on.
+into an `Answer`. What a chat needs, its tools and AG2 itself, is imported in a thread before it begins. AG2 logs a
+failing turn with its traceback, and providers repeat the key that they refuse: see `engine.transports.ag2_logs`.
 
 What a chat is, and what its events mean, is said in `engine.agents.ag2` and `engine.agents.ag2_events`.
 """
@@ -10,13 +10,12 @@ What a chat is, and what its events mean, is said in `engine.agents.ag2` and `en
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import itertools
 import json
-import logging
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -26,23 +25,29 @@ import trio
 from actors.errors import ConnectFailed, UsageError
 from actors.messages import APICalling
 from actors.transport import Answer, Attempt, Transport
-from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of, registered_tool
+from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of
 from engine.agents.ag2_events import ChatParser, ClassicParser, NetworkParser
-from engine.agents.chunks import Error, Result
-from engine.agents.verdicts import reading_of
+from engine.agents.ag2_tools import registered_tool
+from engine.agents.chunks import Error
+from engine.errors import AgentNotInstalled, fault_of, one_line
 from engine.providers.arguments import invalid
 from engine.providers.wire import decode_json
 from engine.secret import Secret, masked
 from engine.transports.ag2_classic import classic_chat
+from engine.transports.ag2_logs import mask_logs
 from engine.transports.ag2_network import error_fields, network_chat
-from engine.transports.answers import answer_of
-from engine.transports.telling import Telling
 from engine.transports.thread import CancelledByItself, CannotStart, Outlet, Stopped, run_in_thread
+from engine.transports.transcript import Transcript, not_started, note_end, note_start
 
 if TYPE_CHECKING:
     from engine.providers.wire import Usage
 
 Library: TypeAlias = Literal["network", "classic"]
+Functions: TypeAlias = Mapping[str, Callable[..., Any]]
+
+_INSTALL = "pip install 'penstock[ag2]'. Nothing was sent."
+_BROKEN_CODE = (Exception, SystemExit)
+"""Whatever other people's code may raise when it is imported or run, but for what stops this process."""
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 _decode_options = msgspec.json.Decoder(Ag2Options).decode
@@ -53,10 +58,12 @@ class Ag2Transport(Transport):
     """How to run chats whose models are asked at one address with one key.
 
     `base_url` is that of an OpenAI-compatible service, with its version (``https://host/v1``), `key` None where it
-    wants none. `on_usage` is called with each call and the usage of its chat, and must not raise.
+    wants none. `on_usage` is called with each call and the usage of its chat, if that came to its end, and must not
+    raise.
 
     Raises:
-      UsageError: AG2 is not installed, or without the client that asks the models.
+      AgentNotInstalled: AG2 is not installed, or without the client that asks the models.
+      UsageError: there is no address; the client would look for one of its own.
     """
 
     kind = "ag2"
@@ -69,6 +76,8 @@ class Ag2Transport(Transport):
         on_usage: Callable[[APICalling, Usage], None] | None = None,
     ) -> None:
         self.library: Library = installed()
+        if not base_url:
+            raise UsageError("chats of AG2 need the address at which their models are asked. Nothing was sent.")
         self.base_url = base_url
         self.key = key
         self.on_usage = on_usage
@@ -86,7 +95,7 @@ def installed() -> Library:
     """Which AG2 there is. Imports nothing.
 
     Raises:
-      UsageError: none that can be used.
+      AgentNotInstalled: none that can be used.
     """
     if importlib.util.find_spec("openai") is not None:
         found = importlib.util.find_spec("ag2")
@@ -96,9 +105,7 @@ def installed() -> Library:
             return "network"
         if importlib.util.find_spec("autogen") is not None:
             return "classic"
-    raise UsageError(
-        "AG2 is not installed, or not with its OpenAI client: pip install 'penstock[ag2]'. Nothing was sent."
-    )
+    raise AgentNotInstalled(f"AG2 is not installed, or not with its OpenAI client: {_INSTALL}")
 
 
 class Ag2Connection:
@@ -114,6 +121,8 @@ class Ag2Connection:
     async def exchange(self, calling: APICalling, attempt: Attempt) -> Answer:
         """Run the chat of this call to its end. Its start is the call's stamp.
 
+        What cannot be run at all is a failed answer that says what to do; nothing was sent.
+
         Raises:
           ConnectFailed: there is no thread to run it in.
           TooLate: from `begin`; nothing was run.
@@ -121,62 +130,88 @@ class Ag2Connection:
         Cancellation: the chat is cancelled and waited for, a few seconds at most; see `run_in_thread`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        chat = _Chat(self._transport, calling)
-        secrets = (chat.key,) if chat.key else ()
-        telling = Telling(attempt, secrets=secrets)
+        transport = self._transport
+        try:
+            plan = _plan_of(calling)
+            functions = await _imported(plan, transport.library)
+        except UsageError as error:
+            return not_started(fault_of(error))
+        chat = _Chat(transport, plan, functions, silence_s=(calling.idle_us or calling.timeout_us) / 1e6)
+        transcript = Transcript(AG2, chat.parser, attempt, secrets=(chat.key,) if chat.key else ())
 
         async def take(event: bytes) -> None:
-            await telling.tell(chat.parser.feed(decode_json(event)))
+            await transcript.tell(transcript.read(decode_json(event)))
 
+        trouble: Error | None = None
         attempt.begin()
         name = f"penstock ag2 {next(_numbers)}"
+        begun_us = note_start(calling, name)
         try:
             await run_in_thread(chat.run, take, name=name, started=attempt.sent)
         except CannotStart as error:
             raise ConnectFailed(f"there is no thread to run a chat of AG2 in ({error}). Nothing was sent.") from None
         except (SystemExit, CancelledByItself) as error:
             # A tool that would end the program, a library that cancels the chat: neither is for who runs this.
-            chat.trouble = Error(category="failed", message=f"{type(error).__name__}: {masked(str(error))}")
-        terminal = chat.terminal()
-        reading = reading_of(terminal, name=AG2.name, began=telling.began)
-        await telling.end(terminal, again=reading.advice.verdict == "retry")
-        if reading.usage is not None and self._transport.on_usage is not None:
-            self._transport.on_usage(calling, reading.usage)
-        status = 200 if isinstance(terminal, Result) else terminal.status
-        return answer_of(reading, status=status, body=telling.body(), keep=True, secrets=secrets, streamed=True)
+            trouble = Error(category="failed", message=f"{type(error).__name__}: {masked(str(error))}")
+        ended = await transcript.end(trouble=trouble)
+        if transport.on_usage is not None and (usage := ended.complete_usage) is not None:
+            transport.on_usage(calling, usage)
+        note_end(calling, name, ended.answer, begun_us)
+        return ended.answer
 
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
-class _Chat:
-    """One chat: `run` belongs to its thread, the rest to trio."""
+def _plan_of(calling: APICalling) -> Plan:
+    """The chat that is asked for.
 
-    def __init__(self, transport: Ag2Transport, calling: APICalling) -> None:
+    Raises:
+      UsageError: it is none.
+    """
+    try:
+        return plan_of(_decode_options(calling.body))
+    except msgspec.DecodeError as error:  # whoever writes the bodies has checked them
+        raise UsageError(f"these are no options of {AG2.name}: {error}. Nothing was sent.") from None
+
+
+async def _imported(plan: Plan, library: Library) -> Functions:
+    """Import AG2 and the tools of a chat, in a thread: that may take long. The tools by their names in the plan.
+
+    Cancellation: at once; what is being imported is.
+
+    Raises:
+      AgentNotInstalled: AG2 cannot be imported.
+      InvalidCall: a tool is not there.
+    """
+
+    def load() -> Functions:
+        try:
+            importlib.import_module("ag2.network" if library == "network" else "autogen")
+        except _BROKEN_CODE as error:
+            raise AgentNotInstalled(f"AG2 cannot be imported ({_shown(error)}); {_INSTALL}") from None
+        mask_logs()  # its loggers exist from here on
+        return {name: _function(name) for member in plan.members for name in member.tools}
+
+    return await trio.to_thread.run_sync(load, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+
+
+class _Chat:
+    """One chat: `run` belongs to its thread, the rest to trio. `silence_s` is how long a model may be silent."""
+
+    def __init__(self, transport: Ag2Transport, plan: Plan, functions: Functions, *, silence_s: float) -> None:
         self._library = transport.library
         self._base_url = transport.base_url
-        self._silence_s = (calling.idle_us or calling.timeout_us) / 1e6
+        self._plan = plan
+        self._functions = functions
+        self._silence_s = silence_s
         self.key = transport.key.reveal() if transport.key is not None else ""
-        self.trouble: Error | None = None
-        self._plan: Plan | None = None
-        try:
-            self._plan = plan_of(_decode_options(calling.body))
-        except (msgspec.DecodeError, UsageError) as error:
-            self.trouble = Error(category="failed", message=f"what is asked for is no chat: {error}")
-        names = [member.name for member in self._plan.members] if self._plan is not None else ()
+        names = [member.name for member in plan.members]
         self.parser: ChatParser = NetworkParser() if self._library == "network" else ClassicParser(names)
-
-    def terminal(self) -> Result | Error:
-        """What came of it."""
-        ended = self.parser.end(None, "", self.trouble)[-1]
-        assert isinstance(ended, Result | Error)
-        return ended
 
     async def run(self, outlet: Outlet[bytes]) -> None:
         """Run it in this thread's loop. Whatever it raises is what came of the chat, and goes no further: its
         traceback may hold the key."""
-        if self._plan is None:
-            return
 
         async def say(event: dict[str, Any]) -> None:
             data = _encoded(event)
@@ -189,21 +224,17 @@ class _Chat:
             data = _encoded(event)
             outlet.say(data, len(data))
 
+        plan, functions, key, base_url = self._plan, self._functions, self.key, self._base_url
         network = self._library == "network"
         try:
-            functions = _functions(self._plan)
-            importlib.import_module("ag2.network" if network else "autogen")  # its loggers exist from here on
-            mask_logs()
             if network:
-                await network_chat(self._plan, functions, say, key=self.key, base_url=self._base_url)
+                await network_chat(plan, functions, say, key=key, base_url=base_url)
             else:
                 silence_s = self._silence_s
-                await classic_chat(
-                    self._plan, functions, say_now, key=self.key, base_url=self._base_url, silence_s=silence_s
-                )
+                await classic_chat(plan, functions, say_now, key=key, base_url=base_url, silence_s=silence_s)
         except Stopped:
             return
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # other people's code: it is what came of the chat
+        except _BROKEN_CODE as error:  # it is what came of the chat
             fields = error_fields(error)
             # The two shapes that the two parsers know it in.
             await say(
@@ -212,22 +243,27 @@ class _Chat:
 
 
 def _encoded(event: dict[str, Any]) -> bytes:
-    try:
+    """An event as JSON, whatever it holds: half a character, which msgspec does not write, or itself. Never raises."""
+    with contextlib.suppress(Exception):  # a repr of other people's may raise anything
         return _encode(event)
-    except (TypeError, ValueError, RecursionError):  # half a character, for one, which msgspec does not write
+    with contextlib.suppress(Exception):
         return json.dumps(event, default=repr, skipkeys=True).encode()
+    return json.dumps({name: _told(value) for name, value in event.items()}).encode()
 
 
-def _functions(plan: Plan) -> dict[str, Callable[..., Any]]:
-    """The tools of a chat by their names in the plan.
-
-    Raises:
-      InvalidCall: one of them is not there.
-    """
-    return {name: _function(name) for member in plan.members for name in member.tools}
+def _told(value: object) -> object:
+    """What can be told of a part of an event that cannot be written whole."""
+    with contextlib.suppress(Exception):
+        return value if isinstance(value, str | int | float | bool | None) else repr(value)
+    return f"a {type(value).__name__} that cannot be shown"
 
 
 def _function(name: str) -> Callable[..., Any]:
+    """A tool by its name in the plan.
+
+    Raises:
+      InvalidCall: it is not there.
+    """
     module, colon, path = name.partition(":")
     if not colon:
         found: object = registered_tool(name)
@@ -236,31 +272,12 @@ def _function(name: str) -> Callable[..., Any]:
             found = importlib.import_module(module)
             for part in path.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
-            raise invalid("tools", f"{name!r} cannot be found ({type(error).__name__})") from None
+        except _BROKEN_CODE as error:
+            raise invalid("tools", f"{name!r} cannot be found ({_shown(error)})") from None
     if not callable(found):
         raise invalid("tools", f"{name!r} is no tool here; register_tool(name, function) makes one known")
     return found
 
 
-# --- logs -------------------------------------------------------------------------------------------------------------
-
-_LOUD = ("ag2", "autogen", "openai", "httpx2", "httpcore2")
-
-
-def mask_logs() -> None:
-    """Have the loggers of AG2 and of its client remove keys from what they log."""
-    for name in tuple(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in _LOUD:
-            logging.getLogger(name).addFilter(_without_keys)
-
-
-def _without_keys(record: logging.LogRecord) -> bool:
-    """A filter: rendered here, a traceback no longer holds the objects that know the key."""
-    text = record.getMessage()
-    if (clean := masked(text)) != text:
-        record.msg, record.args = clean, ()
-    if record.exc_info:
-        record.exc_text = masked("".join(traceback.format_exception(*record.exc_info)).rstrip())
-        record.exc_info = None
-    return True
+def _shown(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(masked(str(error)), 200)}"

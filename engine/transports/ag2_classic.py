@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from engine.agents.ag2 import Member, Plan, tool_name
+from engine.agents.ag2 import Member, Plan
+from engine.agents.ag2_tools import tool_name
 from engine.transports.ag2_network import NO_KEY, error_fields
 
 SayNow = Callable[[dict[str, Any]], None]

@@ -18,7 +18,8 @@ from typing import Any
 
 import msgspec
 
-from engine.agents.ag2 import USER, Member, Plan, tool_name
+from engine.agents.ag2 import USER, Member, Plan
+from engine.agents.ag2_tools import tool_name
 
 NO_KEY = "none"
 """What a service that wants no key is given: without any, the client would look for one in the environment."""
@@ -137,9 +138,14 @@ def _listener(names: Mapping[str, str], say: Say, over: asyncio.Event) -> Any:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """An exception in plain terms: its type, its text, and the HTTP status if there is one."""
+    """An exception in plain terms: its type, its text, the HTTP status if there is one, and the type of its cause."""
     status = getattr(error, "status_code", 0)
-    return {"type": type(error).__name__, "message": str(error), "status": status if isinstance(status, int) else 0}
+    return {
+        "type": type(error).__name__,
+        "message": str(error),
+        "status": status if isinstance(status, int) else 0,
+        "cause": type(error.__cause__).__name__ if error.__cause__ is not None else "",
+    }
 
 
 def _plain(agent: str, event: Any) -> dict[str, Any]:

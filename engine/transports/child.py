@@ -1,9 +1,10 @@
 """One program, from its start until nothing of it is left: its three pipes, its exit, and the way it is stopped.
 
 Its output is read as it comes, up to a bound, however slowly it is taken: a program of Node's that ends does not wait
-for a full pipe, and loses what does not fit into it. Of its errors the end is kept. After its exit its number stays
-taken until all that it started has been ended, so that no signal can reach another process. `stop` is called however a
-run ends, and cannot be cancelled.
+for a full pipe, and loses what does not fit into it. Of its errors the end is kept. On Linux its number stays taken
+after its exit until all that it started has been ended, so that no signal can reach another process; where there is no
+pidfd its exit sets the number free, and its group is not ended after that. `stop` is called however a run ends, and
+cannot be cancelled.
 
 Knows no agent, no lines and no chunks.
 """
@@ -122,7 +123,8 @@ class Child:
             with trio.CancelScope(deadline=began + self._left_s) as self._waiting:
                 await self._news.wait()
             self._left_s -= trio.current_time() - began
-            self.silent = self._waiting.cancelled_caught and not self._is_ending
+            # What came in the very moment in which the time was up came in time.
+            self.silent = self._waiting.cancelled_caught and not self._is_ending and not self._ahead
         data = self._ahead.popleft() if self._ahead else b""
         self._ahead_bytes -= len(data)
         self._left_bytes -= len(data)
@@ -153,6 +155,13 @@ class Child:
         self._left_s = min(self._left_s, within_s)
         self._left_bytes = min(self._left_bytes, within_bytes)
         self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + self._left_s)
+
+    def expect_more(self) -> None:
+        """It goes on after all, unless it has exited: what it was given to come to its end is void."""
+        if not self._exit.is_set():
+            self._is_ending = False
+            self._left_s = math.inf
+            self._left_bytes = math.inf
 
     async def watch(self) -> None:
         """Until its exit; then what it has written is read to its end, and no more than that."""
@@ -227,8 +236,9 @@ class Child:
         if not self._exit.is_set():
             await self.look_around()
             self._signal(signal.SIGKILL)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        if self._pidfd is not None or not self._exit.is_set():  # else its number may be another's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         with trio.move_on_after(self.GRACE_S):
             await self._exit.wait()
 

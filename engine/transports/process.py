@@ -1,8 +1,8 @@
 """Coding agents that are command lines, for endpoint workers: a call is a run of a program, and its answer the chunks.
 
-`ProcessTransport` finds the program; `ProcessConnection` runs it for one call at a time, in a session and a directory
-of its own, and turns everything that can happen to it into an `Answer`. However a run ends, nothing of it is left when
-`exchange` returns: see `engine.transports.child`. Where there is no /proc that holds for its process group alone.
+`ProcessTransport` knows how it is started; `ProcessConnection` runs it for one call at a time, in a session and a
+directory of its own, and turns everything that can happen to it into an `Answer`. However a run ends, nothing of it is
+left when `exchange` returns: see `engine.transports.child`, and `engine.transports.sweep` for what is not found.
 
 What a program is asked and what it says is for `engine.agents`. Must not import anything of lanes, quotas or retries
 beyond the `Transport` protocol.
@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import trio
 
-from actors.clock import now_us
 from actors.errors import ConnectFailed, UsageError
-from actors.messages import APICalling, Fault, Reply
+from actors.messages import APICalling, Fault
 from actors.transport import Answer, Attempt, Transport
 from engine.agents.agent import Launch, Program, Setting
-from engine.agents.chunks import NOTHING_SPENT, Error, Result, Spent
+from engine.agents.chunks import NOTHING_SPENT, Spent
 from engine.agents.options import AgentOptions
 from engine.errors import fault_of
 from engine.log import debugging, log
@@ -33,15 +32,15 @@ from engine.transports.child import Child
 from engine.transports.private import NoPrivateDirectory, furnish, private_directory
 from engine.transports.programs import (
     check_directory,
-    checked,
     environment,
-    find,
     home_of,
     inherited,
+    located,
     secrets_in,
 )
-from engine.transports.running import Run
-from engine.transports.target import CAP_BYTES, shown
+from engine.transports.running import ProgramRun
+from engine.transports.target import CAP_BYTES
+from engine.transports.transcript import Ended, not_started, note_end, note_start
 
 if TYPE_CHECKING:
     from engine.providers.wire import Usage
@@ -68,8 +67,7 @@ class ProcessTransport(Transport):
     the environment it is chosen from (default: this process's), `home` the user's home directory (default: HOME of
     that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now.
 
-    Raises:
-      AgentNotInstalled: the program is not found. Nothing was started.
+    Whether the program is there is not looked at here: each run may name another. See `check`.
     """
 
     kind = "process"
@@ -90,7 +88,6 @@ class ProcessTransport(Transport):
         self.children = 0
         self._environ = dict(os.environ if environ is None else environ)
         self._home = home or home_of(self._environ)
-        self._command = find(program, self._environ, self._home)
         self._base_url = base_url
         self._key = key
         self._on_usage = on_usage
@@ -101,26 +98,35 @@ class ProcessTransport(Transport):
         await trio.lowlevel.checkpoint()
         return ProcessConnection(self)
 
+    def check(self, body: bytes | memoryview) -> tuple[AgentOptions, str]:
+        """The options of a call, and the absolute path of the command that it starts: what can be known to be wrong
+        with it before it is queued, and may yet become so.
+
+        Raises:
+          AgentNotInstalled: there is no such command, or it cannot be run. Nothing was started.
+          UsageError: its working directory is none, or these are no options.
+        """
+        try:
+            options: AgentOptions = msgspec.json.decode(body, type=self.program.options)
+        except msgspec.DecodeError as error:  # whoever writes the bodies has checked them
+            raise UsageError(f"these are no options of {self.program.name}: {error}. Nothing was started.") from None
+        command = located(self.program, options.program, self._environ, self._home)
+        check_directory(options.cwd)
+        return options, command
+
     def plan(self, calling: APICalling, private: str) -> _Plan:
         """What one call comes to.
 
         Raises:
           UsageError: it cannot be run; nothing was started.
         """
-        try:
-            options: AgentOptions = msgspec.json.decode(calling.body, type=self.program.options)
-        except msgspec.DecodeError as error:  # whoever writes the bodies has checked them
-            raise UsageError(f"these are no options of {self.program.name}: {error}. Nothing was started.") from None
-        command = self._command
-        if options.program is not None:
-            command = checked(self.program, options.program, self._home)
-        check_directory(options.cwd)
+        options, command = self.check(calling.body)
         given = inherited(self.program, options, self._environ)
         key = self._key.reveal() if self._key is not None else ""
         setting = Setting(self._home, private, self._base_url, bool(key), given)
         launch = self.program.launch(options, setting)
         env = environment(launch, given, self._environ, home=self._home, key=key)
-        held = [Secret(value) for value in secrets_in(given | launch.env)]
+        held = [Secret(value) for value in secrets_in(env)]
         return _Plan(options, command, launch, env, [*held, *([self._key] if self._key is not None else [])])
 
     def spent_before(self, options: AgentOptions) -> Spent | None:
@@ -132,17 +138,18 @@ class ProcessTransport(Transport):
         if options.resume:
             self._totals.pop(options.resume, None)
 
-    def learn(self, calling: APICalling, terminal: Result | Error, usage: Usage | None) -> None:
+    def learn(self, calling: APICalling, ended: Ended) -> None:
         """Remember what a session has cost, and tell of the usage of a run that succeeded."""
+        terminal = ended.terminal
         if self.program.counts_sessions and terminal.session_id and terminal.total is not None:
             self._totals[terminal.session_id] = terminal.total
             if len(self._totals) > MOST_SESSIONS:
                 self._totals.popitem(last=False)
-        if usage is not None and self._on_usage is not None and isinstance(terminal, Result):
+        if self._on_usage is not None and (usage := ended.complete_usage) is not None:
             self._on_usage(calling, usage)
 
     def __repr__(self) -> str:
-        return f"<ProcessTransport {self.program.name}: {self._command}>"
+        return f"<ProcessTransport {self.program.name}>"
 
 
 class ProcessConnection:
@@ -167,7 +174,9 @@ class ProcessConnection:
           TooLate: from `begin`; nothing was started.
 
         Cancellation passes through, once nothing of the run is left: at once for a program that takes notice, after
-        `Child.GRACE_S` and a moment for one that does not. A run that has ended by then is answered all the same.
+        `Child.GRACE_S` and a moment for one that does not. A run that has ended by then is answered all the same; one
+        that is cut short is not, and what its program says while it is stopped is thrown away with what it has cost.
+        What is left then is at most what nothing leads to any more: see `engine.transports.sweep`.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._exchanges += 1
@@ -177,7 +186,7 @@ class ProcessConnection:
                 await furnish(private, plan.launch.files, plan.launch.links, plan.launch.directories)
                 return await self._run(calling, attempt, plan)
         except UsageError as error:
-            return _not_started(fault_of(error))
+            return not_started(fault_of(error))
         except NoPrivateDirectory as error:
             remedy = "Give it a place where it can write (TMPDIR)"
             return _refused(error.cause, "a private directory for the run could not be made", remedy)
@@ -186,9 +195,9 @@ class ProcessConnection:
         transport, launch = self._transport, plan.launch
         program: Program[Any] = transport.program
         parser = program.parser(plan.options, transport.spent_before(plan.options))
-        run = Run(program, parser, attempt, plan.secrets, transport.cap_bytes)
+        run = ProgramRun(program, parser, attempt, plan.secrets, transport.cap_bytes)
         attempt.begin()
-        begun_us = _note_start(calling, plan.command)
+        begun_us = note_start(calling, plan.command)
         try:
             child = await Child.start(
                 [plan.command, *launch.arguments],
@@ -204,11 +213,12 @@ class ProcessConnection:
             transport.forget(plan.options)
             transport.children += 1
             try:
-                terminal, reading, answer = await run.all_of(child, launch.prompt, plan.options.start_s)
+                ended = await run.all_of(child, launch.prompt, plan.options.start_s)
             finally:
                 transport.children -= 1
-            transport.learn(calling, terminal, reading.usage)
-        _note_end(calling, plan.command, answer, begun_us)
+            transport.learn(calling, ended)
+            answer = ended.answer
+        note_end(calling, plan.command, answer, begun_us)
         return answer
 
     async def aclose(self) -> None:
@@ -216,10 +226,6 @@ class ProcessConnection:
 
     def __repr__(self) -> str:
         return f"<ProcessConnection {self._transport.program.name}, {self._exchanges} exchanges>"
-
-
-def _not_started(fault: Fault) -> Answer:
-    return Answer(verdict="failed", charge="nothing", reply=Reply(fault=fault), keep=True)
 
 
 def _refused(error: OSError | ValueError, what: str, remedy: str) -> Answer:
@@ -233,7 +239,7 @@ def _refused(error: OSError | ValueError, what: str, remedy: str) -> Answer:
         if debugging():
             log.debug("connection failed", to=what, error=reason)
         raise ConnectFailed(f"{what} now ({reason}). Nothing was started.") from None
-    return _not_started(Fault("AgentError", f"{what} ({reason}). {remedy}. Nothing was spent."))
+    return not_started(Fault("AgentError", f"{what} ({reason}). {remedy}. Nothing was spent."))
 
 
 def _remedy(number: int | None, program: Program[Any]) -> str:
@@ -244,17 +250,3 @@ def _remedy(number: int | None, program: Program[Any]) -> str:
         errno.ENOEXEC: f"It is no program for this machine: {anew}",
         errno.E2BIG: "Its arguments and environment are too long: shorten the system prompt",
     }.get(number or 0, f"See to it that it can be run, or {anew}")
-
-
-def _note_start(calling: APICalling, command: str) -> int:
-    """A line in the log for a program that is about to be started. When that was, or -1 if nobody reads it."""
-    if not debugging():
-        return -1
-    log.debug("request", call=calling.call_id, to=command, body_bytes=len(calling.body))
-    return now_us()
-
-
-def _note_end(calling: APICalling, command: str, answer: Answer, begun_us: int) -> None:
-    if begun_us >= 0 and debugging():
-        ms = (now_us() - begun_us) // 1000
-        log.debug("answer", call=calling.call_id, to=command, status=answer.reply.status, ms=ms, **shown(answer))

@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from engine.agents.agent import Launch, Program
 from engine.agents.options import AgentOptions
@@ -32,6 +33,7 @@ _ALLOWED = frozenset(
     """.split()  # noqa: SIM905  # a table of words as it reads best
 )
 _FAMILIES = ("LC_", "XDG_")
+_ADDRESS = re.compile(r"\A[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SECRET = re.compile(r"auth|key|secret|credential|passw|token", re.IGNORECASE)
 
 
@@ -72,6 +74,15 @@ def checked(program: Program[Any], path: str, home: str) -> str:
     if not os.access(full, os.X_OK):
         raise AgentNotInstalled(f"program={path!r} may not be executed; `chmod +x` it. Nothing was started.")
     return unwrapped(program, full)
+
+
+def located(program: Program[Any], path: str | None, environ: Mapping[str, str], home: str) -> str:
+    """The absolute path of an agent's command: at the path that a call names, else where it is found.
+
+    Raises:
+      AgentNotInstalled: there is none, or it cannot be run.
+    """
+    return find(program, environ, home) if path is None else checked(program, path, home)
 
 
 def unwrapped(program: Program[Any], command: str) -> str:
@@ -120,5 +131,17 @@ def environment(
 
 
 def secrets_in(env: Mapping[str, str]) -> list[str]:
-    """The values of an environment that look like keys, by their names."""
-    return [value for name, value in env.items() if _SECRET.search(name) and len(value) >= SHORTEST_MASKED]
+    """What in an environment looks like keys: values by their names, and in addresses the name and the password."""
+    found = [value for name, value in env.items() if _SECRET.search(name)]
+    for name, value in env.items():
+        if _ADDRESS.match(value) or name.lower().endswith("_proxy"):
+            found += _logins(value)
+    return [value for value in dict.fromkeys(found) if len(value) >= SHORTEST_MASKED]
+
+
+def _logins(address: str) -> list[str]:
+    """``user:password`` of an address, and the password alone, each as it stands there and as it is meant."""
+    authority = re.split(r"[/?#]", _ADDRESS.sub("", address), maxsplit=1)[0]
+    login = authority.rpartition("@")[0]
+    password = login.partition(":")[2]
+    return [login, unquote(login), password, unquote(password)]

@@ -3,7 +3,8 @@
 Agents start their tools in sessions of their own, where no signal to a process group reaches them. They are known by a
 marker that every program of a run has in its environment, by the session of the run's first process, and by their
 parents: whoever has emptied the environment of a child is found for as long as its parent lives, so one looks before
-anybody is sent a signal.
+anybody is sent a signal. Who has emptied its environment and left the session, and whose parent had ended before one
+looked, is not found: nothing leads to it.
 
 Where there is no /proc (macOS, BSD) nothing is found, and only the process group is ended. Everything here is
 synchronous, for a worker thread. Knows no agent and no transport.

@@ -16,19 +16,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from actors.transport import Attempt
-from engine.agents.chunks import (
-    Chunk,
-    Error,
-    Notice,
-    Raw,
-    Result,
-    Session,
-    Text,
-    Thinking,
-    ToolResult,
-    ToolUse,
-    encode_chunk,
-)
+from engine.agents.chunks import SUBSTANCE, Chunk, Error, Notice, Raw, Result, Session, encode_chunk
 from engine.providers.wire import whole_text
 from engine.secret import REMOVED, SHORTEST_MASKED, forms_of
 from engine.transports.hearing import encode_events
@@ -37,7 +25,6 @@ from engine.transports.target import CAP_BYTES
 WITHHELD_BYTES = 4 * 1024 * 1024
 """How much may be withheld: a program that says more than this before it begins is read as it speaks."""
 
-_SUBSTANCE = (Text, Thinking, ToolUse, ToolResult)
 _KEEPS_RAW = (Session, Notice, Raw, Result, Error)
 _UNWRITABLE = (UnicodeEncodeError, TypeError, ValueError, OverflowError, RecursionError)
 _UNRECORDED = "what the agent said from here on is too much to be kept; whoever read along had it"
@@ -64,7 +51,7 @@ class Telling:
 
     async def tell(self, chunks: Sequence[Chunk]) -> None:
         """The agent was heard; `chunks` are all that it said at once, perhaps none. None of them is terminal."""
-        self.began = self.began or any(isinstance(chunk, _SUBSTANCE) for chunk in chunks)
+        self.began = self.began or any(isinstance(chunk, SUBSTANCE) for chunk in chunks)
         events = [self._encoded(chunk) for chunk in chunks]
         if self.began:
             # Not before: what a program says while it starts must not count for the model's answer.

@@ -15,7 +15,7 @@ from model_server import THREAD
 
 from actors.messages import APICalling
 from actors.transport import Answer
-from engine.agents.ag2 import prepared
+from engine.agents.ag2_tools import prepared
 from engine.agents.chunks import Chunk, Text, ToolUse, decode_chunk
 from engine.errors import UsageError
 from engine.providers.view import Usage

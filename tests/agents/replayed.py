@@ -72,3 +72,10 @@ class Replayed:
         """How it was started, run by run."""
         notes = Path(f"{self.path}.runs")
         return [json.loads(line) for line in notes.read_text("utf-8").splitlines()] if notes.exists() else []
+
+
+def session_of(transcript: str) -> str:
+    """The session of a recorded run, as its first line has it."""
+    lines = (TRANSCRIPTS / f"{transcript}.stdout.jsonl").read_text("utf-8").splitlines()
+    found = json.loads(lines[0])
+    return str(found.get("session_id") or found["thread_id"])

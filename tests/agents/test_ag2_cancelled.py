@@ -14,7 +14,7 @@ import trio
 from ag2_chats import LIBRARY, Ear, calls_then_talks, chat, no_ag2_thread_left, real, simulated
 from model_server import STALL, serving
 
-from engine.agents.ag2 import register_tool
+from engine.agents.ag2_tools import register_tool
 from engine.simulator.config import StreamShape
 from engine.simulator.latency import ConstantLatency
 

@@ -120,9 +120,11 @@ def test_tools_in_the_network() -> None:
     uses = [chunk for chunk in told if isinstance(chunk, ToolUse)]
     assert [(use.tool_id, use.name, use.tool_input, use.raw["agent"]) for use in uses] == [
         ("call_1", "shout", {"text": "hi"}, "bob"),
-        ("call_1", "shout", {"text": "hi"}, "alice"),
+        ("alice-call_1-1", "shout", {"text": "hi"}, "alice"),
     ]
-    assert all(chunk.output == "HI" and not chunk.is_error for chunk in told if isinstance(chunk, ToolResult))
+    results = [chunk for chunk in told if isinstance(chunk, ToolResult)]
+    assert [result.tool_id for result in results] == [use.tool_id for use in uses]
+    assert all(result.output == "HI" and not result.is_error for result in results)
     assert list(messages(chunks).values()) == ["Tool finished.", "Tool finished."]
     assert isinstance(chunks[-1], Result)
     assert chunks[-1].usage == Spent(44, 28)
@@ -234,6 +236,38 @@ def test_whole_messages_are_told_where_there_were_no_fragments() -> None:
     assert (chunks[-1].text, chunks[-1].stop_reason) == ("two", "sequence_complete")
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+def test_calls_that_a_server_counts_anew_in_each_response_are_told_apart(late: bool) -> None:
+    """Each has a name of its own, and its result has that; whether a response or an event tells of it first."""
+    ids = []
+    for number in range(2):
+        call = {"id": "call_0", "name": "shout", "arguments": json.dumps({"n": number})}
+        event = {"type": "ToolCallEvent", "agent": "a", **call}
+        response = {"type": "ModelResponse", "agent": "a", "tool_calls": [call]}
+        answer = {"type": "ToolResultEvent", "agent": "a", "parent_id": "call_0", "output": str(number)}
+        ids += [event, answer, response] if late else [response, event, answer]
+    chunks = [chunk for chunk in read(NetworkParser(), ids) if isinstance(chunk, ToolUse | ToolResult)]
+    assert [(chunk.tool_id, chunk.tool_input if isinstance(chunk, ToolUse) else chunk.output) for chunk in chunks] == [
+        ("call_0", {"n": 0}),
+        ("call_0", "0"),
+        ("a-call_0-2", {"n": 1}),
+        ("a-call_0-2", "1"),
+    ]
+
+
+def test_classic_calls_that_a_server_counts_anew_are_told_apart() -> None:
+    """The second is not taken for the first, whose failure is its own."""
+    call = {"id": "call_0", "function": {"name": "shout", "arguments": "{}"}, "type": "function"}
+    used = {"type": "tool_call", "content": {"sender": "a", "content": None, "tool_calls": [call]}}
+    broke = {"type": "executed_function", "content": {"call_id": "call_0", "is_exec_success": False}}
+    answer = {"type": "tool_response", "content": {"tool_responses": [{"tool_call_id": "call_0", "content": "x"}]}}
+    chunks = read(ClassicParser(["a"]), [used, broke, answer, used, answer])
+    uses = [chunk.tool_id for chunk in chunks if isinstance(chunk, ToolUse)]
+    results = [(chunk.tool_id, chunk.is_error) for chunk in chunks if isinstance(chunk, ToolResult)]
+    assert len(set(uses)) == 2
+    assert results == [(uses[0], True), (uses[1], False)]
+
+
 def test_thinking_belongs_to_the_message_that_follows() -> None:
     """It does not count as a part of its text."""
     events = [
@@ -289,7 +323,19 @@ def test_what_a_failed_chat_used_is_told() -> None:
     failed = {"type": "error", "content": {"error": {"type": "APIConnectionError", "message": "Connection error."}}}
     error = read(ClassicParser(["a"]), [failed, {"type": "usage", "content": usage}])[-1]
     assert isinstance(error, Error)
-    assert (error.category, error.usage) == ("network", Spent(5, 2))
+    assert (error.category, error.usage) == ("cut", Spent(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("cause", "category"),
+    [("ConnectError", "network"), ("ConnectTimeout", "network"), ("ReadError", "cut"), ("", "cut")],
+)
+def test_a_service_that_was_not_reached_is_known_by_the_cause(cause: str, category: str) -> None:
+    """The words are the same for a connection that broke."""
+    told = {"type": "APIConnectionError", "message": "Connection error.", "status": 0, "cause": cause}
+    error = read(NetworkParser(), [{"type": "turn_failed", "agent": "a", "error": told}])[-1]
+    assert isinstance(error, Error)
+    assert error.category == category
 
 
 def test_classic_tools() -> None:

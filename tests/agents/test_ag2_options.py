@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of, prepared, register_tool
+from engine.agents.ag2 import AG2, Ag2Options, Plan, plan_of
+from engine.agents.ag2_tools import prepared, register_tool
 from engine.errors import InvalidCall, UsageError
 from engine.providers.arguments import checked, to_json
 

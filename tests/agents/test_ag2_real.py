@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,11 +28,14 @@ from ag2_chats import (
 )
 from model_server import serving
 
-from engine.agents.ag2 import Ag2Options, plan_of, register_tool
+from engine.agents.ag2 import Ag2Options, plan_of
+from engine.agents.ag2_tools import register_tool
 from engine.agents.chunks import Error, Result, Text, ToolResult, ToolUse
+from engine.errors import UsageError
 from engine.providers.view import Usage
-from engine.secret import REMOVED
+from engine.secret import REMOVED, Secret
 from engine.simulator.config import FaultRates
+from engine.transports.ag2 import Ag2Transport
 from engine.transports.ag2_network import network_chat
 from engine.transports.thread import Outlet, run_in_thread
 
@@ -265,18 +271,93 @@ async def test_a_service_that_is_not_there() -> None:
 
 async def test_a_second_turn_that_fails_is_the_end() -> None:
     """What was said before it is kept, and so is what it used; nothing is tried again."""
-    ear = Ear()
+    ear, used = Ear(), list[Usage]()
     with serving(lambda body: ["Well."] if "Alice" in str(body) else 503) as server:
-        answer = await chat(server.base_url, ear, agents=[TWO[0], {"name": "bob", "prompt": "You are Bob."}])
+        answer = await chat(server.base_url, ear, used=used, agents=[TWO[0], {"name": "bob", "prompt": "You are Bob."}])
     assert answer.verdict == "failed"
     assert list(texts(ear.chunks).values()) == ["Well."]
     assert isinstance(ear.chunks[-1], Error)
     assert ear.chunks[-1].status == 503
     assert (answer.charge, answer.input_tokens) == ("usage", 11)
+    assert used == []  # of what half a chat uses nothing can be learnt
 
 
-async def test_a_tool_that_is_not_there() -> None:
-    """A call may come from a journal that another process wrote."""
-    answer = await chat("http://127.0.0.1:9/v1", Ear(), agents=[{"name": "alice", "tools": ["test_ag2_real:gone"]}])
-    assert answer.reply.fault is not None
-    assert "'test_ag2_real:gone' cannot be found" in answer.reply.fault.message
+BROKEN_TOOLS = {
+    "gone": ("test_ag2_real:gone", "'test_ag2_real:gone' cannot be found"),
+    "no such module": ("nosuch.module:fn", "ModuleNotFoundError"),
+    "a module with a bug": ("module_with_a_bug:fn", "ZeroDivisionError"),
+    "a module that ends the program": ("module_that_ends:fn", "SystemExit"),
+    "no function": ("test_ag2_real:KEY", "is no tool here"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_TOOLS)
+async def test_a_tool_that_is_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call may come from a journal that another process wrote. It is the caller's mistake: nothing has begun."""
+    tool, said = BROKEN_TOOLS[name]
+    (tmp_path / "module_with_a_bug.py").write_text("1 / 0\n")
+    (tmp_path / "module_that_ends.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ear = Ear()
+    answer = await chat("http://127.0.0.1:9/v1", ear, agents=[{"name": "alice", "tools": [tool]}])
+    fault = answer.reply.fault
+    assert fault is not None
+    assert said in fault.message
+    assert (answer.verdict, answer.charge, answer.keep, fault.kind) == ("failed", "nothing", True, "InvalidCall")
+    assert (ear.told, ear.chunks) == ([], [])
+
+
+async def test_what_is_no_chat_has_not_begun() -> None:
+    ear = Ear()
+    answer = await chat("http://127.0.0.1:9/v1", ear, agents=[])
+    fault = answer.reply.fault
+    assert fault is not None
+    assert (answer.charge, fault.kind, ear.told) == ("nothing", "InvalidCall", [])
+
+
+async def test_a_tools_module_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is imported in a thread; whoever gives the chat up by then does not wait for it."""
+    lines = ["import threading", "GO = threading.Event()", "import sys", "sys.slow_tool = GO", "GO.wait(60)"]
+    (tmp_path / "slow_tool_module.py").write_text("\n".join([*lines, "def fn(): ...", ""]))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "slow_tool", None, raising=False)
+    ear = Ear()
+    with trio.fail_after(30), trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+            agents = [{"name": "alice", "tools": ["slow_tool_module:fn"]}]
+            nursery.start_soon(lambda: chat("http://127.0.0.1:9/v1", ear, agents=agents))
+            while (go := getattr(sys, "slow_tool", None)) is None:  # noqa: ASYNC110  # what a thread does
+                await trio.sleep(0.01)
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert not go.is_set()
+    go.set()
+    assert ear.told == []
+
+
+def test_without_an_address_there_are_no_chats() -> None:
+    """The client would take that of its own provider."""
+    with pytest.raises(UsageError, match=r"address.*Nothing was sent"):
+        Ag2Transport(base_url="", key=Secret(KEY))
+
+
+async def test_the_lines_of_our_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Its start and its end, as for every call; nothing of what was said."""
+    caplog.set_level("DEBUG", logger="penstock")
+    with serving(lambda body: ["a word of the model's"]) as server:
+        await chat(server.base_url, Ear(), max_turns=1)
+    lines = [record.getMessage() for record in caplog.records if record.name.partition(".")[0] == "penstock"]
+    assert [line.split()[0] for line in lines] == ["event='request'", "event='answer'"]
+    assert "verdict='done'" in lines[1]
+    for word in ("Discuss.", "a word of", KEY):
+        assert word not in "".join(lines)
+
+
+async def test_a_chat_that_fails_writes_nothing_to_standard_error() -> None:
+    """Where nobody has set up logging: AG2 logs the traceback of a turn that failed."""
+    program = "import sys, trio; from ag2_chats import Ear, chat; print(trio.run(chat, sys.argv[1], Ear()).verdict)"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with serving(lambda body: 401) as server:
+        command = [sys.executable, "-W", "ignore", "-c", program, server.base_url]
+        run = await trio.run_process(command, env=environ, capture_stdout=True, capture_stderr=True)
+    assert (run.stdout.split(), run.stderr) == ([b"failed"], b"")

@@ -196,9 +196,9 @@ def test_hostile_values_are_refused(name: str, value: Any) -> None:
 CONTRADICTIONS: tuple[tuple[dict[str, Any], str, str], ...] = (
     ({"fork_session": True}, "fork_session", "resume="),
     ({"session_id": SESSION, "resume": SESSION}, "session_id", "fork_session=True"),
-    ({"permission_mode": "bypassPermissions"}, "permission_mode", 'pass "full"'),
-    ({"permission_mode": "acceptEdits"}, "permission_mode", 'pass "edit"'),
-    ({"permission": "edit", "permission_mode": "auto"}, "permission_mode", 'pass "full"'),
+    ({"permission_mode": "bypassPermissions"}, "permission_mode", "pass permission='full'"),
+    ({"permission_mode": "acceptEdits"}, "permission_mode", "pass permission='edit'"),
+    ({"permission": "edit", "permission_mode": "auto"}, "permission_mode", "pass permission='full'"),
     ({"allowed_tools": ["Bash"], "disallowed_tools": ["Bash"]}, "allowed_tools", "disallowed as well"),
     ({"allowed_tools": ["Bash(ls)"], "tools": ["Read"]}, "allowed_tools", "Bash is not among tools"),
     ({"json_schema": {"x": "y" * 100_000}}, "json_schema", "longer than"),

@@ -118,7 +118,7 @@ FAILURES = (
     ("429", "rate_limit", 429, "API Error: Request rejected (429) · fake 429", True),
     ("500_retry0", "server", 500, "API Error: 500 fake 500. This is a server-side issue", True),
     ("refused", "network", 0, "API Error: Connection refused", True),
-    ("cut_again", "network", 0, LOST, True),
+    ("cut_again", "cut", 0, LOST, True),
     ("max_turns", "limit", 0, "Reached maximum number of turns (2)", True),
     ("max_budget", "limit", 0, "Reached maximum budget ($0.00001)", True),
     ("resume_bad", "session_not_found", 0, "No conversation found with session ID", True),
@@ -375,6 +375,10 @@ CATEGORIES = (
     ({"error": "billing_error"}, "Your credit balance is too low", "quota"),
     ({"api_error_status": 400}, "credit balance is too low", "quota"),
     ({"api_error_status": 429, "error": "rate_limit"}, "You've hit your limit · resets 3pm", "quota"),
+    ({"api_error_status": 429, "error": "rate_limit"}, "Request rejected (429) · see your billing", "rate_limit"),
+    ({}, "API Error: Connection dropped (ECONNRESET). Check the gateway, then try again.", "cut"),
+    ({"api_error": "connection_failed"}, "API Error: Connection to the API was lost. Try again.", "cut"),
+    ({"api_error": "connection_failed"}, "API Error: Connection refused", "network"),
     ({"api_error_status": 403}, "forbidden", "auth"),
     ({"api_error_status": 404}, "There's an issue with the selected model", "rejected"),
     ({"api_error_status": 529}, "overloaded", "server"),
@@ -435,10 +439,10 @@ def test_costs_of_an_older_program() -> None:
 
 
 def test_an_answer_that_nobody_counted() -> None:
-    """The program says zero, which no answer costs; a refusal does."""
+    """The program says zero, which no answer costs; nor does a failure, of which nobody knows what it made."""
     nothing = {"model_usage_since_last_result": {"x": {"inputTokens": 0, "outputTokens": 0, "costUSD": 0}}}
     assert terminal(fed({**OK, **nothing})).usage is None
-    assert terminal(fed({**OK, **nothing, "is_error": True})).usage == Spent(0, 0, 0, 0, 0.0)
+    assert terminal(fed({**OK, **nothing, "is_error": True})).usage is None
 
 
 def test_what_a_run_without_a_result_has_cost() -> None:

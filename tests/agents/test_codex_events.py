@@ -372,11 +372,13 @@ def test_what_it_does_not_know_it_passes_on(event: dict[str, Any]) -> None:
         ("unexpected status 402 Payment Required: x", "quota", 402, "402"),
         ("unexpected status 503 Service Unavailable: x", "server", 503, "503"),
         ("429 Too Many Requests", "rate_limit", 429, "429"),
-        ("unexpected status 429 Too Many Requests: Quota exceeded.", "quota", 429, "Quota"),
+        ("unexpected status 429 Too Many Requests: Quota exceeded, see billing.", "rate_limit", 429, "Quota"),
         ("We\u2019re currently experiencing high demand, which may cause temporary errors.", "server", 0, "demand"),
         ("Quota exceeded. Check your plan and billing details.", "quota", 0, "Quota"),
         ("You've hit your usage limit. Try again later.", "quota", 0, "usage limit"),
-        ("stream disconnected before completion: stream closed", "network", 0, "disconnected"),
+        ("stream disconnected before completion: stream closed", "cut", 0, "disconnected"),
+        ("stream disconnected before completion: error sending request", "cut", 0, "disconnected"),
+        ("Connection failed: error sending request", "network", 0, "failed"),
         ("Codex ran out of room in the model's context window.", "rejected", 0, "room"),
         ("Selected model is at capacity. Please try a different model.", "server", 0, "capacity"),
         ("Something else.", "failed", 0, "Something"),
@@ -391,6 +393,28 @@ def test_the_text_of_a_failure_is_all_there_is(message: str, category: str, stat
     assert (last.category, last.status) == (category, status)
     assert words in last.message
     assert "\n" not in last.message
+
+
+def complaint(message: str) -> dict[str, Any]:
+    return {"type": "error", "message": message}
+
+
+def test_a_complaint_that_only_says_what_the_turn_failed_of_is_not_told_twice() -> None:
+    failed = {"type": "turn.failed", "error": {"message": "Too bad."}}
+    assert kinds(fed(complaint("Too bad."), failed)) == []
+    assert kinds(fed(complaint("Worse."), failed)) == ["Notice"]
+    told = fed(complaint("Worse."), complaint("Too bad."), failed)
+    assert [chunk.text for chunk in told if isinstance(chunk, Notice)] == ["Worse."]
+    assert kinds(fed(complaint("Too bad."), completed())) == ["Notice"]
+
+
+def test_a_last_complaint_is_told_unless_the_run_failed_of_it() -> None:
+    dies, goes_on = CodexParser(NOTHING_SPENT), CodexParser(NOTHING_SPENT)
+    for parser in (dies, goes_on):
+        fed({"type": "turn.started"}, complaint("Too bad."), parser=parser)
+    assert [type(chunk) for chunk in dies.end(1, "")] == [Error]
+    assert [type(chunk) for chunk in goes_on.end(0, "")] == [Notice, Error]
+    assert goes_on.end(0, "") == []
 
 
 def test_a_failed_turn_that_says_nothing_failed_of_what_was_said_before() -> None:

@@ -61,7 +61,7 @@ FAILURES: dict[str, tuple[str, int, str]] = {
     "gemini__500_clihome": ("server", 500, "fake 500"),
     "gemini__noauth": ("auth", 0, "you must specify the GEMINI_API_KEY"),
     "gemini__refused": ("interrupted", 0, ""),
-    "gemini__refused_max1": ("network", 0, "fetch failed"),
+    "gemini__refused_max1": ("cut", 0, "fetch failed"),
     "gemini__resume_bad": ("session_not_found", 0, 'Invalid session identifier "00000000-'),
     "gemini__sigINT_stream": ("protocol", 0, ""),
     "gemini__sigTERM_tool": ("protocol", 0, ""),
@@ -123,17 +123,25 @@ def chunks_of(*events: dict[str, Any], exit_code: int | None = 0, stderr: str = 
     return parsed(Recorded(list(events), stderr, exit_code))  # type: ignore[arg-type]
 
 
-def test_a_use_of_a_tool_ends_a_message_and_the_last_is_the_result() -> None:
+def test_a_tools_result_ends_a_message_and_the_last_is_the_result() -> None:
+    """Of parallel uses all are of the message before them; results that follow upon one another end it once."""
     use = {"type": "tool_use", "tool_id": "t1", "tool_name": "glob", "parameters": {}}
-    chunks = chunks_of(said("I "), said("look."), use, use, said("Found."), ended())
+    answer = {"type": "tool_result", "tool_id": "t1", "status": "success", "output": "x"}
+    events = (said("I "), said("look."), use, use, answer, answer, said("Found."), ended())
+    chunks = [chunk for chunk in chunks_of(*events) if not isinstance(chunk, ToolResult)]
     names = [(type(chunk).__name__, getattr(chunk, "message_id", "")) for chunk in chunks]
     assert names == [
-        ("Text", "message-0"), ("Text", "message-0"), ("ToolUse", "message-0"), ("ToolUse", "message-1"),
+        ("Text", "message-0"), ("Text", "message-0"), ("ToolUse", "message-0"), ("ToolUse", "message-0"),
         ("Text", "message-1"), ("Result", ""),
     ]  # fmt: skip
     result = chunks[-1]
     assert isinstance(result, Result)
     assert result.text == "Found."
+
+
+def test_a_use_without_a_word_is_a_message_of_its_own() -> None:
+    names = [chunk.message_id for chunk in parsed(recorded("gemini__tool")) if isinstance(chunk, ToolUse | Text)]
+    assert names == ["message-0", "message-1", "message-1"]
 
 
 def test_a_failed_tool_says_why() -> None:
@@ -149,7 +157,7 @@ def test_a_failed_tool_says_why() -> None:
     [
         ("warning", "Loop detected, stopping execution", "failed"),
         ("error", "Maximum session turns exceeded", "limit"),
-        ("error", "Model stream ended without a finish reason.", "network"),
+        ("error", "Model stream ended without a finish reason.", "cut"),
         ("error", "The model returned an empty response with no text or thoughts. Please try again.", "server"),
     ],
 )
@@ -178,7 +186,7 @@ def test_a_warning_leaves_a_success_one() -> None:
         ("[API Error: You exceeded your current quota, check billing details.]", "unknown", 173, "rate_limit", 429),
         ("[API Error: You have exhausted your daily quota on this model.]", "unknown", 173, "quota", 429),
         ("[API Error: The model is overloaded.]", "unknown", 247, "server", 503),
-        ("[API Error: terminated]", "unknown", 1, "network", 0),
+        ("[API Error: terminated]", "unknown", 1, "cut", 0),
         ("[API Error: Unterminated string in JSON at position 149]", "unknown", 1, "server", 0),
         ("Reached max session turns for this session.", "FatalTurnLimitedError", 53, "limit", 0),
         ("Operation cancelled.", "FatalCancellationError", 130, "interrupted", 0),
@@ -207,7 +215,7 @@ def test_a_failure_by_its_words_and_its_exit_code(
         (42, "Error resuming session: none", "session_not_found", 0, "Error resuming session: none"),
         (-9, "", "interrupted", 0, "signal 9"),
         (0, "", "protocol", 0, "without saying"),
-        (1, "Error: socket hang up", "network", 0, "socket hang up"),
+        (1, "Error: socket hang up", "cut", 0, "socket hang up"),
         (None, "", "failed", 0, "exit code"),
     ],
 )

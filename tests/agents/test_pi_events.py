@@ -177,8 +177,10 @@ def test_usage_of_messages_adds_up_and_outlives_a_failure() -> None:
         ('{"error":{"code":404,"message":"x"}}', "rejected", 404),
         ("500 status code (no body)", "server", 500),
         ("The server had an error while processing your request.", "server", 0),
-        ("terminated", "network", 0),
-        ("Stream ended without finish_reason", "network", 0),
+        ("terminated", "cut", 0),
+        ("Stream ended without finish_reason", "cut", 0),
+        ("connect ECONNREFUSED 127.0.0.1:80", "network", 0),
+        ("429 Rate limit reached for tokens per min. Add a payment method under billing", "rate_limit", 429),
         ("Unterminated string in JSON at position 148", "failed", 0),
         ("I counted 429 sheep", "failed", 0),
     ],
@@ -194,7 +196,7 @@ def test_an_answer_with_nothing_in_it_is_none() -> None:
     """0.73.1 takes an empty stream for an answer."""
     found = fed(BEGUN, assistant(), OVER)[-1]
     assert isinstance(found, Error)
-    assert found.category == "network"
+    assert found.category == "cut"
 
 
 def test_an_aborted_answer_was_interrupted() -> None:

@@ -83,7 +83,7 @@ FAILURES = {
     "pi__429": ("rate_limit", 429, "429 fake 429", None),
     "pi__429_noretry": ("rate_limit", 429, "429 fake 429", None),
     "pi__500_noretry": ("server", 500, "500 fake 500", None),
-    "pi__refused": ("network", 0, "Connection error.", None),
+    "pi__refused": ("cut", 0, "Connection error.", None),
     "pi__resume_bad": (
         "session_not_found",
         0,

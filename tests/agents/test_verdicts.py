@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.agents.chunks import Category, Error, Result, Spent
-from engine.agents.verdicts import reading_of
-from engine.errors import AgentError, RateLimited, error_of
+from engine.agents.verdicts import is_unknown, reading_of
+from engine.errors import AgentError, OutcomeUnknown, ProviderUnavailable, RateLimited, error_of
 from engine.providers.wire import Reading, Usage
 
 SPENT = Spent(100, 20, 40, 5, 0.1)
@@ -25,41 +25,80 @@ def test_a_success_costs_what_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "spent", [None, Spent(), Spent(output_tokens=3), Spent(cost_usd=1.0)], ids=["none", "empty", "half", "cost"]
+    "spent",
+    [None, Spent(), Spent(output_tokens=3), Spent(cost_usd=1.0), Spent(0, 0)],
+    ids=["none", "empty", "half", "cost", "zeros"],
 )
 def test_a_success_that_nobody_counted_keeps_what_was_reserved(spent: Spent | None) -> None:
     assert read(Result(usage=spent)).advice.charge == "kept"
 
 
-# category, class, another attempt is made before anything was said or done
-FAILURES: list[tuple[Category, str, bool]] = [
-    ("auth", "Rejected", False),
-    ("rejected", "Rejected", False),
-    ("quota", "QuotaExhausted", False),
-    ("rate_limit", "RateLimited", True),
-    ("server", "ProviderUnavailable", True),
-    ("network", "ProviderUnavailable", True),
-    ("session_not_found", "AgentError", False),
-    ("interrupted", "AgentError", False),
-    ("limit", "AgentError", False),
-    ("protocol", "AgentError", False),
-    ("failed", "AgentError", False),
+# category, class, another attempt is made before anything was said or done, nothing was made if it failed then
+FAILURES: list[tuple[Category, str, bool, bool]] = [
+    ("auth", "Rejected", False, True),
+    ("rejected", "Rejected", False, True),
+    ("quota", "QuotaExhausted", False, True),
+    ("rate_limit", "RateLimited", True, True),
+    ("server", "ProviderUnavailable", True, False),
+    ("network", "ProviderUnavailable", True, True),
+    ("cut", "ProviderUnavailable", False, False),
+    ("session_not_found", "AgentError", False, True),
+    ("interrupted", "AgentError", False, False),
+    ("limit", "AgentError", False, False),
+    ("protocol", "AgentError", False, False),
+    ("failed", "AgentError", False, False),
 ]
+each = pytest.mark.parametrize(("category", "kind", "again", "free"), FAILURES, ids=[row[0] for row in FAILURES])
 
 
-@pytest.mark.parametrize(("category", "kind", "again"), FAILURES, ids=[row[0] for row in FAILURES])
+def test_every_category_is_in_the_table() -> None:
+    assert {row[0] for row in FAILURES} == set(Category.__args__)  # type: ignore[attr-defined]
+
+
+@each
 def test_a_failure_is_tried_again_only_if_it_passes_and_nothing_was_done(
-    category: Category, kind: str, again: bool
+    category: Category, kind: str, again: bool, free: bool
 ) -> None:
     early = read(Error(category=category, message="why", status=429), began=False)
     late = read(Error(category=category, message="why", status=429, usage=SPENT))
     assert early.fault is not None
-    assert early.fault.kind == kind
-    assert (early.advice.verdict, early.advice.charge) == ("retry" if again else "failed", "requests_kept")
-    assert (late.advice.verdict, late.advice.charge) == ("failed", "usage")
-    assert read(Error(category=category, message="why")).advice.charge == "kept"
+    assert late.fault is not None
+    assert early.fault.kind == ("OutcomeUnknown" if category == "cut" else kind)
+    assert late.fault.kind == kind
+    assert (early.advice.verdict, late.advice.verdict) == ("retry" if again else "failed", "failed")
     assert early.advice.barrier == late.advice.barrier == (category == "rate_limit")
     assert early.advice.exempt == (category == "rate_limit")
+
+
+@each
+def test_a_failure_is_charged_what_was_counted_else_what_may_have_been_made(
+    category: Category, kind: str, again: bool, free: bool
+) -> None:
+    """Zeros are nobody's count, and half a count is none."""
+    for began in (False, True):
+        assert read(Error(category=category, message="why", usage=SPENT), began=began).advice.charge == "usage"
+        for uncounted in (None, Spent(0, 0, 0, 0, 0.0), Spent(output_tokens=3), Spent(cost_usd=1.0)):
+            charge = read(Error(category=category, message="why", usage=uncounted), began=began).advice.charge
+            assert charge == ("requests_kept" if free and not began else "kept")
+
+
+def test_an_answer_that_broke_off_before_anything_was_said_may_have_been_billed() -> None:
+    """So nobody knows what came of it; once something was said, it has failed."""
+    cut = Error(category="cut", message="stream disconnected before completion")
+    assert is_unknown(cut, began=False)
+    assert not is_unknown(cut, began=True)
+    assert not is_unknown(Error(category="network", message="x"), began=False)
+    assert not is_unknown(Result(), began=False)
+    fault = read(cut, began=False).fault
+    assert fault is not None
+    assert fault.sent
+    error = error_of(fault)
+    assert isinstance(error, OutcomeUnknown)
+    assert error.reason == "closed"
+    assert "billed it; on_unknown" in error.message
+    late = read(cut).fault
+    assert late is not None
+    assert isinstance(error_of(late), ProviderUnavailable)
 
 
 def test_the_error_says_who_failed_of_what_and_whether_it_is_billed() -> None:

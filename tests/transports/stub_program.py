@@ -75,6 +75,9 @@ class StubParser(EventParser):
                 usage = msgspec.convert(rest.get("usage"), Spent | None)
                 self.failure = Error(category=category, message=rest.get("message", ""), usage=usage)  # type: ignore[arg-type]
                 return []
+            case {"again": _}:
+                self.done, self.success = False, None
+                return []
             case {"bug": _}:
                 raise KeyError("a bug")
         return [Raw(raw=dict(event))]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from engine import UsageError, iModel, open_engine
+from engine import AgentNotInstalled, iModel, open_engine
 from engine.secret import Secret
 from engine.transports.ag2 import Ag2Transport
 
@@ -21,7 +21,7 @@ def without_ag2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_says_what_to_install() -> None:
     """As soon as the transport is made: before anything is queued, and without a word of the key."""
-    with pytest.raises(UsageError, match=MISSING) as caught:
+    with pytest.raises(AgentNotInstalled, match=MISSING) as caught:
         Ag2Transport(base_url="https://api.example/v1", key=Secret("sk-never-to-be-seen-123"))
     assert "never" not in str(caught.value)
 
@@ -29,6 +29,6 @@ def test_it_says_what_to_install() -> None:
 async def test_a_model_of_it_is_made_and_its_first_run_refused() -> None:
     model = iModel(provider="ag2", model="m")
     async with open_engine() as engine:
-        with pytest.raises(UsageError, match=MISSING):
+        with pytest.raises(AgentNotInstalled, match=MISSING):
             await model.run_and_collect(prompt="x", agents=[{"name": "a"}])
         assert engine.statistics().endpoints == ()

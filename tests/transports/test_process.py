@@ -248,7 +248,7 @@ async def test_silence_at_the_start_is_bounded(tag: str) -> None:
     answer = await run(stub(), ear=ear, mode="silent", prompt="x", start_s=0.2, tag=tag)
     last = kept(answer)[-1]
     assert isinstance(last, Error)
-    assert (answer.verdict, answer.charge, last.category) == ("failed", "requests_kept", "failed")
+    assert (answer.verdict, answer.charge, last.category) == ("failed", "kept", "failed")
     assert "start_s=0.2" in last.message
 
 

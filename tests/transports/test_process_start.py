@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from stub_program import Listener, Stub, alive_with, calling, do, environ, kept, run, say, stub
+from stub_program import Listener, Stub, StubOptions, alive_with, calling, do, environ, kept, run, say, stub
 
 from actors.errors import ConnectFailed
 from engine.agents.chunks import Error, Text
@@ -23,6 +24,7 @@ from engine.errors import AgentNotInstalled, UsageError
 from engine.secret import Secret
 from engine.transports.child import Child
 from engine.transports.private import NoPrivateDirectory, furnish, private_directory
+from engine.transports.programs import secrets_in
 
 DONE = say(done="done")
 KEY = "sk-fake-0123456789abcdef"
@@ -55,18 +57,22 @@ class Named(Stub):
 # --- the program ---
 
 
+def located(environ: dict[str, str], **options: Any) -> str:
+    return stub(Named, environ=environ).check(msgspec.json.encode(StubOptions(prompt="x", **options)))[1]
+
+
 def test_a_program_is_found_in_path_and_where_it_may_stand(tmp_path: Path) -> None:
     environ = {"PATH": str(tmp_path / "bin"), "HOME": str(tmp_path / "home")}
     with pytest.raises(AgentNotInstalled) as raised:
-        stub(Named, environ=environ)
+        located(environ)
     assert "npm install stub" in str(raised.value)
     assert "'stub-agent'" in str(raised.value)
     home = command(tmp_path / "home" / ".local" / "bin", "stub-agent")
-    assert str(home) in repr(stub(Named, environ=environ))
+    assert located(environ) == str(home)
     path = command(tmp_path / "bin", "stub-agent")
-    assert str(path) in repr(stub(Named, environ=environ))
+    assert located(environ) == str(path)
     path.chmod(0o644)
-    assert str(home) in repr(stub(Named, environ=environ))
+    assert located(environ) == str(home)
 
 
 def test_a_wrapper_is_replaced_by_its_program(tmp_path: Path) -> None:
@@ -75,11 +81,37 @@ def test_a_wrapper_is_replaced_by_its_program(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "stub-agent").symlink_to(wrapper)
     environ = {"PATH": str(tmp_path / "bin")}
-    assert "bin/stub-agent" in repr(stub(Named, environ=environ))
+    assert located(environ) == str(tmp_path / "bin" / "stub-agent")
     native = command(tmp_path / "lib" / "other", "stub")
-    assert f"{native}>" in repr(stub(Named, environ=environ))
+    assert located(environ) == str(native)
     native = command(tmp_path / "lib" / "native" / "bin", "stub")
-    assert f"{native}>" in repr(stub(Named, environ=environ))
+    assert located(environ) == str(native)
+    assert located({}, program=str(tmp_path / "bin" / "stub-agent")) == str(native)
+
+
+def test_a_missing_program_is_found_out_before_a_run(tmp_path: Path) -> None:
+    """The one that a call names, if it names one; else the usual one. The words are those of a run."""
+    nowhere = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    mine = command(tmp_path / "mine", "stub")
+    for given, path, said in (
+        (nowhere, None, "neither in PATH nor in"),
+        (nowhere, str(tmp_path / "not-there"), "is no file"),
+        (nowhere, str(command(tmp_path, "plain", mode=0o644)), "chmod"),
+    ):
+        with pytest.raises(AgentNotInstalled, match=said):
+            located(given, program=path)
+    assert located(nowhere, program="~/mine/stub") == located(nowhere, program=str(mine)) == str(mine)
+
+
+async def test_a_program_that_is_not_in_path_is_run_where_a_call_says(tmp_path: Path, tag: str) -> None:
+    """Or the run is refused, if it says nothing. One transport serves both."""
+    transport = stub(Named, environ={"PATH": str(tmp_path), "HOME": str(tmp_path)})
+    answer = await run(transport, DONE, tag=tag)
+    fault = answer.reply.fault
+    assert fault is not None
+    assert (answer.charge, fault.kind) == ("nothing", "AgentNotInstalled")
+    path = command(tmp_path / "mine", "stub")
+    assert (await run(transport, DONE, tag=tag, program=str(path))).verdict == "done"
 
 
 async def test_the_programs_path_can_be_given(tmp_path: Path, tag: str) -> None:
@@ -206,6 +238,40 @@ async def test_a_program_that_says_its_key(name: str, tag: str) -> None:
         assert isinstance(kept(answer)[-1], Error)
         for text in (b"".join(ear.pieces), bytes(answer.reply.body), repr(answer).encode()):
             assert KEY.encode() not in text
+
+
+LOGINS = {
+    "a proxy": ("HTTPS_PROXY", "http://me:pass-word-1@proxy:3128", ["me:pass-word-1", "pass-word-1"]),
+    "a short password": ("http_proxy", "http://someone:pw@proxy", ["someone:pw"]),
+    "no scheme": ("ALL_PROXY", "me:pass-word-1@proxy:3128", ["me:pass-word-1", "pass-word-1"]),
+    "escaped": (
+        "HTTP_PROXY",
+        "http://me:pass%2Fword@p",
+        ["me:pass%2Fword", "me:pass/word", "pass%2Fword", "pass/word"],
+    ),
+    "a token": ("GIT_URL", "https://token-0123456@host/@v1", ["token-0123456"]),
+    "none": ("HTTPS_PROXY", "http://proxy.example:3128/a:b@c", []),
+    "no address": ("MAIL", "someone.else@example.com", []),
+    "by its name": ("MY_TOKEN", "0123456789", ["0123456789"]),
+    "too short": ("MY_TOKEN", "0123456", []),
+}
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_what_looks_like_a_key(name: str) -> None:
+    variable, value, found = LOGINS[name]
+    assert secrets_in({variable: value, "PATH": "/bin"}) == found
+
+
+async def test_a_proxys_password_is_not_told(tag: str) -> None:
+    """Every program may see its proxy, and may say it."""
+    proxy = "http://me:pass-word-1@proxy:3128"
+    ear = Listener()
+    transport = stub(environ={**environ(), "HTTPS_PROXY": proxy})
+    answer = await run(transport, do("echo_env", variable="HTTPS_PROXY"), ear=ear, tag=tag)
+    assert ear.texts == ["text http://[key removed]@proxy:3128"]
+    for text in (b"".join(ear.pieces), bytes(answer.reply.body), repr(answer).encode()):
+        assert b"pass-word-1" not in text
 
 
 async def test_a_key_in_last_words(tag: str) -> None:

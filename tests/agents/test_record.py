@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.agents import chunks as ch
-from engine.agents.run import Run, is_substance, read_chunk, shown
+from engine.agents.claude_events import ClaudeEvents
+from engine.agents.record import RunRecord, as_stream_chunk, read_chunk
 
 SPENT = ch.Spent(22, 14, 3, 2, 0.5)
 
@@ -31,7 +33,7 @@ EVERY_KIND: tuple[ch.Chunk, ...] = (
 
 
 def answer(*chunks: ch.Chunk) -> dict[str, object]:
-    run = Run()
+    run = RunRecord()
     for chunk in chunks:
         run.take(chunk)
     return run.answer()
@@ -99,6 +101,44 @@ def test_what_a_retry_discards_is_forgotten_and_nothing_else() -> None:
     assert got["tool_uses"] == []
 
 
+def test_a_tool_that_was_really_used_outlives_the_message_that_a_retry_discards() -> None:
+    """Whether its result comes before the retry or after it."""
+    use = ch.ToolUse(tool_id="t1", name="Bash", message_id="m1")
+    result, retry = ch.ToolResult(tool_id="t1", output="x"), ch.Retry(discards=("m1",))
+    for rest in ((result, retry), (retry, result)):
+        got = answer(ch.Text(text="Half", message_id="m1"), use, *rest)
+        assert got["tool_uses"] == [{"id": "t1", "name": "Bash", "input": None}]
+        assert got["messages"] == []
+
+
+def test_a_discarded_use_is_not_revived_by_a_later_one_of_the_same_name() -> None:
+    void, used = (ch.ToolUse(tool_id="c", name=name, message_id=name) for name in ("void", "used"))
+    got = answer(void, ch.Retry(discards=("void",)), used, ch.ToolResult(tool_id="c", output="x"))
+    assert got["tool_uses"] == [{"id": "c", "name": "used", "input": None}]
+
+
+def test_a_name_that_comes_again_swallows_nothing() -> None:
+    chunks = [
+        chunk
+        for n in range(2)
+        for chunk in (ch.ToolUse(tool_id="c", name="t", tool_input=n), ch.ToolResult(tool_id="c", output=n))
+    ]
+    got = answer(*chunks)
+    assert got["tool_uses"] == [{"id": "c", "name": "t", "input": n} for n in range(2)]
+    assert got["tool_results"] == [{"tool_use_id": "c", "content": n, "is_error": False} for n in range(2)]
+
+
+def test_a_tool_used_in_a_real_run_whose_message_broke_off() -> None:
+    lines = (Path(__file__).parent / "transcripts" / "claude__cut_block.stdout.jsonl").read_text("utf-8").splitlines()
+    parser = ClaudeEvents()
+    chunks = [chunk for line in lines for chunk in parser.feed(json.loads(line))]
+    assert any(isinstance(chunk, ch.Retry) and chunk.discards for chunk in chunks)
+    got = answer(*chunks, *parser.end(0, ""))
+    assert [(use["id"], use["name"]) for use in got["tool_uses"]] == [("toolu_0", "Read")]  # type: ignore[attr-defined]
+    assert [one["tool_use_id"] for one in got["tool_results"]] == ["toolu_0"]  # type: ignore[attr-defined]
+    assert got["messages"] == ["First block.", "After."]
+
+
 def test_a_whole_message_takes_the_place_of_its_fragments() -> None:
     got = answer(ch.Text(text="Hel", message_id="m"), ch.Text(text="Hello.", message_id="m", delta=False))
     assert got["messages"] == ["Hello."]
@@ -129,7 +169,7 @@ KINDS = {
 
 @pytest.mark.parametrize("chunk", EVERY_KIND, ids=lambda chunk: str(type(chunk).__name__))
 def test_a_reader_sees_each_chunk_by_its_kind(chunk: ch.Chunk) -> None:
-    seen = shown(chunk)
+    seen = as_stream_chunk(chunk)
     kind = str(seen.metadata["kind"])
     assert seen.type == KINDS.get(kind, "system")
     assert str(seen) == (chunk.text if isinstance(chunk, ch.Text) else "")
@@ -137,15 +177,15 @@ def test_a_reader_sees_each_chunk_by_its_kind(chunk: ch.Chunk) -> None:
 
 
 def test_a_reader_sees_the_programs_own_event_as_the_event() -> None:
-    seen = shown(ch.Text(text="a", message_id="m", raw={"type": "delta"}))
+    seen = as_stream_chunk(ch.Text(text="a", message_id="m", raw={"type": "delta"}))
     assert seen.metadata == {"kind": "text", "text": "a", "message_id": "m", "event": {"type": "delta"}}
-    tool = shown(ch.ToolUse(tool_id="t", name="Bash", tool_input={"a": 1}))
+    tool = as_stream_chunk(ch.ToolUse(tool_id="t", name="Bash", tool_input={"a": 1}))
     assert (tool.tool_name, tool.tool_id, tool.tool_input) == ("Bash", "t", {"a": 1})
-    assert shown(ch.ToolResult(tool_id="t", output="x")).tool_output == "x"
-    assert shown(ch.Result(text="whole", stop_reason="stop")).metadata["finish_reason"] == "stop"
+    assert as_stream_chunk(ch.ToolResult(tool_id="t", output="x")).tool_output == "x"
+    assert as_stream_chunk(ch.Result(text="whole", stop_reason="stop")).metadata["finish_reason"] == "stop"
 
 
 def test_only_what_the_agent_says_or_does_is_substance() -> None:
-    assert [type(chunk).__name__ for chunk in EVERY_KIND if is_substance(chunk)] == [
+    assert [type(chunk).__name__ for chunk in EVERY_KIND if isinstance(chunk, ch.SUBSTANCE)] == [
         "Text", "Thinking", "ToolUse", "ToolResult",
     ]  # fmt: skip

@@ -1,7 +1,7 @@
 """One run of an agent, put together from its chunks: what it said, the tools it used, what it cost, how it ended.
 
-Also how each chunk looks to whoever reads a stream. Messages that a retry discards are forgotten. Pure: no trio, no
-I/O.
+Also how each chunk looks to whoever reads a stream. Messages that a retry discards are forgotten, but for tools that
+have answered: those were really used. Pure: no trio, no I/O.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ def read_chunk(data: bytes) -> ch.Chunk | None:
         return None
 
 
-def is_substance(chunk: ch.Chunk | None) -> bool:
-    """Whether a chunk shows that the agent has begun with its task: it said, thought or did something."""
-    return isinstance(chunk, ch.Text | ch.Thinking | ch.ToolUse | ch.ToolResult)
+class _Use:
+    """A use of a tool: whether its result came, and whether a retry has discarded its message."""
+
+    __slots__ = ("answered", "chunk", "discarded")
+
+    def __init__(self, chunk: ch.ToolUse) -> None:
+        self.chunk = chunk
+        self.answered = False
+        self.discarded = False
 
 
-class Run:
+class RunRecord:
     """What is known of a run by now."""
 
     def __init__(self) -> None:
         self._session: ch.Session | None = None
         self._texts: dict[str, list[str]] = {}
         self._thoughts: dict[str, list[str]] = {}
-        self._uses: dict[str, ch.ToolUse] = {}
-        self._results: dict[str, ch.ToolResult] = {}
+        self._uses: list[_Use] = []
+        self._results: list[ch.ToolResult] = []
         self._used: ch.Spent | None = None
         self._terminal: ch.Result | ch.Error | None = None
 
@@ -49,9 +55,9 @@ class Run:
             case ch.Thinking():
                 self._add(self._thoughts, chunk)
             case ch.ToolUse():
-                self._uses[chunk.tool_id] = chunk
+                self._uses.append(_Use(chunk))
             case ch.ToolResult():
-                self._results[chunk.tool_id] = chunk
+                self._answer(chunk)
             case ch.Retry():
                 self._discard(chunk.discards)
             case ch.Used():
@@ -70,7 +76,15 @@ class Run:
         for message in messages:
             self._texts.pop(message, None)
             self._thoughts.pop(message, None)
-        self._uses = {name: use for name, use in self._uses.items() if use.message_id not in messages}
+        for use in self._uses:
+            use.discarded = use.discarded or use.chunk.message_id in messages
+
+    def _answer(self, result: ch.ToolResult) -> None:
+        self._results.append(result)
+        for use in reversed(self._uses):  # an identifier may come again: it is the latest use that waits
+            if use.chunk.tool_id == result.tool_id and not use.answered:
+                use.answered = True
+                return
 
     def answer(self) -> dict[str, object]:
         """The run as a dict that JSON can hold.
@@ -92,10 +106,8 @@ class Run:
             "result": result,
             "messages": messages,
             "thinking": "".join("".join(pieces) for pieces in self._thoughts.values()) or None,
-            "tool_uses": [
-                {"id": use.tool_id, "name": use.name, "input": use.tool_input} for use in self._uses.values()
-            ],
-            "tool_results": [_result(one) for one in self._results.values()],
+            "tool_uses": [_use(use.chunk) for use in self._uses if use.answered or not use.discarded],
+            "tool_results": [_result(one) for one in self._results],
             "usage": msgspec.to_builtins(spent) if spent is not None else None,
             "total_cost_usd": spent.cost_usd if spent is not None else None,
             "stop_reason": end.stop_reason or None if isinstance(end, ch.Result) else None,
@@ -106,6 +118,10 @@ class Run:
         }
 
 
+def _use(chunk: ch.ToolUse) -> dict[str, object]:
+    return {"id": chunk.tool_id, "name": chunk.name, "input": chunk.tool_input}
+
+
 def _result(chunk: ch.ToolResult) -> dict[str, object]:
     return {"tool_use_id": chunk.tool_id, "content": chunk.output, "is_error": chunk.is_error}
 
@@ -114,7 +130,7 @@ def _failure(error: ch.Error) -> dict[str, object]:
     return {"category": error.category, "message": error.message, "status": error.status or None}
 
 
-def shown(chunk: ch.Chunk) -> StreamChunk:
+def as_stream_chunk(chunk: ch.Chunk) -> StreamChunk:
     """A chunk as whoever reads the stream sees it.
 
     Its metadata hold its ``kind``, its own fields, and the program's own event under ``"event"`` where there is one.
