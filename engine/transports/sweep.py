@@ -6,8 +6,8 @@ parents: whoever has emptied the environment of a child is found for as long as 
 anybody is sent a signal. Who has emptied its environment and left the session, and whose parent had ended before one
 looked, is not found: nothing leads to it.
 
-Where there is no /proc (macOS, BSD) nothing is found, and only the process group is ended. Everything here is
-synchronous, for a worker thread. Knows no agent and no transport.
+Where there is no /proc (macOS, BSD) nothing is found, and at most the process group is ended, as
+`engine.transports.child` says. Everything here is synchronous, for a worker thread. Knows no agent and no transport.
 """
 
 from __future__ import annotations

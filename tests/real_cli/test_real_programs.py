@@ -9,7 +9,7 @@ import pytest
 import trio
 from agents_at_hand import AgentAtHand, simulated
 
-from engine.errors import AgentError, ProviderError, RateLimited, Rejected
+from engine.errors import AgentError, OutcomeUnknown, ProviderError, RateLimited, Rejected
 from engine.simulator import ConstantLatency, FaultRates, StreamShape
 
 pytestmark = pytest.mark.real_cli
@@ -112,7 +112,7 @@ async def test_a_stream_that_is_cut_is_no_answer(agent: AgentAtHand) -> None:
     async with simulated(faults=FaultRates(truncated=1.0, stream_at=5)) as seen, agent.model(seen) as model:
         call = await model.invoke(prompt=f"simulate: say {HELLO}", max_attempts=1)
         assert call.status == "failed"
-        assert isinstance(call.error, AgentError | ProviderError)
+        assert isinstance(call.error, AgentError | OutcomeUnknown | ProviderError)
         assert not isinstance(call.error, Rejected | RateLimited)
         assert {end.ending for end in seen.simulator.ends()} == {"cut"}
     assert agent.left() == []

@@ -180,6 +180,23 @@ async def run(
         return await connection.exchange(calling(*steps, **options), ear or Listener())
 
 
+async def cancelled_at(
+    transport: ProcessTransport, *steps: Mapping[str, object], ear: Listener, when: Callable[[], Any], **options: Any
+) -> bool:
+    """Run, and cancel as soon as `when` has come. Whether the run was cut short."""
+    connection = await transport.connect()
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await when()
+            scope.cancel()
+
+        nursery.start_soon(stop)
+        with trio.fail_after(120), trio.CancelScope() as scope:
+            await connection.exchange(calling(*steps, **options), ear)
+    return scope.cancelled_caught
+
+
 def kept(answer: Answer) -> list[Chunk]:
     """The chunks that are kept of a run."""
     return [decode_chunk.decode(line) for line in bytes(answer.reply.body).split(b"\n")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -43,20 +42,13 @@ def test_an_event_that_is_hard_to_write(output: object) -> None:
     assert (found["type"], found["agent"], found["count"]) == ("ToolResultEvent", "ann", 3)
 
 
-@pytest.fixture
-def unconfigured() -> Iterator[None]:
-    """No logging is set up, as in a program that never did."""
-    root, handlers = logging.root, logging.root.handlers[:]
-    root.handlers[:] = []
-    yield
-    root.handlers[:] = handlers
-
-
-@pytest.mark.usefixtures("unconfigured")
-def test_nothing_is_logged_until_logging_is_set_up(capfd: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_logged_until_logging_is_set_up(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also not by a logger that is made later on; to whoever has set it up all comes, without a key."""
     key = Secret("ours.Zq81.never-to-be-seen")
     early, late = logging.getLogger("ag2.network.one"), "openai.late.one"
+    monkeypatch.setattr(logging.root, "handlers", [])
     for _ in range(2):
         mask_logs()
     heard: list[logging.LogRecord] = []

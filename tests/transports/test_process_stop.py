@@ -9,20 +9,18 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from stub_program import SCRIPT, Listener, StubbornStub, alive_with, calling, do, kept, run, say, stub
+from stub_program import Listener, StubbornStub, alive_with, calling, cancelled_at, do, kept, run, say, stub
 
 from engine.agents.chunks import Error, Notice, Result, Text, ToolResult
 from engine.transports import child as child_module
 from engine.transports import sweep as sweep_module
 from engine.transports.child import Child
-from engine.transports.process import ProcessTransport
 from engine.transports.sweep import Family, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="processes are found in /proc, and there is none here")
@@ -143,23 +141,6 @@ class CancelAtStep(trio.abc.Instrument):
                 self._scope.cancel()
 
 
-async def cancelled_at(
-    transport: ProcessTransport, *steps: Mapping[str, object], ear: Listener, when: Callable[[], Any], **options: Any
-) -> bool:
-    """Run, and cancel as soon as `when` has come. Whether the run was cut short."""
-    connection = await transport.connect()
-    async with trio.open_nursery() as nursery:
-
-        async def stop() -> None:
-            await when()
-            scope.cancel()
-
-        nursery.start_soon(stop)
-        with trio.fail_after(120), trio.CancelScope() as scope:
-            await connection.exchange(calling(*steps, **options), ear)
-    return scope.cancelled_caught
-
-
 @pytest.mark.parametrize("program", [None, StubbornStub], ids=["TERM", "INT"])
 @pytest.mark.parametrize("signals", [[], ["INT", "TERM"]], ids=["heeds signals", "ignores signals"])
 async def test_cancelled_while_it_works(program: type[StubbornStub] | None, signals: list[str], tag: str) -> None:
@@ -212,81 +193,6 @@ async def test_cancelled_after_its_last_word(tag: str, monkeypatch: pytest.Monke
     steps = [do("start", mode="stubborn"), READY, DONE, do("hang")]
     assert not await cancelled_at(stub(), *steps, ear=ear, when=looked.wait, tag=tag)
     assert isinstance(ear.chunks[-1], Result)
-
-
-class LookedAround:
-    """A file that is there from the moment on in which a run's first last word was heeded."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path = directory / "looked"
-        look_around = Child.look_around
-
-        async def look(child: Child) -> None:
-            await look_around(child)
-            self.path.touch()
-
-        monkeypatch.setattr(Child, "look_around", look)
-
-
-AGAIN = say(again=1)
-SECOND = say(tool="second turn")
-
-
-@pytest.mark.parametrize("together", [True, False], ids=["in one piece", "one after the other"])
-async def test_a_second_turn_after_the_last_word_has_its_time(
-    together: bool, tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However the pipe was cut: it is not stopped in it, and the grace begins anew with its end."""
-    looked = LookedAround(tmp_path, monkeypatch)
-    ear, later = Listener(), tmp_path / "later"
-
-    async def wait_longer_than_the_grace() -> None:
-        await ear.until(ToolResult)
-        await trio.sleep(3 * Child.GRACE_S)
-        later.touch()
-
-    if together:
-        first = [do("write", text='{"done": "one"}\n{"again": 1}\n{"tool": "second turn"}\n')]
-    else:
-        first = [say(done="one"), do("await_file", path=str(looked.path)), AGAIN, SECOND]
-    rest = [do("await_file", path=str(later)), say(text="two"), say(done="two"), do("hang")]
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(wait_longer_than_the_grace)
-        answer = await run(stub(), READY, *first, *rest, ear=ear, tag=tag)
-    assert (answer.verdict, ear.texts) == ("done", ["ready", "two"])
-    *_, notice, result = ear.chunks
-    assert isinstance(notice, Notice)
-    assert "was stopped" in notice.text
-    assert isinstance(result, Result)
-    assert result.text == "two"
-
-
-async def test_a_last_word_that_is_taken_back_and_said_again_in_one_piece(
-    tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its grace is that of the last one."""
-    looked = LookedAround(tmp_path, monkeypatch)
-    ends: list[float] = []
-    expect_end = Child.expect_end
-
-    def expect(child: Child, within_s: float, *more: float) -> None:
-        expect_end(child, within_s, *more)
-        ends.append(child._left_s)
-
-    monkeypatch.setattr(Child, "GRACE_S", 30.0)
-    monkeypatch.setattr(Child, "expect_end", expect)
-    both = do("write", text='{"again": 1}\n{"done": "two"}\n')
-    await run(stub(), READY, DONE, do("await_file", path=str(looked.path)), both, tag=tag)
-    assert ends[:2] == [30.0, 30.0]
-
-
-async def test_cancelled_in_a_second_turn(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is cut short, as the first one would be."""
-    looked = LookedAround(tmp_path, monkeypatch)
-    monkeypatch.setattr(Child, "GRACE_S", 30.0)
-    ear = Listener()
-    steps = [READY, DONE, do("await_file", path=str(looked.path)), AGAIN, SECOND, do("hang")]
-    assert await cancelled_at(stub(), *steps, ear=ear, when=lambda: ear.until(ToolResult), tag=tag)
 
 
 async def test_cancelled_during_the_sweep(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,52 +301,22 @@ async def test_without_a_view_of_exits(tag: str, monkeypatch: pytest.MonkeyPatch
         await cancelled_at(stub(), *steps, ear=ear, when=lambda ear=ear: ear.until(Text), tag=tag)
 
 
-@pytest.mark.parametrize("pidfd", [True, False], ids=["pidfd", "no pidfd"])
-async def test_no_signal_goes_to_a_number_that_is_free(pidfd: bool, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its group is ended only as long as its number is taken."""
-    signalled: list[bool] = []
-    killpg = os.killpg
-
-    def tell(number: int, sent: int) -> None:
-        signalled.append(Path(f"/proc/{number}").exists())
-        killpg(number, sent)
-
-    monkeypatch.setattr(os, "killpg", tell)
-    if not pidfd:
-        monkeypatch.setattr(child_module, "_pidfd", lambda pid: None)
-    await run(stub(), READY, DONE, do("exit", code=0), tag=tag)
-    assert signalled == ([True] if pidfd else [])
-    await run(stub(), do("ignore", names=["TERM"]), READY, DONE, do("hang"), tag=tag)
-    assert signalled[-1:] == [True]
-
-
-async def test_what_comes_as_its_time_is_up_came_in_time(tag: str) -> None:
-    """A first line in the very moment in which nobody would wait for it any longer."""
-    arguments = [sys.executable, str(SCRIPT), "silent", tag]
-    child = await Child.start(arguments, env={}, cwd="", stop_signal="TERM", first_within_s=60.0)
-    try:
-        async with trio.open_nursery() as nursery:
-
-            async def arrive() -> None:
-                await trio.testing.wait_all_tasks_blocked()
-                child._waiting.cancel()
-                child._ahead.append(b"x")
-                child._ahead_bytes += 1
-
-            nursery.start_soon(arrive)
-            assert await child.read() == b"x"
-            assert not child.silent
-    finally:
-        await child.stop()
-
-
 async def test_without_a_view_of_processes_its_group_is_ended(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where there is no /proc: all that did not leave the session it was started in."""
     monkeypatch.setattr(sweep_module, "_seen", lambda pid: None)
     ear = Listener()
     steps = [do("start", mode="obedient", session=False), do("start", mode="stubborn", session=False), READY]
     assert (await run(stub(), *steps, DONE, tag=tag)).verdict == "done"
+    await gone(tag)
     assert await cancelled_at(stub(), *steps, do("hang"), ear=ear, when=lambda: ear.until(Text), tag=tag)
+    await gone(tag)
+
+
+async def gone(tag: str) -> None:
+    """Until what was killed has ended, where nobody could see to that."""
+    with trio.fail_after(60):
+        while alive_with(tag):  # noqa: ASYNC110  # a process is no event
+            await trio.sleep(0.01)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel of Linux")
