@@ -160,6 +160,18 @@ def check_invoked(model: AgentModel) -> None:
         )
 
 
+def note_failure(call: Call, handler: RunHandler, failure: Exception, *, exit_hook: bool) -> None:
+    """Say that a handler of a run failed, which goes on unless it is to be lost to that.
+
+    Raises:
+      HandlerFailed: it is.
+    """
+    log_failure(call, "agent", handler, failure)
+    if exit_hook:
+        said = f"the handler {name_of(handler)} failed ({type(failure).__name__}); the run was given up"
+        raise HandlerFailed(said, call_id=call.id) from failure
+
+
 class _Watch:
     """Sees the chunks of one run first: notes its session, and tells the handlers."""
 
@@ -176,22 +188,19 @@ class _Watch:
         if told is None:
             return
         handler, news = told
-        failure: BaseException
+        failure: Exception
         try:
             awaited = handler(news)
             if not inspect.isawaitable(awaited):
                 return
-            with trio.move_on_after(_HANDLER_S) as scope:
+            with trio.move_on_after(HANDLER_S) as scope:
                 await awaited
             if not scope.cancelled_caught:
                 return
-            failure = TimeoutError(f"it took longer than {_HANDLER_S:g} s")
+            failure = TimeoutError(f"it took longer than {HANDLER_S:g} s")
         except Exception as error:  # noqa: BLE001  # whatever a handler raises, the run is not lost to it
             failure = error
-        log_failure(self._call, "agent", handler, failure)
-        if self._exit_hook:
-            said = f"the handler {name_of(handler)} failed ({type(failure).__name__}); the run was given up"
-            raise HandlerFailed(said, call_id=self._call.id) from failure
+        note_failure(self._call, handler, failure, exit_hook=self._exit_hook)
 
     def _note(self, chunk: StreamChunk) -> None:
         """Of a run that has begun its session is noted: its program may know nothing of one that was refused."""
@@ -219,7 +228,8 @@ class _Watch:
             del metadata[SESSION_ID]
 
 
-_HANDLER_S = DEFAULT_TIMEOUTS_S[HookEventTypes.PostInvocation]
+HANDLER_S = DEFAULT_TIMEOUTS_S[HookEventTypes.PostInvocation]
+"""How long a handler may be awaited."""
 _OF_THE_TASK = ("text", "thinking", "tool_use", "tool_result", "result")
 
 

@@ -13,9 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Genera
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from engine import agent_runs
 from engine.call import Call
 from engine.errors import InvalidCall
-from engine.portal import told
 from engine.portal.asked import reading_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import Mapper, Pipe
@@ -182,7 +182,7 @@ class AsyncioStream(AsyncioIterator[StreamChunk]):
 
     async def _tell(self, news: News) -> None:
         try:
-            async with asyncio.timeout(told.HANDLER_S):
+            async with asyncio.timeout(agent_runs.HANDLER_S):
                 await self._awaited(news.tell())
         except Exception as error:  # noqa: BLE001  # the run is not lost to it
             news.failed(self._call, error)

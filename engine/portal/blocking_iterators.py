@@ -16,9 +16,9 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from engine import agent_runs
 from engine.call import Call
 from engine.errors import UsageError
-from engine.portal import told
 from engine.portal.asked import reading_of
 from engine.portal.loop import PortalLoop
 from engine.portal.pipe import Mapper, Pipe
@@ -176,7 +176,7 @@ class BlockingStream(BlockingIterator[StreamChunk]):
 
     def _tell(self, news: News) -> None:
         try:
-            self._awaited(news.tell(), told.HANDLER_S)
+            self._awaited(news.tell(), agent_runs.HANDLER_S)
         except Exception as error:  # noqa: BLE001  # the run is not lost to it
             news.failed(self._call, error)
 

@@ -14,16 +14,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from engine.agent_runs import note_failure
 from engine.agents.format import HANDLERS
 from engine.call import Call
-from engine.errors import HandlerFailed
-from engine.handling import log_failure, name_of
-from engine.hooks import DEFAULT_TIMEOUTS_S, HookEventTypes
 from engine.providers.wire import StreamChunk
 from engine.streaming import ReplyStream
-
-HANDLER_S = DEFAULT_TIMEOUTS_S[HookEventTypes.PostInvocation]
-"""How long an async handler may take, as long as elsewhere."""
 
 
 class News(msgspec.Struct, frozen=True):
@@ -42,10 +37,7 @@ class News(msgspec.Struct, frozen=True):
         Raises:
           HandlerFailed: a handler that fails fails the run.
         """
-        log_failure(call, "agent", self.handler, error)
-        if call.owner.exit_hook:
-            said = f"the handler {name_of(self.handler)} failed ({type(error).__name__}); the run was given up"
-            raise HandlerFailed(said, call_id=call.id) from error
+        note_failure(call, self.handler, error, exit_hook=call.owner.exit_hook)
 
 
 Piece: TypeAlias = StreamChunk | News

@@ -19,7 +19,7 @@ from portal_server import Provider, ask
 from replayed import TRANSCRIPTS, Replayed
 
 from engine import HandlerFailed, InvalidCall, Rejected, StreamChunk, iModel
-from engine.portal import BlockingModel, open_portal, told
+from engine.portal import BlockingModel, open_portal
 from engine.providers.agents import AGENTS
 from engine.transports.child import Child
 
@@ -267,7 +267,7 @@ def test_handler_that_raises_loses_nothing_unless_it_is_to(bin_folder: Path, cap
 def test_handler_that_does_not_end_loses_nothing(bin_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An async one, in either loop."""
     Replayed(bin_folder, "claude", "claude__tool")
-    monkeypatch.setattr(told, "HANDLER_S", 0.01)
+    monkeypatch.setattr(agent_runs, "HANDLER_S", 0.01)
     with open_portal() as engine:
         endless: dict[str, Any] = {"on_tool_use": lambda _: trio.Event().wait()}
         assert engine.model(provider="claude_code", **endless).run_and_collect(prompt="x") == "Tool finished."
