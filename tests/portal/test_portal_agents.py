@@ -18,7 +18,7 @@ import trio
 from portal_server import Provider, ask
 from replayed import TRANSCRIPTS, Replayed
 
-from engine import HandlerFailed, InvalidCall, Rejected, StreamChunk, iModel
+from engine import HandlerFailed, InvalidCall, Rejected, StreamChunk, agent_runs, iModel
 from engine.portal import BlockingModel, open_portal
 from engine.providers.agents import AGENTS
 from engine.transports.child import Child
