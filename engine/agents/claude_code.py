@@ -87,7 +87,7 @@ class ClaudeOptions(AgentOptions, frozen=True, kw_only=True):
       max_budget_usd: what this run alone may cost by the program's reckoning; beyond that the run fails.
       session_id: the UUID of the session it begins.
       fork_session: go on from `resume` in a session of its own.
-      json_schema: the answer is JSON by this schema; it is the result's `structured`.
+      json_schema: the answer is JSON by this schema: ``structured_output`` of the response, None if there was none.
       mcp_config: MCP servers, as ``{"mcpServers": {...}}``. It reaches the program in a file only its user can read.
       setting_sources: which of the settings it reads, and with them CLAUDE.md files and MCP servers; none by default.
       effort: how hard it thinks.

@@ -181,4 +181,5 @@ def _unencodable(payload: Mapping[str, object], error: Exception) -> tuple[str, 
 
 def invalid(argument: str, problem: str) -> InvalidCall:
     """The error for one argument: what is wrong with it, and what to do."""
-    return InvalidCall(f"{argument}: {problem}. Nothing was sent.", argument=argument)
+    stop = "" if problem.endswith("?") else "."
+    return InvalidCall(f"{argument}: {problem}{stop} Nothing was sent.", argument=argument)

@@ -203,7 +203,7 @@ def _agent(found: Provider, row: EndpointRow, base_url: str | None, headers: Map
         auth="none",
         key_env=found.key_env,
         key_required=False,
-        local=base_url is not None and is_local(parts.hostname or ""),
+        local=False,
         defaults=row.defaults,
         is_cli=True,
     )

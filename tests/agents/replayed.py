@@ -35,13 +35,18 @@ sys.exit(code)
 """
 
 
-def hang(folder: Path, program: str, said: str = "") -> None:
-    """An executable that says this and then nothing for ever."""
+def say(folder: Path, program: str, said: str, then: str = "exit 0") -> None:
+    """An executable that says this."""
     folder.mkdir(exist_ok=True)
     (folder / f"{program}.said").write_text(said, "utf-8")
     script = folder / program
-    script.write_text(f"#!/bin/sh\ncat > /dev/null\ncat {script}.said\nexec sleep 1000\n", "utf-8")
+    script.write_text(f"#!/bin/sh\ncat > /dev/null\ncat {script}.said\n{then}\n", "utf-8")
     script.chmod(0o700)
+
+
+def hang(folder: Path, program: str, said: str = "") -> None:
+    """An executable that says this and then nothing for ever."""
+    say(folder, program, said, "exec sleep 1000")
 
 
 def beginning(transcript: str, mark: str) -> str:

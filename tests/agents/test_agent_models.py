@@ -156,6 +156,16 @@ async def test_an_identical_run_is_never_answered_from_a_cache(bin_folder: Path)
     assert len(program.runs) == 2
 
 
+async def test_a_program_is_told_of_every_address_but_its_own(bin_folder: Path) -> None:
+    program = Replayed(bin_folder, "claude", "claude__plain")
+    addresses = [None, "https://api.anthropic.com", "https://api.anthropic.com/gateway", "http://127.0.0.1:9"]
+    async with open_engine():
+        for address in addresses:
+            await iModel(provider="claude_code", base_url=address, api_key=KEY).invoke(prompt="x")
+    told = [run["env"].get("ANTHROPIC_BASE_URL") for run in program.runs]
+    assert told == [None, None, *addresses[2:]]
+
+
 async def test_chunks_come_in_the_terms_of_every_provider(bin_folder: Path) -> None:
     Replayed(bin_folder, "claude", "claude__tool")
     async with iModel(provider="claude_code") as model, model.stream(prompt="go") as chunks:

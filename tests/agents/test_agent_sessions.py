@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from replayed import Replayed, beginning, hang, session_of
+from replayed import TRANSCRIPTS, Replayed, beginning, hang, say, session_of
 
 from engine import (
     HookEventTypes,
@@ -167,3 +167,13 @@ async def test_what_a_session_that_is_resumed_costs_is_the_difference(bin_folder
         assert (second.usage.input_tokens, second.usage.output_tokens) == (11, 7)
     async with iModel(provider="codex", provider_metadata={"session_id": session_of("codex__plain")}) as model:
         assert (await model.invoke(prompt="three")).usage is None  # what the session had cost before is not known
+
+
+@pytest.mark.parametrize("name", ["a b\\nc", "--evil", "x" * 5_000, "\\u0000"], ids=["blank", "dash", "long", "zero"])
+async def test_a_session_that_could_not_be_resumed_is_not_noted(bin_folder: Path, name: str) -> None:
+    said = (TRANSCRIPTS / "claude__plain.stdout.jsonl").read_text("utf-8")
+    say(bin_folder, "claude", said.replace(session_of("claude__plain"), name))
+    async with iModel(provider="claude_code") as model:
+        assert (await model.invoke(prompt="one")).status == "completed"
+        assert model.provider_session_id is None
+        assert (await model.invoke(prompt="two")).status == "completed"
