@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import trio
 from replayed import Replayed
@@ -15,7 +18,7 @@ from engine.providers.agents import AGENTS
 from engine.simulator import SimulatorConfig, StreamShape, serve
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text("utf-8")
-AGENT, CHAT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+AGENT, SIGNALS, CHAT = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
 def run(block: str, **environment: str) -> str:
@@ -36,6 +39,24 @@ def test_an_agent_as_it_stands(tmp_path: Path) -> None:
         "What does this project do?", "And how is it tested?", "Sum it up.",
     ]  # fmt: skip
     assert all(run["cwd"] == str(tmp_path) for run in program.runs)
+
+
+async def test_signals_as_they_stand() -> None:
+    names: dict[str, Any] = {}
+    exec(compile(SIGNALS, "docs/agents.md", "exec"), names)  # noqa: S102  # our own page
+    ended = False
+
+    async def work() -> None:
+        nonlocal ended
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await trio.sleep_forever()
+        finally:
+            ended = True
+
+    with trio.fail_after(60):
+        await names["until_told"](work)
+    assert ended
 
 
 async def test_a_chat_as_it_stands(tmp_path: Path, nursery: trio.Nursery) -> None:
