@@ -22,6 +22,7 @@ Category: TypeAlias = Literal[
     "cut",
     "rejected",
     "session_not_found",
+    "session_busy",
     "interrupted",
     "limit",
     "protocol",
@@ -30,9 +31,9 @@ Category: TypeAlias = Literal[
 """What a run failed of. ``auth`` to ``rejected`` are what came of asking the provider: no or a wrong key, too much for
 now, credit used up, its own failure, not reached (no connection was made, so nothing was asked), its answer broke off
 or never came (the request had left, for all that is known, and may be billed), the request refused.
-``session_not_found``: there is nothing to resume. ``interrupted``: somebody stopped it. ``limit``: a limit that the
-caller set (budget, turns) was reached. ``protocol``: what the program wrote cannot be followed. ``failed``: all
-else."""
+``session_not_found``: there is nothing to resume. ``session_busy``: another run is going on with it, which passes.
+``interrupted``: somebody stopped it. ``limit``: a limit that the caller set (budget, turns) was reached. ``protocol``:
+what the program wrote cannot be followed. ``failed``: all else."""
 
 
 class Spent(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -69,6 +69,8 @@ _PROVIDER = "penstock"
 _OPENAI = "https://api.openai.com/v1"
 _SCHEMA_FILE = "output_schema.json"
 _LONGEST_ARGUMENT = 131_000  # bytes; Linux takes 131,071 in one argument
+MOST_CHARACTERS = 1_048_576
+"""What the program takes of a prompt; it says so only once it runs."""
 
 _SANDBOXES: dict[Permission, Sandbox] = {
     "read": "read-only",
@@ -144,7 +146,9 @@ class Codex(Program[CodexOptions]):
         Raises:
           InvalidCall: which option, what is wrong with it, what to do.
         """
-        _, system_prompt = prompt_of(options)
+        prompt, system_prompt = prompt_of(options)
+        if len(with_files(prompt, options.files)) > MOST_CHARACTERS:
+            raise invalid("prompt", f"the program takes {MOST_CHARACTERS:,} characters at most; put the rest in a file")
         if len(_setting("developer_instructions", system_prompt).encode()) > _LONGEST_ARGUMENT:
             raise invalid(
                 "system_prompt", "it is too long for an argument (131,000 bytes); put the rest into the prompt"
@@ -185,14 +189,14 @@ class Codex(Program[CodexOptions]):
         if options.output_schema is not None:
             files[_SCHEMA_FILE] = to_json(options.output_schema).decode()
             arguments.append(f"--output-schema={setting.private}/{_SCHEMA_FILE}")
-        for name, value in _configured(options, setting, system_prompt).items():
+        for name, value in _configured(options, setting, system_prompt, sandbox).items():
             arguments += ["-c", _setting(name, value)]
         if options.resume:
             arguments += ["resume", options.resume]
         return Launch(
             arguments=(*arguments, "-"),
             prompt=with_files(prompt, options.files),
-            env={"CODEX_HOME": options.state_dir} if options.state_dir else {},
+            env=_environment(options, setting, sandbox),
             key_variable=KEY_VARIABLE,
             files=files,
             directories=(options.state_dir,) if options.state_dir else (),  # it makes none but its usual one
@@ -245,7 +249,14 @@ def _own_ways(options: CodexOptions, setting: Setting, sandbox: Sandbox) -> list
     return found
 
 
-def _configured(options: CodexOptions, setting: Setting, system_prompt: str) -> dict[str, Any]:
+def _environment(options: CodexOptions, setting: Setting, sandbox: Sandbox) -> dict[str, str]:
+    env = {"CODEX_HOME": options.state_dir} if options.state_dir else {}
+    if sandbox == "workspace-write":
+        env["TMPDIR"] = setting.private  # its commands may write there, and many need some place
+    return env
+
+
+def _configured(options: CodexOptions, setting: Setting, system_prompt: str, sandbox: Sandbox) -> dict[str, Any]:
     """The values of its configuration, by their names; the caller's come last."""
     values: dict[str, Any] = {}
     if _is_ours(setting):
@@ -263,6 +274,8 @@ def _configured(options: CodexOptions, setting: Setting, system_prompt: str) -> 
         values["shell_environment_policy.exclude"] = [KEY_VARIABLE]
     values |= _QUIET
     values["web_search"] = "live" if options.search else "disabled"
+    if sandbox == "workspace-write":
+        values["sandbox_workspace_write.exclude_slash_tmp"] = True  # it is everybody's, and other work lies there
     if system_prompt:
         values["developer_instructions"] = system_prompt
     if options.reasoning_effort:

@@ -50,6 +50,7 @@ _WORDS: tuple[tuple[str, Category], ...] = (
     ("error while reading the server response", "cut"),
     ("at capacity", "server"),
 )
+_BUSY_SESSION = "already has an active writer"
 _NO_SESSION = ("thread/resume failed", "no rollout found")
 
 
@@ -127,6 +128,8 @@ class CodexParser(EventParser):
         """What it failed of that has not said so as an event: it refused to start, or was interrupted."""
         lines = [line for line in stderr_tail.splitlines() if line.strip() and not _NOISE.match(line)]
         said = next((line for line in lines if _COMPLAINT.match(line)), lines[-1] if lines else "")
+        if _BUSY_SESSION in said:
+            return Error(category="session_busy", message=_brief(said))
         if any(words in said for words in _NO_SESSION):
             return Error(category="session_not_found", message=_brief(said))
         if exit_code and exit_code > 0 and self._trouble:

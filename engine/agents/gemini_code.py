@@ -3,8 +3,9 @@
 Its telemetry, its updates and its own retries are switched off by a settings file alone, and that of the user is never
 written, nor read: a run has a home of its own with ours. What lasts is linked from there into the user's own state
 directory: the sessions, so that a later run can resume them, and the login, where no key is given. A project's own
-settings (``.gemini/settings.json`` of the working directory) stand over ours, as the program has it; in a home
-directory those are the user's. Measured with 0.61.0. What its events mean is `engine.agents.gemini_events`.
+settings would stand over ours, and run commands (hooks, servers of tools): so the working directory is declared not to
+be trusted, and the program leaves out all that it says, unless the caller trusts it or permits everything. Measured
+with 0.61.0. What its events mean is `engine.agents.gemini_events`.
 
 Pure: no trio, no I/O.
 """
@@ -44,12 +45,13 @@ _AUTH: Final[Mapping[Login, str]] = {
 }
 _SESSIONS: Final = ("tmp", "history")
 _REGISTRY: Final = "projects.json"
-_LOGIN: Final = (
-    "oauth_creds.json", "gemini-credentials.json", "google_accounts.json", "installation_id", ".env",
-)  # fmt: skip
+_KEYS: Final = ".env"
+_LOGIN: Final = ("oauth_creds.json", "gemini-credentials.json", "google_accounts.json", "installation_id", _KEYS)
 _HOME: Final = ".gemini"
 MOST_BYTES: Final = 8 * 1024 * 1024
 _SYSTEM: Final = "system.md"
+_EDITING: Final = ("write_file", "replace")
+"""What ``auto_edit`` approves. Where nothing is trusted the program has no mode but ``default``, so they are named."""
 
 
 class GeminiOptions(AgentOptions, frozen=True, kw_only=True):
@@ -59,6 +61,9 @@ class GeminiOptions(AgentOptions, frozen=True, kw_only=True):
     working directory. `state_dir` is what stands for ``~/.gemini``. In a prompt, ``@path`` names a
     file of the working directory whose content the program puts in.
 
+    What a project says in ``.gemini``, ``GEMINI.md`` and ``.env`` is left out, since it may run any command, unless
+    `trust_project` or `permission` ``"full"`` lets it.
+
     Args:
       approval_mode: how tools are approved, within what `permission` allows: ``"plan"``, ``"default"``, ``"auto_edit"``
         or ``"yolo"``. If not said: ``"default"`` to read, ``"auto_edit"`` to edit, ``"yolo"`` for all.
@@ -66,6 +71,8 @@ class GeminiOptions(AgentOptions, frozen=True, kw_only=True):
       max_turns: after how many requests to the model the run is ended as failed.
       tools: the only built-in tools it has, as ``["read_file", "glob"]``; all of them if not said.
       allowed_tools: tools that need no approval, whatever the permission, as ``["run_shell_command(git status)"]``.
+      trust_project: obey what the working directory says: its settings, hooks, servers of tools, skills, agents and
+        ``GEMINI.md``. It may then run what it likes, whatever the permission.
       login: whose account it asks with: a ``"key"`` (that of the call, or else the one the program itself keeps), the
         ``"google"`` account it is logged in with, or ``"vertex"``. If not said: the key if the call has one, else
         Vertex if ``GOOGLE_GENAI_USE_VERTEXAI`` is ``true``, else the account.
@@ -76,6 +83,7 @@ class GeminiOptions(AgentOptions, frozen=True, kw_only=True):
     max_turns: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
     tools: list[Tool] | None = None
     allowed_tools: list[Tool] | None = None
+    trust_project: bool = False
     login: Login | None = None
 
 
@@ -98,6 +106,12 @@ class GeminiCode(Program[GeminiOptions]):
             raise invalid("prompt", f"the program cuts what is longer than {MOST_BYTES} bytes; put it in a file")
         if options.approval_mode is not None:
             check_within("approval_mode", options.approval_mode, options.permission, MODES)
+            if options.approval_mode == "plan" and not _trusted(options):
+                raise invalid(
+                    "approval_mode",
+                    "the program plans only where it trusts the working directory; pass trust_project=True to let that "
+                    "run what it says, or leave approval_mode out",
+                )
         if options.resume and not is_uuid(options.resume):
             raise invalid("resume", "a session of gemini_code is a UUID; pass the session_id of an earlier result")
         if options.resume and options.session_id:
@@ -113,14 +127,17 @@ class GeminiCode(Program[GeminiOptions]):
         if system:
             files[_SYSTEM] = system
         state = options.state_dir or f"{setting.environ.get('GEMINI_CLI_HOME') or setting.home}/{_HOME}"
-        kept = (*_SESSIONS, _REGISTRY, *(() if setting.has_key and login != "google" else _LOGIN))
+        links = {f"{_HOME}/{name}": f"{state}/{name}" for name in (*_SESSIONS, _REGISTRY)}
+        if not setting.has_key or login == "google":
+            links |= {f"{_HOME}/{name}": f"{state}/{name}" for name in _LOGIN}
+            links |= {_KEYS: f"{state}/{_KEYS}"}  # where it looks for keys when it trusts nothing
         return Launch(
             arguments=_arguments(options),
             prompt=prompt,
-            env=_environment(setting, login, own_system=bool(system)),
+            env=_environment(setting, login, own_system=bool(system), trusted=_trusted(options)),
             key_variable="GOOGLE_API_KEY" if login == "vertex" else "GEMINI_API_KEY",
             files=files,
-            links={f"{_HOME}/{name}": f"{state}/{name}" for name in kept},
+            links=links,
             directories=tuple(f"{state}/{name}" for name in _SESSIONS),
             cwd=options.cwd or "",
         )
@@ -137,9 +154,18 @@ def _prompt(options: GeminiOptions) -> tuple[str, str]:
     return f" {prompt}" if prompt.startswith("/") else prompt, system
 
 
+def _trusted(options: GeminiOptions) -> bool:
+    """Whether what the working directory says is obeyed: where all is permitted it may do no more than the model."""
+    return options.trust_project or options.permission == "full"
+
+
+def _mode(options: GeminiOptions) -> ApprovalMode:
+    return options.approval_mode or MODES[options.permission][0]
+
+
 def _arguments(options: GeminiOptions) -> tuple[str, ...]:
-    arguments = ["--output-format", "stream-json", "--skip-trust", "-e", "none"]
-    arguments += ["--approval-mode", options.approval_mode or MODES[options.permission][0]]
+    arguments = ["--output-format", "stream-json", "-e", "none"]
+    arguments += ["--approval-mode", _mode(options) if _trusted(options) else "default"]
     if options.model:
         arguments += ["-m", options.model]
     if options.resume:
@@ -158,8 +184,11 @@ def _login(setting: Setting) -> Login:
 def _settings(options: GeminiOptions, login: Login) -> dict[str, Any]:
     """What cannot be said in arguments: one attempt at everything, nothing sent to anybody else, nothing updated."""
     tools: dict[str, Any] = {} if options.tools is None else {"core": options.tools}
-    if options.allowed_tools:
-        tools["allowed"] = options.allowed_tools
+    allowed = list(options.allowed_tools or ())
+    if not _trusted(options) and _mode(options) == "auto_edit":
+        allowed += _EDITING
+    if allowed:
+        tools["allowed"] = allowed
     settings: dict[str, Any] = {
         "general": {
             "enableAutoUpdate": False,
@@ -170,7 +199,8 @@ def _settings(options: GeminiOptions, login: Login) -> dict[str, Any]:
         },
         "privacy": {"usageStatisticsEnabled": False},
         "telemetry": {"enabled": False},
-        "security": {"auth": {"selectedType": _AUTH[login]}},
+        # So that it starts where it trusts nothing; whether it trusts is then for its environment to say.
+        "security": {"auth": {"selectedType": _AUTH[login]}, "folderTrust": {"enabled": False}},
         "advanced": {"ignoreLocalEnv": True},
     }
     if tools:
@@ -180,10 +210,10 @@ def _settings(options: GeminiOptions, login: Login) -> dict[str, Any]:
     return settings
 
 
-def _environment(setting: Setting, login: Login, *, own_system: bool) -> dict[str, str]:
+def _environment(setting: Setting, login: Login, *, own_system: bool, trusted: bool) -> dict[str, str]:
     env = {
         "GEMINI_CLI_HOME": setting.private,
-        "GEMINI_CLI_TRUST_WORKSPACE": "true",
+        "GEMINI_CLI_TRUST_WORKSPACE": "true" if trusted else "false",
         "GEMINI_CLI_NO_RELAUNCH": "true",
         "GEMINI_TELEMETRY_ENABLED": "false",
         "GOOGLE_GENAI_USE_VERTEXAI": "true" if login == "vertex" else "false",

@@ -28,9 +28,9 @@ _KINDS: dict[Category, Kind] = {
     "network": "ProviderUnavailable",
     "cut": "ProviderUnavailable",
 }
-_PASSING: frozenset[Category] = frozenset(("rate_limit", "server", "network"))
+_PASSING: frozenset[Category] = frozenset(("rate_limit", "server", "network", "session_busy"))
 _NOTHING_MADE: frozenset[Category] = frozenset(
-    ("auth", "rate_limit", "quota", "rejected", "session_not_found", "network")
+    ("auth", "rate_limit", "quota", "rejected", "session_not_found", "session_busy", "network")
 )
 """What fails before anything is generated: what the provider refused, and what never reached it."""
 

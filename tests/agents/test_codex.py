@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.agents.agent import Launch, Setting
-from engine.agents.codex import CODEX, KEY_VARIABLE, CodexOptions, toml_value
+from engine.agents.codex import CODEX, KEY_VARIABLE, MOST_CHARACTERS, CodexOptions, toml_value
 from engine.errors import InvalidCall
 
 SESSION = "01a1fa96-5963-7212-b7dd-c7ee1b0b58a2"
@@ -189,6 +189,24 @@ def test_what_is_further_asked_becomes_arguments_environment_and_configuration()
     assert found["tool_output_token_limit"] == 9
 
 
+_NO_TMP = "sandbox_workspace_write.exclude_slash_tmp"
+
+
+@pytest.mark.parametrize("asked", [{"permission": "edit"}, {"sandbox": "workspace-write"}], ids=["edit", "sandbox"])
+def test_who_edits_has_temporary_files_in_the_private_directory_alone(asked: dict[str, Any]) -> None:
+    launch = launched(**asked)
+    assert settings(launch)[_NO_TMP] is True
+    assert launch.env == {"TMPDIR": "/private/run"}
+    assert settings(launched(**asked, config={_NO_TMP: False}))[_NO_TMP] is False
+
+
+@pytest.mark.parametrize("permission", ["read", "full"])
+def test_where_nothing_or_all_may_be_written_temporary_files_are_no_matter(permission: str) -> None:
+    launch = launched(permission=permission)
+    assert _NO_TMP not in settings(launch)
+    assert launch.env == {}
+
+
 def test_a_chats_system_message_is_added_to_the_instructions() -> None:
     messages = [{"role": "system", "content": "S"}, {"role": "user", "content": "A"}, {"role": "user", "content": "B"}]
     launch = launched(prompt=None, messages=messages)
@@ -217,6 +235,8 @@ def test_hostile_values_stay_values(hostile: str) -> None:
     ("arguments", "argument", "words"),
     [
         ({"prompt": " "}, "prompt", "nothing to ask"),
+        ({"prompt": "☕" * (MOST_CHARACTERS + 1)}, "prompt", "1,048,576 characters"),
+        ({"prompt": "x" * MOST_CHARACTERS, "files": ["a"]}, "prompt", "1,048,576 characters"),
         ({"images": ["a,b.png"]}, "images", "comma"),
         ({"resume": "my-thread"}, "resume", "UUID"),
         ({"resume": SESSION, "ephemeral": True}, "ephemeral", "kept all the same"),
@@ -236,6 +256,10 @@ def test_what_would_go_wrong_quietly_is_refused(arguments: dict[str, Any], argum
         CODEX.check(options(**arguments))
     assert caught.value.argument == argument
     assert "Nothing was sent" in caught.value.message
+
+
+def test_a_prompt_as_long_as_the_program_takes_is_taken() -> None:
+    assert len(launched(prompt="☕" * MOST_CHARACTERS).prompt) == MOST_CHARACTERS
 
 
 @pytest.mark.parametrize(

@@ -433,6 +433,17 @@ def test_a_program_that_dies_of_an_error_without_a_failed_turn_died_of_that() ->
     assert last.category == "quota"
 
 
+def test_a_session_that_another_run_goes_on_with_is_busy_and_not_gone() -> None:
+    stderr = (
+        "2026-11-27T19:08:40.472320Z ERROR codex_core::session: Failed to create session: thread-store conflict: "
+        "thread 01a21e68 already has an active writer\n"
+        "Error: thread/resume: thread/resume failed: thread 01a21e68 already has an active writer (code -32600)\n"
+    )
+    (last,) = CodexParser(NOTHING_SPENT).end(1, stderr)
+    assert isinstance(last, Error)
+    assert (last.category, "active writer" in last.message) == ("session_busy", True)
+
+
 @pytest.mark.parametrize(
     ("exit_code", "stderr", "category", "words"),
     [

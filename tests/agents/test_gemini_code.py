@@ -13,7 +13,7 @@ from engine.agents.gemini_code import GEMINI_CODE, MOST_BYTES, GeminiOptions
 from engine.agents.gemini_events import GeminiParser
 from engine.errors import InvalidCall
 
-PLAIN = ("--output-format", "stream-json", "--skip-trust", "-e", "none", "--approval-mode", "default")
+PLAIN = ("--output-format", "stream-json", "-e", "none", "--approval-mode", "default")
 SESSION = "15781953-a02c-4d2b-b34c-d93aa428909a"
 KEYED = Setting(home="/home/ada", private="/run/p1", has_key=True)
 KEYLESS = Setting(home="/home/ada", private="/run/p1")
@@ -24,6 +24,7 @@ LOGIN = {
     ".gemini/google_accounts.json",
     ".gemini/installation_id",
     ".gemini/.env",
+    ".env",
 }
 
 
@@ -49,10 +50,12 @@ def settings_of(launch: Launch) -> dict[str, Any]:
         ({"resume": SESSION}, (*PLAIN, "--resume", SESSION)),
         ({"resume": ""}, PLAIN),
         ({"session_id": SESSION}, (*PLAIN, "--session-id", SESSION)),
-        ({"permission": "edit"}, (*PLAIN[:-1], "auto_edit")),
+        ({"permission": "edit"}, PLAIN),
+        ({"permission": "edit", "approval_mode": "auto_edit"}, PLAIN),
+        ({"permission": "edit", "trust_project": True}, (*PLAIN[:-1], "auto_edit")),
         ({"permission": "full"}, (*PLAIN[:-1], "yolo")),
         ({"permission": "full", "approval_mode": "plan"}, (*PLAIN[:-1], "plan")),
-        ({"approval_mode": "plan"}, (*PLAIN[:-1], "plan")),
+        ({"approval_mode": "plan", "trust_project": True}, (*PLAIN[:-1], "plan")),
         (
             {"add_dirs": ["/a b", "x=$(y)"]},
             (*PLAIN, "--include-directories=/a b", "--include-directories=x=$(y)"),
@@ -104,7 +107,6 @@ def test_the_private_settings_switch_off_telemetry_updates_and_retries() -> None
     }
     assert settings["privacy"] == {"usageStatisticsEnabled": False}
     assert settings["telemetry"] == {"enabled": False}
-    assert settings["security"] == {"auth": {"selectedType": "gemini-api-key"}}
     assert "tools" not in settings
     assert "model" not in settings
 
@@ -113,6 +115,43 @@ def test_turns_and_tools_stand_in_the_settings() -> None:
     settings = settings_of(launched(max_turns=3, tools=[], allowed_tools=["run_shell_command(git status)"]))
     assert settings["model"] == {"maxSessionTurns": 3}
     assert settings["tools"] == {"core": [], "allowed": ["run_shell_command(git status)"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "trusted"),
+    [
+        ({}, "false"),
+        ({"permission": "edit"}, "false"),
+        ({"permission": "full"}, "true"),
+        ({"permission": "full", "approval_mode": "default"}, "true"),
+        ({"trust_project": True}, "true"),
+    ],
+    ids=["read", "edit", "full", "full by default", "trusted"],
+)
+def test_a_project_is_obeyed_only_where_it_may_run_anything(options: dict[str, Any], trusted: str) -> None:
+    launch = launched(**options)
+    assert launch.env["GEMINI_CLI_TRUST_WORKSPACE"] == trusted
+    assert "--skip-trust" not in launch.arguments  # it stands over the variable
+    # Else it does not start without somebody whom it can ask for trust.
+    assert settings_of(launch)["security"]["folderTrust"] == {"enabled": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ({}, None),
+        ({"permission": "edit"}, ["write_file", "replace"]),
+        ({"permission": "edit", "approval_mode": "default"}, None),
+        ({"permission": "edit", "allowed_tools": ["web_fetch"]}, ["web_fetch", "write_file", "replace"]),
+        ({"permission": "edit", "trust_project": True}, None),
+        ({"permission": "full"}, None),
+    ],
+    ids=["read", "edit", "default", "more", "trusted", "full"],
+)
+def test_what_edits_files_is_allowed_by_name_where_there_is_no_mode_for_it(
+    options: dict[str, Any], allowed: list[str] | None
+) -> None:
+    assert settings_of(launched(**options)).get("tools", {}).get("allowed") == allowed
 
 
 @pytest.mark.parametrize(
@@ -178,6 +217,8 @@ def test_no_setting_of_the_users_and_no_key_comes_along() -> None:
         ({"prompt": "x" * (MOST_BYTES + 1)}, "prompt"),
         ({"prompt": "☕" * (MOST_BYTES // 3 + 1)}, "prompt"),
         ({"approval_mode": "yolo"}, "approval_mode"),
+        ({"approval_mode": "plan"}, "approval_mode"),
+        ({"permission": "edit", "approval_mode": "plan"}, "approval_mode"),
         ({"approval_mode": "auto_edit"}, "approval_mode"),
         ({"permission": "edit", "approval_mode": "yolo"}, "approval_mode"),
         ({"resume": "latest"}, "resume"),
@@ -200,7 +241,7 @@ def test_what_is_refused(options: dict[str, Any], argument: str) -> None:
         {"model": "--yolo"}, {"resume": "--yolo"}, {"session_id": "latest"}, {"session_id": f"{SESSION}\n"},
         {"add_dirs": ["-x"]}, {"state_dir": "/a\0"}, {"prompt": "a\0"}, {"max_turns": 0}, {"max_turns": True},
         {"tools": ["$GEMINI_API_KEY"]}, {"allowed_tools": ["run_shell_command($GEMINI_API_KEY)"]},
-        {"tools": ["--x"]}, {"login": "root"}, {"approval_mode": "all"}, {"temperature": 1},
+        {"tools": ["--x"]}, {"login": "root"}, {"approval_mode": "all"}, {"temperature": 1}, {"trust_project": "yes"},
     ],
     ids=str,
 )  # fmt: skip

@@ -43,6 +43,7 @@ FAILURES: list[tuple[Category, str, bool, bool]] = [
     ("network", "ProviderUnavailable", True, True),
     ("cut", "ProviderUnavailable", False, False),
     ("session_not_found", "AgentError", False, True),
+    ("session_busy", "AgentError", True, True),
     ("interrupted", "AgentError", False, False),
     ("limit", "AgentError", False, False),
     ("protocol", "AgentError", False, False),
