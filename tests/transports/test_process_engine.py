@@ -227,6 +227,6 @@ async def test_a_program_that_has_gone_costs_nothing(programs: Programs) -> None
     """The call says so, and the endpoint goes on."""
     async with an_engine(programs):
         model = a_model()
-        call = await model.invoke(**asked(DONE), program="/nowhere/stub")
-        assert isinstance(call.error, AgentNotInstalled)
+        with pytest.raises(AgentNotInstalled):
+            await model.invoke(**asked(DONE), program="/nowhere/stub")
         assert (await model.invoke(**asked(DONE))).status == "completed"
