@@ -37,7 +37,7 @@ class Hidden:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         found = sorted({secret for secret in secrets if len(secret) >= SHORTEST_MASKED}, key=len, reverse=True)
-        forms = {form.encode("utf-8", "replace") for secret in found for form in forms_of(secret)}
+        forms = {form.encode("utf-8", "replace") for secret in found for form in _forms_of(secret)}
         self._forms = sorted(forms, key=len, reverse=True)  # the longest first: one may be a part of another
         self._escaped = re.compile(b"|".join(map(_as_escaped, found))) if found else None
         self._in_lines = re.compile("|".join(_LINE_END.join(map(re.escape, secret)) for secret in found))
@@ -88,6 +88,11 @@ def _within(found: msgspec.Raw, room: int, depth: int) -> Any:
         if len(fields) <= room:
             return {name: _within(value, room // len(fields), depth + 1) for name, value in fields.items()}
     return f"[{len(data):,} bytes of too many parts, left out]"
+
+
+def _forms_of(secret: str) -> set[str]:
+    whole = json.dumps(secret, ensure_ascii=False)[1:-1]
+    return {*forms_of(secret), whole, whole.replace("/", "\\/")}
 
 
 def _as_escaped(secret: str) -> bytes:

@@ -66,8 +66,8 @@ class Turn:
     def claim(self, name: str) -> None:
         """Have the session that the run turns out to be at. If another run is at it, too, it is too late to wait."""
         if name and name not in self._held:
-            with contextlib.suppress(trio.WouldBlock):
-                lock = self._sessions.lock_of(name)
+            lock = self._sessions.lock_of(name)
+            if not lock.locked():
                 lock.acquire_nowait()
                 self._held[name] = lock
 
