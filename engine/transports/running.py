@@ -32,6 +32,9 @@ LONG_BYTES = 256 * 1024
 RAW_BYTES = 64 * 1024
 """The longest line of which the program's own event is passed on besides what it says."""
 
+MOST_LATE_LINES = 10_000
+"""How many lines are read after its last word, unless that is taken back."""
+
 MOST_NOTICES = 1_000
 _NO_MORE = "it writes more lines that are no JSON; they are left out from here on"
 
@@ -58,6 +61,7 @@ class ProgramRun:
         self._cap_bytes = cap_bytes
         self._claim = claim
         self._notices = 0
+        self._late_lines = 0
 
     async def all_of(self, child: Child, prompt: str, start_s: float) -> Ended:
         """Read the program to its end, stop what is left of it, and say what came of it. `start_s` is for the message.
@@ -124,7 +128,12 @@ class ProgramRun:
             # While it lives: what it started is found by its parents, should it have emptied its environment.
             scope.shield = True
             await child.look_around()
+            self._late_lines = 0
             child.expect_end(child.GRACE_S)
+        elif shield:
+            self._late_lines += len(lines)
+            if self._late_lines > MOST_LATE_LINES:
+                child.expect_end(child.GRACE_S, 0)
 
     def _chunks_of(self, line: bytes) -> list[Chunk]:
         line = self._hidden.out_of(line)

@@ -131,9 +131,9 @@ class Steps:
 
         signal.signal(signal.SIGTERM, last_words)
 
-    def flood(self) -> None:
+    def flood(self, chars: int) -> None:
         while True:
-            write('{"other": 1}\n' * 1000)
+            write(('{"other": "' + "x" * chars + '"}\n') * 100)
 
     def cut_key(self) -> None:
         key = os.environ["STUB_KEY"]

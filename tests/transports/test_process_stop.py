@@ -26,6 +26,7 @@ from engine.transports import child as child_module
 from engine.transports import sweep as sweep_module
 from engine.transports.child import Child
 from engine.transports.process import ProcessTransport
+from engine.transports.running import MOST_LATE_LINES
 from engine.transports.sweep import Family, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="processes are found in /proc, and there is none here")
@@ -613,22 +614,23 @@ async def no_grace(child: Child) -> None:
     await trio.lowlevel.checkpoint()
 
 
-async def test_a_flood_after_the_last_word_has_an_end(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chars", [1, 30_000], ids=["of lines", "of bytes"])
+async def test_a_flood_after_the_last_word_has_an_end(chars: int, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It leaves no time in which anybody would wait for it: what is read of it is bounded."""
     monkeypatch.setattr(Child, "GRACE_S", 60.0)
-    monkeypatch.setattr(Child, "LAST_BYTES", 300_000)
+    monkeypatch.setattr(Child, "LAST_BYTES", 1_000_000)
     monkeypatch.setattr(Child, "grace", no_grace)
     ear = Listener()
-    answer = await run(stub(), READY, DONE, do("flood"), ear=ear, tag=tag)
+    answer = await run(stub(), READY, DONE, do("flood", chars=chars), ear=ear, tag=tag)
     assert answer.verdict == "done"
-    assert len(ear.chunks) < 100_000
+    assert len(ear.chunks) < (100 if chars > 1 else 2 * MOST_LATE_LINES)
 
 
 async def test_a_flood_of_another_turn_is_read(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the last word is taken back."""
     monkeypatch.setattr(Child, "LAST_BYTES", 50_000)
     looked = LookedAround(tmp_path, monkeypatch)
-    steps = [READY, DONE, do("await_file", path=str(looked.path)), AGAIN, do("many", count=5_000, chars=100), DONE]
+    steps = [READY, DONE, do("await_file", path=str(looked.path)), AGAIN, do("many", count=15_000, chars=100), DONE]
     ear = Listener()
     assert (await run(stub(), *steps, ear=ear, tag=tag)).verdict == "done"
-    assert len(ear.texts) == 5_001
+    assert len(ear.texts) == 15_001

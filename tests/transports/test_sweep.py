@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.transports import sweep as sweep_module
 from engine.transports.sweep import VARIABLE, Family, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="processes are found in /proc, and there is none here")
@@ -86,3 +87,36 @@ def test_want_of_descriptors_is_no_answer(family: Family) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert family.look() == []
+
+
+def test_who_began_while_one_looked_is_seen(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+    """His number was given after the list of them was made."""
+    numbers = sweep_module._numbers
+    marker = family._marker.decode()
+    began: list[subprocess.Popen[bytes]] = []
+
+    def list_and_begin() -> list[int]:
+        found = list(numbers())
+        arguments = [sys.executable, "-c", "import time; time.sleep(600)"]
+        environ = {VARIABLE: marker}
+        began.append(subprocess.Popen(arguments, env=environ, start_new_session=True))  # noqa: S603  # as it stands
+        return found
+
+    monkeypatch.setattr(sweep_module, "_numbers", list_and_begin)
+    try:
+        found = [seen.pid for seen in family.look()]
+        assert [process.pid for process in began] == found
+    finally:
+        for process in began:
+            process.kill()
+            process.wait()
+
+
+def test_where_the_newest_number_is_not_told_one_looks_more_often(
+    family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert family.quiet_looks == 1
+    monkeypatch.setattr(sweep_module, "_newest", lambda: 0)
+    leader = family._leader
+    assert leader is not None
+    assert Family(leader.pid, "x").quiet_looks > 1
