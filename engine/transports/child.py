@@ -20,13 +20,15 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import trio
 
 from engine.log import log
-from engine.transports.sweep import VARIABLE, Family
+from engine.transports.sweep import SHORTAGES, VARIABLE, Family
 from engine.transports.threads import in_thread
+
+T = TypeVar("T")
 
 READ_BYTES = 64 * 1024
 TAIL_BYTES = 64 * 1024
@@ -35,6 +37,8 @@ PIPE_BYTES = 1024 * 1024
 
 _LONGEST_LINE_CUT = 1_000
 _ROUNDS = 200
+_LOOKS = 40
+_AGAIN_S = 0.025
 
 
 class Child:
@@ -48,16 +52,18 @@ class Child:
     """How long it may take to exit, after its last word and again after the signal to stop."""
     ORPHANS_S: ClassVar[float] = 2.0
     """How long output is waited for after its exit: a process that it has left behind may hold the pipe open."""
+    LAST_BYTES: ClassVar[int] = 8 * 1024 * 1024
+    """The most that is read of what it says after its last word, however fast it says it."""
 
-    def __init__(self, process: trio.Process, marker: str, stop_signal: str) -> None:
+    def __init__(self, process: trio.Process, family: Family, pidfd: int | None, stop_signal: str) -> None:
         self.pid = process.pid
         self.exit_code: int | None = None
         self.was_stopped = False
         self.silent = False
         self._process = process
         self._stop_signal = signal.Signals[f"SIG{stop_signal}"]
-        self._family = Family(process.pid, marker)
-        self._pidfd = _pidfd(process.pid)
+        self._family = family
+        self._pidfd = pidfd
         self._exit = trio.Event()
         self._stdin, self._stdout, self._stderr = (
             cast(trio.lowlevel.FdStream, pipe) for pipe in (process.stdin, process.stdout, process.stderr)
@@ -81,7 +87,7 @@ class Child:
         `first_within_s` is how long its first line may take. Cancellation leaves nothing behind.
 
         Raises:
-          OSError: it could not be started.
+          OSError: it could not be started; or there is no room for what it takes to end it, and it was ended at once.
         """
         token = secrets.token_hex(16)
         marker = f"{env[VARIABLE]}:{token}" if VARIABLE in env else token
@@ -94,7 +100,12 @@ class Child:
             cwd=cwd or None,
             start_new_session=True,
         )
-        child = cls(process, token, stop_signal)
+        try:
+            child = cls(process, Family(process.pid, token), _pidfd(process.pid), stop_signal)
+        except OSError:
+            with trio.CancelScope(shield=True):
+                await _undo(process)
+            raise
         _widen(child._stdout)
         child._left_s = first_within_s
         return child
@@ -149,11 +160,11 @@ class Child:
         if not self._is_ending:
             self._left_s = math.inf
 
-    def expect_end(self, within_s: float, within_bytes: float = math.inf) -> None:
-        """There is not to come more than this."""
+    def expect_end(self, within_s: float, within_bytes: float | None = None) -> None:
+        """There is not to come more than this. Who takes no pause is bounded by the bytes, who does by the seconds."""
         self._is_ending = True
         self._left_s = min(self._left_s, within_s)
-        self._left_bytes = min(self._left_bytes, within_bytes)
+        self._left_bytes = min(self._left_bytes, self.LAST_BYTES if within_bytes is None else within_bytes)
         self._waiting.deadline = min(self._waiting.deadline, trio.current_time() + self._left_s)
 
     def expect_more(self) -> None:
@@ -190,8 +201,16 @@ class Child:
         return tail.decode("utf-8", "replace")
 
     async def look_around(self) -> None:
-        """Take note of what it has started, for as long as that can be told from its parents."""
-        await in_thread(self._family.look)
+        """Take note of what it has started, for as long as that can be told from its parents.
+
+        Where this process has no room to look, it is tried again for a second; then the log says so.
+        """
+        for _ in range(_LOOKS):
+            with contextlib.suppress(OSError):
+                await _in_thread(self._family.look)
+                return
+            await trio.sleep(_AGAIN_S)
+        log.warning("what a program has started could not be looked for: no file descriptors are left", pid=self.pid)
 
     # --- its end ---
 
@@ -199,24 +218,24 @@ class Child:
         """End it and all that it started, reap it and close its pipes. Once; shielded from cancellation.
 
         Takes no time if it has exited and left nothing, up to `GRACE_S` if it takes no notice, and a little more for
-        what it has left. What it still writes is read, so that it can exit, and its output thrown away.
+        what it has left, or where there are no file descriptors left to look for it. What it still writes is read, so
+        that it can exit, and its output thrown away.
         """
         with trio.CancelScope(shield=True):
-            self._stdin.close()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._throw_away)
-                nursery.start_soon(self.drain_errors)
-                nursery.start_soon(self._notice_exit)
-                await self._end()
+            try:
+                self._stdin.close()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._throw_away)
+                    nursery.start_soon(self.drain_errors)
+                    nursery.start_soon(self._notice_exit)
+                    await self._end()
+                    nursery.cancel_scope.cancel()
+            finally:
+                # First the pipes: to look for what is left takes a descriptor.
+                self._stdout.close()
+                self._stderr.close()
                 await self._sweep()
-                nursery.cancel_scope.cancel()
-            self._stdout.close()
-            self._stderr.close()
-            if self._exit.is_set():
-                self.exit_code = await self._process.wait()
-            if self._pidfd is not None:
-                os.close(self._pidfd)
-                self._pidfd = None
+                await self._reap()
 
     async def _notice_exit(self) -> None:
         if not self._exit.is_set():
@@ -243,14 +262,28 @@ class Child:
             await self._exit.wait()
 
     async def _sweep(self) -> None:
+        quiet = 0
         for _ in range(_ROUNDS):
-            if not await in_thread(self._family.kill):
-                break
+            with contextlib.suppress(OSError):
+                quiet = 0 if await _in_thread(self._family.kill) else quiet + 1
+                if quiet >= self._family.quiet_looks:
+                    break
             await trio.sleep(0.01)
         else:
-            log.warning("a program left processes that cannot be ended", pid=self.pid)
-        if not self._exit.is_set():
+            log.warning("a program left processes that cannot be ended, or be looked for", pid=self.pid)
+
+    async def _reap(self) -> None:
+        if not self._exit.is_set():  # something went wrong before
+            self._signal(signal.SIGKILL)
+            with trio.move_on_after(self.GRACE_S):
+                await self._notice_exit()
+        if self._exit.is_set():
+            self.exit_code = await self._process.wait()
+        else:
             log.warning("a program cannot be ended", pid=self.pid)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
 
     def _signal(self, number: signal.Signals) -> None:
         if self._pidfd is None:
@@ -277,8 +310,33 @@ def _widen(pipe: trio.lowlevel.FdStream) -> None:
 
 
 def _pidfd(pid: int) -> int | None:
-    """What tells of a process's exit without reaping it; None where there is no such thing."""
+    """What tells of a process's exit without reaping it; None where there is no such thing.
+
+    Raises:
+      OSError: there is no room for it.
+    """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):
+        try:
             return os.pidfd_open(pid)
+        except OSError as error:
+            if error.errno in SHORTAGES:
+                raise
     return None
+
+
+async def _undo(process: trio.Process) -> None:
+    """End a program that has only just been started, and all of its session."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            await pipe.aclose()
+    await process.wait()
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Here, if the system has no thread to spare: what a run has left behind is ended all the same."""
+    try:
+        return await in_thread(work)
+    except RuntimeError:
+        return work()

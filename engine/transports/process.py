@@ -39,6 +39,7 @@ from engine.transports.programs import (
     secrets_in,
 )
 from engine.transports.running import ProgramRun
+from engine.transports.sessions import Sessions, Turn
 from engine.transports.target import CAP_BYTES
 from engine.transports.transcript import Ended, not_started, note_end, note_start
 
@@ -65,7 +66,8 @@ class ProcessTransport(Transport):
     `base_url` is the service the program is to ask, empty for its provider's own; `key` goes into its environment and
     nowhere else. `on_usage` is called with each call and the usage its run reported, and must not raise. `environ` is
     the environment it is chosen from (default: this process's), `home` the user's home directory (default: HOME of
-    that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now.
+    that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now,
+    `sessions` who of them is at which session.
 
     Whether the program is there is not looked at here: each run may name another. See `check`.
     """
@@ -86,6 +88,7 @@ class ProcessTransport(Transport):
         self.program = program
         self.cap_bytes = cap_bytes
         self.children = 0
+        self.sessions = Sessions()
         self._environ = dict(os.environ if environ is None else environ)
         self._home = home or home_of(self._environ)
         self._base_url = base_url
@@ -166,12 +169,13 @@ class ProcessConnection:
     async def exchange(self, calling: APICalling, attempt: Attempt) -> Answer:
         """Run the program for one call, hand its chunks over, and end all that it started.
 
-        Calls `attempt.begin` right before the program is started and `attempt.sent` when it has its whole prompt. What
+        A run that resumes a session waits, before it begins, until nothing is left of the one that is at it. Calls
+        `attempt.begin` right before the program is started and `attempt.sent` when it has its whole prompt. What
         cannot be started is a failed answer that says what to do; nothing was spent.
 
         Raises:
           ConnectFailed: the system has no room for another process now; nothing was started.
-          TooLate: from `begin`; nothing was started.
+          TooLate: from `begin`; nothing was started. It may have waited too long for its session.
 
         Cancellation passes through, once nothing of the run is left: at once for a program that takes notice, after
         `Child.GRACE_S` and a moment for one that does not. A run that has ended by then is answered all the same; one
@@ -184,18 +188,21 @@ class ProcessConnection:
             async with private_directory() as private:
                 plan = self._transport.plan(calling, private)
                 await furnish(private, plan.launch.files, plan.launch.links, plan.launch.directories)
-                return await self._run(calling, attempt, plan)
+                async with self._transport.sessions.turn(plan.options.resume) as turn:
+                    return await self._run(calling, attempt, plan, turn)
         except UsageError as error:
             return not_started(fault_of(error))
         except NoPrivateDirectory as error:
             remedy = "Give it a place where it can write (TMPDIR)"
             return _refused(error.cause, "a private directory for the run could not be made", remedy)
 
-    async def _run(self, calling: APICalling, attempt: Attempt, plan: _Plan) -> Answer:
+    async def _run(self, calling: APICalling, attempt: Attempt, plan: _Plan, turn: Turn) -> Answer:
         transport, launch = self._transport, plan.launch
         program: Program[Any] = transport.program
         parser = program.parser(plan.options, transport.spent_before(plan.options))
-        run = ProgramRun(program, parser, attempt, plan.secrets, transport.cap_bytes)
+        run = ProgramRun(
+            program, parser, attempt, secrets=plan.secrets, cap_bytes=transport.cap_bytes, claim=turn.claim
+        )
         attempt.begin()
         begun_us = note_start(calling, plan.command)
         try:

@@ -21,10 +21,12 @@ from engine.agents.agent import Agent, EventParser
 from engine.agents.chunks import Chunk, Error, Raw, Result
 from engine.agents.verdicts import is_unknown, reading_of
 from engine.log import debugging, log
-from engine.providers.wire import Reading, Usage
+from engine.providers.wire import Reading, Usage, mapping, text_or_none
 from engine.transports.answers import answer_of
 from engine.transports.target import CAP_BYTES, shown
 from engine.transports.telling import Telling
+
+_LONGEST_KIND = 200
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -61,13 +63,23 @@ class Transcript:
         self._telling = Telling(attempt, secrets=secrets, cap_bytes=cap_bytes)
         self._bug = ""
 
-    def read(self, event: object) -> list[Chunk]:
-        """The chunks of one event, decoded."""
+    def read(self, event: object, *, raw_bytes: int | None = None) -> list[Chunk]:
+        """The chunks of one event, decoded. With `raw_bytes`, its size, it is too long to be passed on besides what the
+        chunks say themselves."""
+        parser = self.parser
+        before = parser.success, parser.failure
         try:
-            return self.parser.feed(event)
+            chunks = parser.feed(event)
         except Exception as error:  # noqa: BLE001  # a bug of the parser's must not cost what the agent did
             self._note_bug(error)
-            return [Raw(raw=event)]
+            chunks = [Raw(raw=event)]
+        if raw_bytes is None:
+            return chunks
+        if parser.success is not None and parser.success is not before[0]:
+            parser.success = msgspec.structs.replace(parser.success, raw=None)
+        if parser.failure is not None and parser.failure is not before[1]:
+            parser.failure = msgspec.structs.replace(parser.failure, raw=None)
+        return [_without_raw(chunk, event, raw_bytes) for chunk in chunks]
 
     async def tell(self, chunks: Sequence[Chunk]) -> None:
         """The agent was heard; `chunks` are all that it said at once, perhaps none. None of them is terminal.
@@ -122,6 +134,13 @@ class Transcript:
         if not self._bug:
             self._bug = type(error).__name__
             log.error("an event of an agent could not be read", agent=self._agent.name, error=self._bug)
+
+
+def _without_raw(chunk: Chunk, event: object, size: int) -> Chunk:
+    if not isinstance(chunk, Raw):
+        return msgspec.structs.replace(chunk, raw=None)
+    kind = text_or_none(mapping(event).get("type")) or ""
+    return Raw(raw={"type": kind[:_LONGEST_KIND], "left_out": f"an event of {size:,} bytes"})
 
 
 def not_started(fault: Fault) -> Answer:

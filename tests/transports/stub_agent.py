@@ -56,6 +56,17 @@ def up() -> None:
     os.close(int(sys.argv[3]))
 
 
+def move(path: str, wait_s: float) -> None:
+    """Be somebody else all the time, in a session of his own, and leave a mark each time."""
+    for number in range(20_000):
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        with open(path, "w") as file:
+            file.write(f"{number}")
+        time.sleep(wait_s)
+
+
 class Steps:
     """What a prompt may ask for, each by the name of its method."""
 
@@ -120,12 +131,34 @@ class Steps:
 
         signal.signal(signal.SIGTERM, last_words)
 
+    def flood(self, chars: int) -> None:
+        while True:
+            write(('{"other": "' + "x" * chars + '"}\n') * 100)
+
+    def cut_key(self) -> None:
+        key = os.environ["STUB_KEY"]
+        say(clip="y" * 90 + key)
+        write('{"clip": "' + "y" * 90 + "".join(f"\\u{ord(char):04X}" for char in key) + '"}\n')
+        write("x" * 490 + key + "\n" + "x" * 3990 + key + "\n")
+        sys.stderr.write(f"{key[:10]}\n{key[10:]}\r\n{'z' * 490}{key}\n")
+        sys.stderr.flush()
+
     def hang(self) -> None:
         sleep_for_ever()
 
     def await_file(self, path: str) -> None:
         while not os.path.exists(path):
             time.sleep(0.01)
+
+    def note(self, path: str, line: str) -> None:
+        with open(path, "a") as file:
+            file.write(f"{line}\n")
+
+    def processes(self, path: str) -> None:
+        self.note(path, " ".join(os.listdir("/proc")))
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     def exit(self, code: int) -> None:
         os._exit(code)
@@ -151,6 +184,10 @@ def main() -> None:
         start("stubborn", empty=True)
         up()
         sleep_for_ever()
+    elif MODE == "moving":
+        path, wait_s = os.environ["MOVING"].split("|")
+        up()
+        move(path, float(wait_s))
     elif MODE == "silent":
         sleep_for_ever()
     elif MODE == "deaf":

@@ -63,6 +63,8 @@ class StubParser(EventParser):
                 return [ToolResult(tool_id="1", output=text)]
             case {"notice": str(text)}:
                 return [Notice(text=text)]
+            case {"clip": str(text)}:
+                return [Notice(text=text[:100])]
             case {"before": _}:
                 return [Text(text=repr(self._before), message_id="1")]
             case {"done": str(text), **rest}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from engine.agents.chunks import Error, Notice, Raw, Result, Session, Text
 from engine.providers.view import Usage
 from engine.transports import process as process_module
 from engine.transports.child import Child
+from engine.transports.running import MOST_NOTICES
 from engine.transports.target import CAP_BYTES
 
 DONE = say(done="done")
@@ -147,6 +149,64 @@ async def test_long_lines(chars: int, tag: str) -> None:
     answer = await run(stub(), do("big", chars=chars), say(text="after"), DONE, ear=ear, tag=tag)
     assert [len(text) for text in ear.texts] == [chars, 5]
     assert answer.verdict == "done"
+
+
+async def test_the_events_of_long_lines_are_not_passed_on_besides(tag: str) -> None:
+    """What the chunks say of them stands; of one that means nothing here, its kind and size."""
+    ear = Listener()
+    long = {"type": "odd", "value": "x" * 300_000}
+    steps = [say(text="short"), do("big", chars=300_000), say(**long), say(done="y" * 300_000)]
+    answer = await run(stub(), *steps, ear=ear, tag=tag)
+    short, text, odd, result = ear.chunks
+    assert isinstance(short, Text)
+    assert short.raw == {"text": "short"}
+    assert isinstance(text, Text)
+    assert (len(text.text), text.raw) == (300_000, None)
+    assert isinstance(odd, Raw)
+    assert odd.raw["type"] == "odd"
+    assert "300,0" in odd.raw["left_out"]
+    assert isinstance(result, Result)
+    assert (len(result.text), answer.verdict) == (300_000, "done")
+
+
+async def test_a_line_of_very_many_parts_is_read_in_part(tag: str) -> None:
+    """Others go on meanwhile, and the run is not lost."""
+    ear = Listener()
+    line = '{"text": "here", "more": [' + ",".join(['{"a":[]}'] * 400_000) + "]}\n"
+    await run(stub(), do("write", text=line), DONE, ear=ear, tag=tag)
+    assert ear.texts == ["here"]
+    assert isinstance(ear.chunks[-1], Result)
+
+
+async def test_a_long_line_is_read_in_a_thread(tag: str) -> None:
+    threads: dict[int, set[bool]] = {}
+
+    class Told(StubbornStub):
+        def parser(self, options: Any, before: Any) -> Any:
+            parser = super().parser(options, before)
+            read = parser.read
+
+            def tell(event: Any) -> Any:
+                on_main = threading.current_thread() is threading.main_thread()
+                threads.setdefault(len(event.get("text", "")), set()).add(on_main)
+                return read(event)
+
+            parser.read = tell  # type: ignore[method-assign]
+            return parser
+
+    await run(stub(Told), say(text="short"), do("big", chars=300_000), DONE, tag=tag)
+    assert threads == {5: {True}, 300_000: {False}, 0: {True}}
+
+
+async def test_not_every_line_that_is_no_json_is_told(tag: str) -> None:
+    """After many it is said once that there are more; nothing else is lost to them."""
+    ear = Listener()
+    steps = [say(text="a"), do("write", text="no JSON\n" * 3_000), say(text="b"), DONE]
+    await run(stub(), *steps, ear=ear, tag=tag)
+    notices = [chunk.text for chunk in ear.chunks if isinstance(chunk, Notice)]
+    assert len(notices) == MOST_NOTICES + 1
+    assert "left out" in notices[-1]
+    assert ear.texts == ["a", "b"]
 
 
 async def test_a_line_over_the_cap_ends_the_run(tag: str) -> None:

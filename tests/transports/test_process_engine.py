@@ -227,6 +227,69 @@ async def test_a_program_that_has_gone_costs_nothing(programs: Programs) -> None
     """The call says so, and the endpoint goes on."""
     async with an_engine(programs):
         model = a_model()
-        call = await model.invoke(**asked(DONE), program="/nowhere/stub")
-        assert isinstance(call.error, AgentNotInstalled)
+        with pytest.raises(AgentNotInstalled):
+            await model.invoke(**asked(DONE), program="/nowhere/stub")
         assert (await model.invoke(**asked(DONE))).status == "completed"
+
+
+def noted(path: Path, name: str, *more: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The steps of a run that writes down when it begins and ends."""
+    return [
+        do("note", path=str(path), line=f"{name} begins"),
+        READY,
+        *more,
+        do("note", path=str(path), line=f"{name} ends"),
+        DONE,
+    ]
+
+
+async def test_runs_of_one_session_never_overlap(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Those that resume it, and the one that began it; all of them complete."""
+    path = tmp_path_factory.mktemp("noted") / "lines"
+    model = a_model(concurrency_limit=4)
+    gate = path.with_name("gate")
+    first = noted(path, "a", say(session="s"), do("await_file", path=str(gate)))
+    async with an_engine(programs) as engine:
+        calls = [await engine.submit(model.create_api_calling(**asked(*first)))]
+        while not path.exists():  # noqa: ASYNC110  # a file is no event
+            await trio.sleep(0.01)
+        for name in "bcd":
+            request = model.create_api_calling(**asked(*noted(path, name, do("sleep", seconds=0.1))), resume="s")
+            calls.append(await engine.submit(request))
+        gate.touch()
+        for call in calls:
+            await call.wait()
+    assert [call.status for call in calls] == ["completed"] * 4
+    lines = path.read_text().splitlines()
+    assert lines[:2] == ["a begins", "a ends"]
+    assert len(lines) == 8
+    assert all(end == begin.replace("begins", "ends") for begin, end in zip(lines[::2], lines[1::2], strict=True))
+
+
+async def test_a_cancelled_run_is_gone_before_its_session_goes_on(
+    programs: Programs, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """However little notice it takes; and who is cancelled while it waits was never started."""
+    path = tmp_path_factory.mktemp("noted") / "lines"
+    model = a_model(concurrency_limit=4)
+    hanging = asked(do("ignore", names=["TERM"]), READY, do("hang"))
+    async with an_engine(programs) as engine:
+        first = await engine.submit(model.create_api_calling(**hanging, resume="s"))
+        await programs.until_alive(1)
+        (one,) = programs.alive
+        steps = [do("processes", path=str(path)), READY, DONE]
+        waiting = await engine.submit(model.create_api_calling(**asked(*noted(path, "never")), resume="s"))
+        second = await engine.submit(model.create_api_calling(**asked(*steps), resume="s"))
+        await trio.sleep(0.2)
+        assert programs.alive == [one]
+        waiting.cancel()
+        await waiting.wait()
+        assert not path.exists()
+        first.cancel()
+        await second.wait()
+        await first.wait()
+    assert isinstance(waiting.error, CallCancelled)
+    assert second.status == "completed"
+    number = one.partition(" ")[0]
+    assert number not in path.read_text().split()
+    assert "never" not in path.read_text()

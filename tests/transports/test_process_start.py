@@ -345,3 +345,17 @@ async def test_the_text_of_a_run_is_text(tag: str) -> None:
     found = ear.chunks[0]
     assert isinstance(found, Text)
     assert found.text == "\u00fc \u4f60\u597d \U0001f600"
+
+
+async def test_no_part_of_a_key_is_left_where_a_text_is_cut(tag: str) -> None:
+    """Nor of one in numbers, nor of one over two lines of its errors."""
+    key = "Kq7zzUNLIKELYsecret0123456789abcdefXYZ"
+    ear = Listener()
+    answer = await run(stub(key=Secret(key)), do("cut_key"), do("exit", code=3), ear=ear, tag=tag)
+    fault = answer.reply.fault
+    assert fault is not None
+    told = b"".join(ear.pieces).decode("utf-8", "replace")
+    for text in (told, bytes(answer.reply.body).decode(), fault.message, fault.detail):
+        assert [key[at : at + 4] for at in range(len(key) - 4) if key[at : at + 4] in text] == []
+    assert len(ear.chunks) == 5
+    assert "[key removed]" in fault.detail

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
+import resource
 import secrets
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -21,6 +24,7 @@ from engine.agents.chunks import Error, Notice, Result, Text, ToolResult
 from engine.transports import child as child_module
 from engine.transports import sweep as sweep_module
 from engine.transports.child import Child
+from engine.transports.running import MOST_LATE_LINES
 from engine.transports.sweep import Family, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="processes are found in /proc, and there is none here")
@@ -326,7 +330,8 @@ async def test_orphans_that_become_ours_are_reaped(tag: str) -> None:
     assert set_subreaper(1) == 0
     try:
         await run(stub(), *LEFT["ten of them"], READY, DONE, tag=tag)
-        assert [seen for seen in sweep_module._all() if seen.parent == os.getpid()] == []
+        everyone = [seen for number in sweep_module._numbers() if (seen := sweep_module._seen(number)) is not None]
+        assert [seen for seen in everyone if seen.parent == os.getpid()] == []
     finally:
         set_subreaper(0)
 
@@ -384,3 +389,124 @@ async def test_a_run_within_a_run_is_found_by_both(tag: str) -> None:
     ear = Listener()
     await run(stub(environ=environ), do("env"), DONE, ear=ear, tag=tag)
     assert '"PENSTOCK_RUN": "outer:' in ear.texts[0]
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 0.001, 0.01])
+async def test_who_is_somebody_else_all_the_time_is_ended(wait_s: float, tag: str, tmp_path: Path) -> None:
+    """Each lives for a moment, in a session of his own, and his parent has gone. Only the marker is kept."""
+    mark = tmp_path / "mark"
+    await run(
+        stub(),
+        do("start", mode="moving"),
+        do("await_file", path=str(mark)),
+        READY,
+        DONE,
+        tag=tag,
+        variables={"MOVING": f"{mark}|{wait_s}"},
+    )
+    last = mark.read_text()
+    for _ in range(20):
+        await trio.sleep(0.01)
+        assert alive_with(tag) == []
+    assert mark.read_text() == last
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Nothing more can be opened by this process."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def a_child(tag: str, *steps: Mapping[str, object]) -> Child:
+    """One that has done all its steps but the last."""
+    child = await Child.start(
+        [sys.executable, str(SCRIPT), "read", tag], env={}, cwd="", stop_signal="TERM", first_within_s=60.0
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child.listen, 1_000_000)
+        await child.write(msgspec.json.encode([*steps, READY, do("hang")]), lambda: None)
+        said = b""
+        while b"ready" not in said:
+            said += await child.read()
+        nursery.cancel_scope.cancel()
+    return child
+
+
+async def test_without_descriptors_a_program_is_ended(
+    tag: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And its group; what left that cannot be looked for, and the log says so. Nothing is raised."""
+    monkeypatch.setattr(child_module, "_LOOKS", 2)
+    monkeypatch.setattr(child_module, "_ROUNDS", 2)
+    child = await a_child(tag, do("start", mode="stubborn", session=False))
+    caplog.set_level("WARNING", logger="penstock")
+    with no_descriptors():
+        await child.stop()
+    assert (child.exit_code, child.was_stopped, alive_with(tag)) == (-15, True, [])
+    told = [record.getMessage() for record in caplog.records]
+    assert [("no file descriptors" in line, "looked for" in line) for line in told] == [(True, True), (False, True)]
+
+
+async def test_descriptors_that_come_free_during_a_stop_are_enough(tag: str) -> None:
+    """What left the group, and emptied its environment, is still found."""
+    child = await a_child(tag, do("ignore", names=["TERM"]), do("start", mode="parent of emptied"))
+    async with trio.open_nursery() as nursery:
+
+        async def stop() -> None:
+            await child.stop()
+            nursery.cancel_scope.cancel()
+
+        with no_descriptors():
+            nursery.start_soon(stop)
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(0.1)
+    assert child.exit_code == -9
+
+
+async def test_what_could_not_be_ended_is_not_started(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first process cannot be looked at: it is ended at once, and the start may be tried again."""
+    opened = trio.lowlevel.open_process
+    limits = contextlib.ExitStack()
+
+    async def open_process(*arguments: Any, **options: Any) -> trio.Process:
+        process: trio.Process = await opened(*arguments, **options)
+        limits.enter_context(no_descriptors())
+        return process
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", open_process)
+    with limits, pytest.raises(OSError) as raised:
+        await Child.start(
+            [sys.executable, str(SCRIPT), "silent", tag], env={}, cwd="", stop_signal="TERM", first_within_s=60.0
+        )
+    assert raised.value.errno == errno.EMFILE
+
+
+async def no_grace(child: Child) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("chars", [1, 30_000], ids=["of lines", "of bytes"])
+async def test_a_flood_after_the_last_word_has_an_end(chars: int, tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It leaves no time in which anybody would wait for it: what is read of it is bounded."""
+    monkeypatch.setattr(Child, "GRACE_S", 60.0)
+    monkeypatch.setattr(Child, "LAST_BYTES", 1_000_000)
+    monkeypatch.setattr(Child, "grace", no_grace)
+    ear = Listener()
+    answer = await run(stub(), READY, DONE, do("flood", chars=chars), ear=ear, tag=tag)
+    assert answer.verdict == "done"
+    assert len(ear.chunks) < (100 if chars > 1 else 2 * MOST_LATE_LINES)
+
+
+async def test_a_flood_of_another_turn_is_read(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the last word is taken back."""
+    monkeypatch.setattr(Child, "LAST_BYTES", 50_000)
+    looked = LookedAround(tmp_path, monkeypatch)
+    steps = [READY, DONE, do("await_file", path=str(looked.path)), AGAIN, do("many", count=15_000, chars=100), DONE]
+    ear = Listener()
+    assert (await run(stub(), *steps, ear=ear, tag=tag)).verdict == "done"
+    assert len(ear.texts) == 15_001
