@@ -27,9 +27,9 @@ VARIABLE = "PENSTOCK_RUN"
 SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """What keeps this process from looking, and says nothing of what there is."""
 
-_PARENT, _SESSION, _FLAGS, _STARTED, _ENV_END = 1, 3, 6, 19, 48
+_PARENT, _SESSION, _FLAGS, _STARTED, _ENV_START, _ENV_END = 1, 3, 6, 19, 47, 48
 _GONE = ("Z", "X")
-_HAS_NO_ENVIRONMENT = 0x0020_0000 | 0x4  # a thread of the kernel's, or one that is at its end
+_HAS_NONE = 0x0020_0000 | 0x4  # a thread of the kernel's, or one that is at its end
 _PURSUITS = 2_000
 _MOST_NEW = 10_000
 _LOOKS_UNTOLD = 3
@@ -40,7 +40,7 @@ _MOMENT_S = 0.000_25
 class Seen(NamedTuple):
     """One process: `started` in clock ticks since boot, which tells it from a later one of the same number.
 
-    `is_changing`: it is about to run another program, and its environment cannot be read just now.
+    `has_environment`: its environment is not empty, also where it reads as empty: in the middle of execve.
     """
 
     pid: int
@@ -48,7 +48,7 @@ class Seen(NamedTuple):
     parent: int
     session: int
     started: int
-    is_changing: bool = False
+    has_environment: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -144,11 +144,11 @@ class Family:
             environment = _read(f"/proc/{seen.pid}/environ")
             if environment is None:  # it has ended, or is another user's
                 return False
-            if environment or not seen.is_alive:
+            if environment:
                 return self._marker in environment
             again = _seen(seen.pid)
-            if again is None or again.started != seen.started or not again.is_changing:
-                return self._marker in (_read(f"/proc/{seen.pid}/environ") or b"")
+            if again is None or again.started != seen.started or not again.has_environment:
+                return False
             time.sleep(_MOMENT_S)
         self._is_sure = False  # it is looked at again
         return False
@@ -187,9 +187,10 @@ def _seen(pid: int) -> Seen | None:
     fields = (_read(f"/proc/{pid}/stat") or b"").rpartition(b")")[2].split()
     if not fields:
         return None
-    is_changing = not int(fields[_FLAGS]) & _HAS_NO_ENVIRONMENT and fields[_ENV_END : _ENV_END + 1] == [b"0"]
+    start, end = (int(value) for value in fields[_ENV_START : _ENV_END + 1])  # both 0 in the middle of execve
+    has_environment = not int(fields[_FLAGS]) & _HAS_NONE and (start < end or not end)
     state, parent, session, started = fields[0].decode(), *(int(fields[at]) for at in (_PARENT, _SESSION, _STARTED))
-    return Seen(pid, state, parent, session, started, is_changing)
+    return Seen(pid, state, parent, session, started, has_environment)
 
 
 def _read(path: str) -> bytes | None:
