@@ -13,12 +13,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import trio
 import trio.testing
-from stub_program import Listener, StubbornStub, alive_with, calling, cancelled_at, do, kept, run, say, stub
+from stub_program import SCRIPT, Listener, StubbornStub, alive_with, calling, cancelled_at, do, kept, run, say, stub
 
 from engine.agents.chunks import Error, Notice, Result, Text, ToolResult
 from engine.transports import child as child_module
@@ -500,13 +501,3 @@ async def test_a_flood_after_the_last_word_has_an_end(chars: int, tag: str, monk
     answer = await run(stub(), READY, DONE, do("flood", chars=chars), ear=ear, tag=tag)
     assert answer.verdict == "done"
     assert len(ear.chunks) < (100 if chars > 1 else 2 * MOST_LATE_LINES)
-
-
-async def test_a_flood_of_another_turn_is_read(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the last word is taken back."""
-    monkeypatch.setattr(Child, "LAST_BYTES", 50_000)
-    looked = LookedAround(tmp_path, monkeypatch)
-    steps = [READY, DONE, do("await_file", path=str(looked.path)), AGAIN, do("many", count=15_000, chars=100), DONE]
-    ear = Listener()
-    assert (await run(stub(), *steps, ear=ear, tag=tag)).verdict == "done"
-    assert len(ear.texts) == 15_001

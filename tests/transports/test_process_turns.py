@@ -102,3 +102,13 @@ async def test_cancelled_in_a_second_turn(tag: str, tmp_path: Path, monkeypatch:
     ear = Listener()
     steps = [READY, DONE, do("await_file", path=str(looked.first)), AGAIN, SECOND, do("hang")]
     assert await cancelled_at(stub(), *steps, ear=ear, when=lambda: ear.until(ToolResult), tag=tag)
+
+
+async def test_a_flood_of_another_turn_is_read(tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the last word is taken back."""
+    monkeypatch.setattr(Child, "LAST_BYTES", 50_000)
+    looked = LookedAround(tmp_path, monkeypatch)
+    steps = [READY, DONE, do("await_file", path=str(looked.first)), AGAIN, do("many", count=15_000, chars=100), DONE]
+    ear = Listener()
+    assert (await run(stub(), *steps, ear=ear, tag=tag)).verdict == "done"
+    assert len(ear.texts) == 15_001
