@@ -22,6 +22,7 @@ from engine.agents.chunks import Chunk, Error, Raw, Result
 from engine.agents.verdicts import is_unknown, reading_of
 from engine.log import debugging, log
 from engine.providers.wire import Reading, Usage, mapping, text_or_none
+from engine.secret import SHORTEST_MASKED
 from engine.transports.answers import answer_of
 from engine.transports.target import CAP_BYTES, shown
 from engine.transports.telling import Telling
@@ -59,7 +60,7 @@ class Transcript:
     ) -> None:
         self.parser = parser
         self._agent = agent
-        self._secrets = secrets
+        self._secrets = [secret for secret in secrets if len(secret) >= SHORTEST_MASKED]  # else it is a word besides
         self._telling = Telling(attempt, secrets=secrets, cap_bytes=cap_bytes)
         self._bug = ""
 

@@ -46,6 +46,14 @@ async def test_nothing_is_learnt_from_a_run_that_failed() -> None:
     assert KEY not in repr(ended.answer)
 
 
+async def test_a_key_that_is_a_word_leaves_words_whole() -> None:
+    run = Transcript(Stub(), StubParser(None), Ear(), secrets=["e"])
+    await run.tell(run.read({"error": "server", "message": "the provider failed"}))
+    fault = (await run.end()).answer.reply.fault
+    assert fault is not None
+    assert "the provider failed" in fault.message
+
+
 @pytest.mark.parametrize("began", [False, True])
 async def test_an_answer_that_broke_off(began: bool) -> None:
     """Before the agent began nobody knows what came of it: another attempt may follow, so nobody has read of this one.
