@@ -12,6 +12,7 @@ Knows no agent, no lines and no chunks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import secrets
@@ -91,15 +92,18 @@ class Child:
         """
         token = secrets.token_hex(16)
         marker = f"{env[VARIABLE]}:{token}" if VARIABLE in env else token
-        process = await trio.lowlevel.open_process(
-            list(arguments),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**env, VARIABLE: marker},
-            cwd=cwd or None,
-            start_new_session=True,
-        )
+        try:
+            process = await trio.lowlevel.open_process(
+                list(arguments),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**env, VARIABLE: marker},
+                cwd=cwd or None,
+                start_new_session=True,
+            )
+        except RuntimeError as error:  # it starts programs in a thread, and there is none to spare
+            raise OSError(errno.EAGAIN, "no thread can be started") from error
         try:
             child = cls(process, Family(process.pid, token), _pidfd(process.pid), stop_signal)
         except OSError:
@@ -207,7 +211,7 @@ class Child:
         """
         for _ in range(_LOOKS):
             with contextlib.suppress(OSError):
-                await _in_thread(self._family.look)
+                await in_thread(self._family.look)
                 return
             await trio.sleep(_AGAIN_S)
         log.warning("what a program has started could not be looked for: no file descriptors are left", pid=self.pid)
@@ -265,7 +269,7 @@ class Child:
         quiet = 0
         for _ in range(_ROUNDS):
             with contextlib.suppress(OSError):
-                quiet = 0 if await _in_thread(self._family.kill) else quiet + 1
+                quiet = 0 if await in_thread(self._family.kill) else quiet + 1
                 if quiet >= self._family.quiet_looks:
                     break
             await trio.sleep(0.01)
@@ -332,11 +336,3 @@ async def _undo(process: trio.Process) -> None:
         if pipe is not None:
             await pipe.aclose()
     await process.wait()
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Here, if the system has no thread to spare: what a run has left behind is ended all the same."""
-    try:
-        return await in_thread(work)
-    except RuntimeError:
-        return work()

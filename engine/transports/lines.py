@@ -9,6 +9,7 @@ Knows no process and no agent. Pure in all but name: bytes in, objects out, in w
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterable
@@ -39,7 +40,7 @@ class Hidden:
         found = sorted({secret for secret in secrets if len(secret) >= SHORTEST_MASKED}, key=len, reverse=True)
         forms = {form.encode("utf-8", "replace") for secret in found for form in _forms_of(secret)}
         self._forms = sorted(forms, key=len, reverse=True)  # the longest first: one may be a part of another
-        self._escaped = re.compile(b"|".join(map(_as_escaped, found))) if found else None
+        self._found = found
         self._in_lines = re.compile("|".join(_LINE_END.join(map(re.escape, secret)) for secret in found))
         self._has_any = bool(found)
 
@@ -48,9 +49,14 @@ class Hidden:
         for form in self._forms:
             if form in line:
                 line = line.replace(form, _REMOVED)
-        if self._escaped is not None and b"\\u" in line:
+        if self._has_any and b"\\u" in line:
             line = self._escaped.sub(_REMOVED, line)
         return line
+
+    @functools.cached_property
+    def _escaped(self) -> re.Pattern[bytes]:
+        """Made only for whoever writes characters as their numbers: it takes long for a long secret."""
+        return re.compile(b"|".join(map(_as_escaped, self._found)))
 
     def out_of_text(self, text: str) -> str:
         """A text of several lines without them, and without what is shaped like a key."""
@@ -65,7 +71,10 @@ def event_of(line: bytes) -> object:
     """
     if _parts_of(line) <= MOST_PARTS:
         return decode_json(line)
-    return _within(msgspec.Raw(line), MOST_PARTS, 0)
+    try:
+        return _within(msgspec.Raw(line), MOST_PARTS, 0)
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def notice_of(line: bytes) -> str:
@@ -81,7 +90,7 @@ def _parts_of(found: bytes | memoryview) -> int:
 def _within(found: msgspec.Raw, room: int, depth: int) -> Any:
     """An event of too many parts, and a text where some are left out. `room` is for each of what stands in it."""
     data = bytes(found)
-    if _parts_of(data) <= room:
+    if data.lstrip()[:1] == b'"' or _parts_of(data) <= room:  # what brackets a text holds are no parts
         return decode_json(data)
     if depth < _DEEPEST and data.lstrip()[:1] == b"{":
         fields = msgspec.json.decode(data, type=dict[str, msgspec.Raw])

@@ -39,7 +39,7 @@ from engine.transports.programs import (
     secrets_in,
 )
 from engine.transports.running import ProgramRun
-from engine.transports.sessions import Sessions, Turn
+from engine.transports.sessions import Turn, sessions_of
 from engine.transports.target import CAP_BYTES
 from engine.transports.transcript import Ended, not_started, note_end, note_start
 
@@ -66,8 +66,7 @@ class ProcessTransport(Transport):
     `base_url` is the service the program is to ask, empty for its provider's own; `key` goes into its environment and
     nowhere else. `on_usage` is called with each call and the usage its run reported, and must not raise. `environ` is
     the environment it is chosen from (default: this process's), `home` the user's home directory (default: HOME of
-    that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now,
-    `sessions` who of them is at which session.
+    that). `cap_bytes` bounds a line of its output, and what is kept of a run. `children` is how many run now.
 
     Whether the program is there is not looked at here: each run may name another. See `check`.
     """
@@ -88,7 +87,6 @@ class ProcessTransport(Transport):
         self.program = program
         self.cap_bytes = cap_bytes
         self.children = 0
-        self.sessions = Sessions()
         self._environ = dict(os.environ if environ is None else environ)
         self._home = home or home_of(self._environ)
         self._base_url = base_url
@@ -188,7 +186,9 @@ class ProcessConnection:
             async with private_directory() as private:
                 plan = self._transport.plan(calling, private)
                 await furnish(private, plan.launch.files, plan.launch.links, plan.launch.directories)
-                async with self._transport.sessions.turn(plan.options.resume) as turn:
+                options = plan.options
+                session = options.resume or getattr(options, "session_id", None)
+                async with sessions_of(self._transport.program.name).turn(session) as turn:
                     return await self._run(calling, attempt, plan, turn)
         except UsageError as error:
             return not_started(fault_of(error))

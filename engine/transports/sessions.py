@@ -1,7 +1,8 @@
 """One run at a time for each session: two that go on with the same one at once would each spoil what the other keeps.
 
 A run that resumes a session waits for its turn; one that begins a new session has it as soon as its name is known.
-Only what is run from here is known: another process, or another account, may be at the same session all the same.
+Whatever account or engine of this trio run asks, its program's sessions are the same; what another process is at is
+not known.
 
 Knows no process and no agent.
 """
@@ -12,6 +13,18 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import trio
+
+_of_programs: trio.lowlevel.RunVar[dict[str, Sessions]] = trio.lowlevel.RunVar("penstock_sessions")
+
+
+def sessions_of(program: str) -> Sessions:
+    """The sessions of one program in this trio run."""
+    try:
+        known = _of_programs.get()
+    except LookupError:
+        known = {}
+        _of_programs.set(known)
+    return known.setdefault(program, Sessions())
 
 
 class Sessions:

@@ -26,6 +26,9 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 BUDGET_BYTES = 1024 * 1024
+AGAIN_S = 0.5
+"""How long a cancelled run has to clean up before it is cancelled once more."""
+
 GRACE_S = 5.0
 
 
@@ -130,7 +133,7 @@ async def run_in_thread(
     cancelled by itself raises `CancelledByItself`.
 
     Cancellation, and an exception of `take`: the task of `main` is cancelled and waited for, with all its loop leaves
-    behind, for `grace_s` seconds at most. Code that blocks, or that swallows its cancellation, is then left alone in
+    behind, for `grace_s` seconds at most. Code that blocks, or that swallows every cancellation, is then left alone in
     its daemon thread, with a warning in the log; it can say nothing any more.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
@@ -178,19 +181,24 @@ class _Run(Generic[Item, Value]):
     async def stop(self, grace_s: float) -> None:
         """Cancel it, and wait until its thread has ended, or for this long."""
         self.outlet.stop()
-        with self._guard:
-            self._cancelling = True
-            if self._loop is not None and self._task is not None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed: it is at its end
-                    self._loop.call_soon_threadsafe(self._task.cancel)
         with trio.move_on_after(grace_s):
-            await self._ended.wait()
+            while not self._ended.is_set():
+                self._cancel()  # again and again: libraries swallow one cancellation or another
+                with trio.move_on_after(AGAIN_S):
+                    await self._ended.wait()
         if self._ended.is_set():
             self.join()
         else:
             log.warning("a thread does not end and is abandoned", thread=self._thread.name, waited_s=grace_s)
             self._send.close()
             self.items.close()
+
+    def _cancel(self) -> None:
+        with self._guard:
+            self._cancelling = True
+            if self._loop is not None and self._task is not None:
+                with contextlib.suppress(RuntimeError):  # the loop is closed: it is at its end
+                    self._loop.call_soon_threadsafe(self._task.cancel)
 
     def join(self) -> None:
         """Wait for the thread's very last instructions: it has said that it is at its end."""

@@ -16,5 +16,18 @@ Ts = TypeVarTuple("Ts")
 
 
 async def in_thread(work: Callable[[*Ts], T], *arguments: *Ts) -> T:
-    """What `work` returns. A checkpoint before it begins; then it is waited for."""
-    return await trio.to_thread.run_sync(work, *arguments, limiter=trio.CapacityLimiter(1))
+    """What `work` returns: it is done here, if the system has no thread to spare. A checkpoint before it begins; then
+    it is waited for."""
+    has_begun = False
+
+    def begin() -> T:
+        nonlocal has_begun
+        has_begun = True
+        return work(*arguments)
+
+    try:
+        return await trio.to_thread.run_sync(begin, limiter=trio.CapacityLimiter(1))
+    except RuntimeError:
+        if has_begun:
+            raise
+        return work(*arguments)

@@ -44,6 +44,14 @@ def say(folder: Path, program: str, said: str, then: str = "exit 0") -> None:
     script.chmod(0o700)
 
 
+def execute(folder: Path, program: str, script: str, **names: str) -> None:
+    """An executable of this script, in which ``python``, ``here`` and these names stand in braces."""
+    folder.mkdir(exist_ok=True)
+    path = folder / program
+    path.write_text(script.format(python=sys.executable, here=str(path), **names), "utf-8")
+    path.chmod(0o700)
+
+
 def hang(folder: Path, program: str, said: str = "") -> None:
     """An executable that says this and then nothing for ever."""
     say(folder, program, said, "exec sleep 1000")

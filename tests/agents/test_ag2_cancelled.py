@@ -41,6 +41,14 @@ async def test_cancelled_in_a_slow_stream() -> None:
     assert 1 <= len(ear.chunks) < 500
 
 
+@pytest.mark.parametrize("after_ms", [0, 5, 10, 20, 40, 80, 160])
+async def test_cancelled_at_any_time(after_ms: int) -> None:
+    """Also while its agents are made and the channel is opened."""
+    async with simulated(stream=StreamShape(interval=ConstantLatency(0.05), deltas=100)) as url:
+        with trio.fail_after(30), trio.move_on_after(after_ms / 1000):
+            await chat(url, Ear())
+
+
 @pytest.mark.skipif(LIBRARY == "classic", reason="it asks in a thread that nothing wakes but the next fragment")
 async def test_cancelled_in_a_stream_that_stalls() -> None:
     """The connection to the model is closed."""

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from replayed import TRANSCRIPTS, Replayed, beginning, hang, say, session_of
+from replayed import TRANSCRIPTS, Replayed, beginning, execute, hang, say, session_of
 
 from engine import (
     HookEventTypes,
@@ -14,6 +14,7 @@ from engine import (
     MissingKey,
     OutcomeUnknown,
     UsageError,
+    gather,
     iModel,
     open_engine,
 )
@@ -177,3 +178,28 @@ async def test_a_session_that_could_not_be_resumed_is_not_noted(bin_folder: Path
         assert (await model.invoke(prompt="one")).status == "completed"
         assert model.provider_session_id is None
         assert (await model.invoke(prompt="two")).status == "completed"
+
+
+SLOW = """#!{python}
+import os, sys, time
+sys.stdin.read()
+os.mkdir({here!r} + ".busy")  # fails where another run is at it
+time.sleep(0.2)
+sys.stdout.write(open({said!r}).read())
+sys.stdout.flush()
+os.rmdir({here!r} + ".busy")
+"""
+
+
+@pytest.mark.parametrize("known", ["resumed", "named beforehand"])
+async def test_runs_of_one_session_are_made_one_after_the_other_whoever_asks(bin_folder: Path, known: str) -> None:
+    """Through two accounts; by the name they resume, or that the first of them gives a new one."""
+    execute(bin_folder, "claude", SLOW, said=str(TRANSCRIPTS / "claude__plain.stdout.jsonl"))
+    session = session_of("claude__plain")
+    async with open_engine():
+        first = {"resume": session} if known == "resumed" else {"session_id": session}
+        calls = await gather(
+            iModel(provider="claude_code", api_key="first-key-0123").invoke(prompt="one", **first),
+            iModel(provider="claude_code", api_key="other-key-0123").invoke(prompt="two", resume=session),
+        )
+    assert [call.status for call in calls] == ["completed"] * 2, [call.error for call in calls]

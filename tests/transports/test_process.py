@@ -368,3 +368,12 @@ async def test_options_that_are_none(tag: str) -> None:
     fault = answer.reply.fault
     assert fault is not None
     assert (fault.kind, answer.charge, answer.keep) == ("UsageError", "nothing", True)
+
+
+async def test_a_line_nested_beyond_reading_is_a_notice(tag: str) -> None:
+    """And the run goes on: nothing of it is lost, nor is the endpoint."""
+    line = '{"a":' * 100_001 + "1" + "}" * 100_001
+    answer = await run(stub(), do("write", text=f"{line}\n"), say(text="fine"), say(done="bye"), tag=tag)
+    assert answer.verdict == "done"
+    assert [chunk.text for chunk in kept(answer) if isinstance(chunk, Text)] == ["fine"]
+    assert any(isinstance(chunk, Notice) for chunk in kept(answer))

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 from stub_program import Listener, Stub, StubOptions, alive_with, calling, do, environ, kept, run, say, stub
 
 from actors.errors import ConnectFailed
@@ -359,3 +360,12 @@ async def test_no_part_of_a_key_is_left_where_a_text_is_cut(tag: str) -> None:
         assert [key[at : at + 4] for at in range(len(key) - 4) if key[at : at + 4] in text] == []
     assert len(ear.chunks) == 5
     assert "[key removed]" in fault.detail
+
+
+async def test_no_thread_to_start_it_in_passes(tag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_thread(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", no_thread)
+    with pytest.raises(ConnectFailed, match="Nothing was started"):
+        await run(stub(), say(done="bye"), tag=tag)

@@ -355,3 +355,21 @@ def test_an_abandoned_thread_outlasts_trio_in_peace() -> None:
     assert len(threads()) == 1
     let_go.set()
     threads()[0].join(10)
+
+
+async def test_one_that_swallows_a_cancellation_is_cancelled_again() -> None:
+    begun = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    async def main(outlet: Outlet[str]) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            token.run_sync_soon(begun.set)
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: run_in_thread(main, ignore, name=NAME, grace_s=30.0))
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+    assert not [thread for thread in threading.enumerate() if thread.name == NAME]
