@@ -32,7 +32,7 @@ from engine.hooks import HookRegistry
 from engine.intake import Intake
 from engine.log import debugging, log
 from engine.mapping import Mapping
-from engine.streaming import CallStream, Process, ReplySource, ReplyStream, check_streaming, watched
+from engine.streaming import CallStream, OnChunk, ReplySource, ReplyStream, check_streaming, watched
 from engine.switchboard import AccountStatistics, Switchboard
 from engine.usual_transports import TransportFactory
 
@@ -184,7 +184,7 @@ class Engine:
         finally:
             del self._mappings[mapping]
 
-    def stream(self, call: Call, *, process: Process = None, watch: Process = None) -> ReplyStream:
+    def stream(self, call: Call, *, process: OnChunk = None, watch: OnChunk = None) -> ReplyStream:
         """The answer to a call, made with ``stream=True``, as it comes. Queued when the stream is first waited for.
 
         `watch` is called with every chunk as it came, then `process`: what that returns, or awaits to, is read in its

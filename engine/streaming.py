@@ -33,7 +33,8 @@ TURN = 32
 ProcessChunk: TypeAlias = Callable[[StreamChunk], Any]
 """Sees every chunk of a stream before its reader, and may return another in its place, or an awaitable of one."""
 
-Process: TypeAlias = ProcessChunk | None
+OnChunk: TypeAlias = ProcessChunk | None
+"""Such a function, or none."""
 
 _decode_events: msgspec.msgpack.Decoder[list[Event]] = msgspec.msgpack.Decoder(list[Event])
 

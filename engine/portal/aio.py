@@ -20,7 +20,7 @@ from engine.portal.pipe import AHEAD, Pipe
 from engine.portal.told import noted
 from engine.portal.waiting import Errand, Invocation, Request, wait_asyncio
 from engine.runtime import EngineStatistics
-from engine.streaming import Process
+from engine.streaming import OnChunk
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -62,7 +62,7 @@ class AsyncioEngine:
         call = call_of(call, kwargs)
         return await self._ask(Request(lambda: self.loop.engine.submit_nowait(call)))
 
-    def stream(self, call: Any, *, process: Process = None, watch: Process = None, **kwargs: Any) -> AsyncioStream:
+    def stream(self, call: Any, *, process: OnChunk = None, watch: OnChunk = None, **kwargs: Any) -> AsyncioStream:
         """The answer to a call, made with ``stream=True`` or of a model's arguments, as it comes.
 
         `process` sees every chunk where it is read, and may return another; `watch` before that, in the engine's loop.

@@ -16,7 +16,7 @@ from engine.imodel import iModel
 from engine.portal.loop import PortalLoop, default_loop
 from engine.portal.pipe import Pipe
 from engine.portal.told import Narrated, Piece, noted
-from engine.streaming import Process, check_streaming
+from engine.streaming import OnChunk, check_streaming
 
 E = TypeVar("E")
 
@@ -41,7 +41,7 @@ def is_agent(asked: object) -> TypeGuard[iModel]:
     return isinstance(asked, iModel) and asked.is_cli
 
 
-def stream_call_of(asked: object, kwargs: dict[str, Any], process: Process = None) -> tuple[Call, Process]:
+def stream_call_of(asked: object, kwargs: dict[str, Any], process: OnChunk = None) -> tuple[Call, OnChunk]:
     """A call that can be streamed, and what is to see its chunks.
 
     Raises:
@@ -54,7 +54,7 @@ def stream_call_of(asked: object, kwargs: dict[str, Any], process: Process = Non
     return call, process
 
 
-def reading_of(loop: PortalLoop, call: Call, watch: Process) -> Pipe[Piece]:
+def reading_of(loop: PortalLoop, call: Call, watch: OnChunk) -> Pipe[Piece]:
     """The pipe that streams a call. `watch` sees its chunks first, in the loop."""
 
     async def open_source() -> AsyncIterator[Piece]:

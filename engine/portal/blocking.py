@@ -21,7 +21,7 @@ from engine.portal.pipe import AHEAD, Pipe
 from engine.portal.told import noted
 from engine.portal.waiting import Errand, Invocation, Request, wait_blocking
 from engine.runtime import EngineStatistics
-from engine.streaming import Process
+from engine.streaming import OnChunk
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -63,7 +63,7 @@ class BlockingEngine:
         call = call_of(call, kwargs)
         return self._ask(Request(lambda: self.loop.engine.submit_nowait(call)))
 
-    def stream(self, call: Any, *, process: Process = None, watch: Process = None, **kwargs: Any) -> BlockingStream:
+    def stream(self, call: Any, *, process: OnChunk = None, watch: OnChunk = None, **kwargs: Any) -> BlockingStream:
         """The answer to a call, made with ``stream=True`` or of a model's arguments, as it comes.
 
         `process` sees every chunk where it is read, and may return another; `watch` before that, in the engine's loop.

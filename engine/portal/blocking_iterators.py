@@ -25,7 +25,7 @@ from engine.portal.pipe import Mapper, Pipe
 from engine.portal.told import News, Piece
 from engine.portal.waiting import Errand, check_outside, wait_blocking
 from engine.providers.wire import StreamChunk
-from engine.streaming import Process
+from engine.streaming import OnChunk
 
 T = TypeVar("T")
 Self = TypeVar("Self", bound="BlockingIterator[Any]")
@@ -152,7 +152,7 @@ class BlockingStream(BlockingIterator[StreamChunk]):
     So are an agent's handlers called, chunk by chunk.
     """
 
-    def __init__(self, loop: PortalLoop, call: Call, process: Process = None, watch: Process = None) -> None:
+    def __init__(self, loop: PortalLoop, call: Call, process: OnChunk = None, watch: OnChunk = None) -> None:
         super().__init__(loop, reading_of(loop, call, watch))  # type: ignore[arg-type]  # the news stay in it
         self._call = call
         self._process = process

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from engine.agents.ag2 import AG2
 from engine.agents.agent import Agent, Program
 from engine.agents.claude_code import CLAUDE_CODE
@@ -24,8 +22,8 @@ _CHATS = Defaults(concurrency_limit=1, timeout_s=3_600.0)
 
 
 def _row(agent: Agent[Any], name: str, *aliases: str, defaults: Defaults = _PROGRAMS) -> tuple[EndpointRow, ...]:
-    known = EndpointRow(name=name, format=AgentFormat(agent), aliases=aliases, defaults=defaults, is_cli=True)
-    return (msgspec.structs.replace(known, any_name=isinstance(agent, Program)),)
+    wire, alone = AgentFormat(agent), isinstance(agent, Program)
+    return (EndpointRow(name=name, format=wire, aliases=aliases, defaults=defaults, is_cli=True, any_name=alone),)
 
 
 AGENTS: tuple[Provider, ...] = (

@@ -36,13 +36,15 @@ from engine.secret import Secret, masked
 from engine.transports.ag2_classic import classic_chat
 from engine.transports.ag2_logs import mask_logs
 from engine.transports.ag2_network import error_fields, network_chat
-from engine.transports.thread import CancelledByItself, CannotStart, Outlet, Stopped, run_in_thread
+from engine.transports.asyncio_thread import CancelledByItself, CannotStart, Outlet, Stopped, run_in_thread
 from engine.transports.transcript import Transcript, not_started, note_end, note_start
 
 if TYPE_CHECKING:
     from engine.providers.wire import Usage
 
-Library: TypeAlias = Literal["network", "classic"]
+Edition: TypeAlias = Literal["network", "classic"]
+"""Current AG2 with its network, or the older one with group chats."""
+
 Functions: TypeAlias = Mapping[str, Callable[..., Any]]
 
 _INSTALL = "pip install 'penstock[ag2]'. Nothing was sent."
@@ -75,7 +77,7 @@ class Ag2Transport(Transport):
         key: Secret | None = None,
         on_usage: Callable[[APICalling, Usage], None] | None = None,
     ) -> None:
-        self.library: Library = installed()
+        self.edition: Edition = installed()
         if not base_url:
             raise UsageError("chats of AG2 need the address at which their models are asked. Nothing was sent.")
         self.base_url = base_url
@@ -88,10 +90,10 @@ class Ag2Transport(Transport):
         return Ag2Connection(self)
 
     def __repr__(self) -> str:
-        return f"<Ag2Transport {self.library}>"
+        return f"<Ag2Transport {self.edition}>"
 
 
-def installed() -> Library:
+def installed() -> Edition:
     """Which AG2 there is. Imports nothing.
 
     Raises:
@@ -133,7 +135,7 @@ class Ag2Connection:
         transport = self._transport
         try:
             plan = _plan_of(calling)
-            functions = await _imported(plan, transport.library)
+            functions = await _imported(plan, transport.edition)
         except UsageError as error:
             return not_started(fault_of(error))
         chat = _Chat(transport, plan, functions, silence_s=(calling.idle_us or calling.timeout_us) / 1e6)
@@ -175,7 +177,7 @@ def _plan_of(calling: APICalling) -> Plan:
         raise UsageError(f"these are no options of {AG2.name}: {error}. Nothing was sent.") from None
 
 
-async def _imported(plan: Plan, library: Library) -> Functions:
+async def _imported(plan: Plan, edition: Edition) -> Functions:
     """Import AG2 and the tools of a chat, in a thread: that may take long. The tools by their names in the plan.
 
     Cancellation: at once; what is being imported is.
@@ -187,7 +189,7 @@ async def _imported(plan: Plan, library: Library) -> Functions:
 
     def load() -> Functions:
         try:
-            importlib.import_module("ag2.network" if library == "network" else "autogen")
+            importlib.import_module("ag2.network" if edition == "network" else "autogen")
         except _BROKEN_CODE as error:
             raise AgentNotInstalled(f"AG2 cannot be imported ({_shown(error)}); {_INSTALL}") from None
         mask_logs()  # its loggers exist from here on
@@ -200,14 +202,14 @@ class _Chat:
     """One chat: `run` belongs to its thread, the rest to trio. `silence_s` is how long a model may be silent."""
 
     def __init__(self, transport: Ag2Transport, plan: Plan, functions: Functions, *, silence_s: float) -> None:
-        self._library = transport.library
+        self._edition = transport.edition
         self._base_url = transport.base_url
         self._plan = plan
         self._functions = functions
         self._silence_s = silence_s
         self.key = transport.key.reveal() if transport.key is not None else ""
         names = [member.name for member in plan.members]
-        self.parser: ChatParser = NetworkParser() if self._library == "network" else ClassicParser(names)
+        self.parser: ChatParser = NetworkParser() if self._edition == "network" else ClassicParser(names)
 
     async def run(self, outlet: Outlet[bytes]) -> None:
         """Run it in this thread's loop. Whatever it raises is what came of the chat, and goes no further: its
@@ -225,7 +227,7 @@ class _Chat:
             outlet.say(data, len(data))
 
         plan, functions, key, base_url = self._plan, self._functions, self.key, self._base_url
-        network = self._library == "network"
+        network = self._edition == "network"
         try:
             if network:
                 await network_chat(plan, functions, say, key=key, base_url=base_url)

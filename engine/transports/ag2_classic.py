@@ -4,7 +4,7 @@ The library asks models in threads of the loop's executor and says what happens 
 ours, so no thread is left in it that nobody can reach: when nobody reads any longer, its next word ends the request.
 Events are as the library has them, but plain, since its own rendering fails for those that hold objects.
 
-Asyncio code, for `engine.transports.thread`; AG2 is imported when a chat is run. Must not import trio.
+Asyncio code, for `engine.transports.asyncio_thread`; AG2 is imported when a chat is run. Must not import trio.
 """
 
 from __future__ import annotations

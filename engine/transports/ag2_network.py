@@ -5,7 +5,7 @@ model's and the tools' events by an interrupter of each agent's stream, since on
 those of the channel by a listener of the hub. A failed turn leaves a channel open, and so does an agent that says
 nothing: both end the chat here.
 
-Asyncio code, for `engine.transports.thread`; AG2 is imported when a chat is run. Must not import trio.
+Asyncio code, for `engine.transports.asyncio_thread`; AG2 is imported when a chat is run. Must not import trio.
 """
 
 from __future__ import annotations

@@ -62,11 +62,13 @@ async def test_cancelled_in_a_stream_that_stalls() -> None:
 async def test_cancelled_in_a_tool_that_waits() -> None:
     """A coroutine is cancelled where it waits, and cleans up."""
     ends: list[str] = []
+    running = threading.Event()
 
     async def waits(text: str) -> str:
         """It takes long."""
         try:
-            await asyncio.sleep(60)
+            running.set()
+            await asyncio.Event().wait()
         finally:
             ends.append("cleaned up")
         return text
@@ -76,7 +78,7 @@ async def test_cancelled_in_a_tool_that_waits() -> None:
     with serving(calls_then_talks("waits")) as server:
         async with chatting(server.base_url, ear, agents=[{"name": "alice", "tools": ["waits"]}]):
             await ear.tool.wait()
-            await trio.sleep(0.1)
+            await trio.to_thread.run_sync(running.wait)
     assert ends == ["cleaned up"]
 
 

@@ -37,7 +37,7 @@ from engine.secret import REMOVED, Secret
 from engine.simulator.config import FaultRates
 from engine.transports.ag2 import Ag2Transport
 from engine.transports.ag2_network import network_chat
-from engine.transports.thread import Outlet, run_in_thread
+from engine.transports.asyncio_thread import Outlet, run_in_thread
 
 __all__ = ["no_ag2_thread_left"]
 

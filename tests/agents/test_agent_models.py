@@ -27,6 +27,14 @@ from engine import (
     match_endpoint,
     open_engine,
 )
+from engine.endpoints import (
+    Ag2GroupChatEndpoint,
+    ClaudeCodeEndpoint,
+    CodexEndpoint,
+    Endpoint,
+    GeminiCodeEndpoint,
+    PiEndpoint,
+)
 
 KEY = "sk-live-0123456789abcdef"
 
@@ -57,6 +65,17 @@ def test_every_alias_is_an_agent_whatever_endpoint_is_asked_for(name: str, provi
         assert model.request_options is not None
         assert match_endpoint(name, endpoint) is match_endpoint(provider)
     assert iModel(model=f"{name}/m").is_cli
+
+
+@pytest.mark.parametrize(
+    "made",
+    [ClaudeCodeEndpoint, CodexEndpoint, GeminiCodeEndpoint, PiEndpoint, Ag2GroupChatEndpoint],
+    ids=lambda made: str(made.provider),
+)
+def test_an_agents_endpoint_is_a_class_that_makes_models(made: type[Endpoint]) -> None:
+    assert match_endpoint(made.provider) is made
+    model = iModel(endpoint=made(model="m"))
+    assert (model.is_cli, model.endpoint.spec.provider, model.model_name) == (True, made.provider, "m")
 
 
 @pytest.mark.parametrize("endpoint", ["agent", "beta", "nlip", "nonsense"])

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trio
 from portal_server import Provider, ask
-from replayed import TRANSCRIPTS, Replayed
+from replayed import TRANSCRIPTS, Replayed, session_of
 
 from engine import HandlerFailed, InvalidCall, Rejected, StreamChunk, agent_runs, iModel
 from engine.portal import BlockingModel, open_portal
@@ -78,11 +78,6 @@ def wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < until
         time.sleep(0.01)
-
-
-def session_of(transcript: str) -> str:
-    line = (TRANSCRIPTS / f"{transcript}.stdout.jsonl").read_text("utf-8").splitlines()[0]
-    return str(json.loads(line)["session_id"])
 
 
 def resumed(program: Replayed) -> list[bool]:

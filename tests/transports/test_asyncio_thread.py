@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from engine.transports.thread import CancelledByItself, Outlet, Stopped, run_in_thread
+from engine.transports.asyncio_thread import CancelledByItself, Outlet, Stopped, run_in_thread
 
 NAME = "bridge under test"
 
